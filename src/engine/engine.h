@@ -1,0 +1,80 @@
+/* The engine: compiles a graph for concrete shapes into a plan and runs it, forward and backward.
+ *
+ *     network (graph + prepared weights, shared by all)  ->  plan (immutable, shared)  ->  run (arena, one thread at a time)
+ *
+ * A plan handles one row (batch size 1) unless the model's batch size is fixed; rows_run() runs many rows, either all
+ * threads on one row (latency) or a row a thread (throughput). Results have the same bits either way.
+ * Callers see plain row-major tensors only; layouts are private to this folder. */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include "graph/graph.h"
+
+typedef struct network network;
+typedef struct plan plan;
+typedef struct run run;
+
+/* Takes ownership of the graph. */
+xai_status network_create(graph *source, network **out, xai_error **error);
+void network_free(network *self);
+const graph *network_graph(const network *self);
+
+enum { ENGINE_PRECISION_FAST = 0, ENGINE_PRECISION_REFERENCE = 1 /* portable kernels, double accumulation */ };
+
+typedef struct plan_request {
+    const shape *input_shapes; /* one per graph input, static, of one row (or of the model's fixed batch) */
+    const int *wanted; /* value ids that run_value() must give after a forward pass, besides the outputs */
+    size_t wanted_count;
+    const int *seeds; /* value ids that run_backward() will start from; none = forward only */
+    size_t seed_count;
+    const int *gradients; /* value ids (inputs or inner values) whose gradient is wanted */
+    size_t gradient_count;
+    int precision; /* ENGINE_PRECISION_* */
+    int threads; /* threads per row; 0 = all processors */
+    size_t memory_limit; /* bytes of arena; 0 = none */
+} plan_request;
+
+/* Compile. Plans of a network share prepared weights. The request's arrays are copied. */
+xai_status plan_create(network *net, const plan_request *request, plan **out, xai_error **error);
+void plan_free(plan *self);
+const graph *plan_graph(const plan *self); /* the specialised graph: static shapes of every surviving value */
+size_t plan_arena_bytes(const plan *self);
+/* One line a step: node, operator, implementation, layout; bytes of output. For `info`, tests and profiles.
+ * step < plan_step_count(). `implementation` is oneDNN's name, "portable", "alias" or an own kernel's name. */
+typedef struct plan_step_facts {
+    const char *node, *operator_name, *implementation;
+    bool backward;
+    size_t bytes;
+} plan_step_facts;
+size_t plan_step_count(const plan *self);
+void plan_step(const plan *self, size_t step, plan_step_facts *out);
+
+xai_status run_create(const plan *program, run **out, xai_error **error);
+void run_free(run *self);
+/* Forward pass of one row. inputs[i] fits plan_request.input_shapes[i] and the input's dtype; read during the call only.
+ * Non-finite float inputs are the caller's to check. */
+xai_status run_forward(run *self, const tensor *const *inputs, xai_error **error);
+/* A wanted value or an output after run_forward, as a plain tensor view that stays valid until the next call on this run. */
+xai_status run_value(run *self, int value, const tensor **out, xai_error **error);
+/* Backward from d score / d seed_value = `seed` (float32, the seed value's shape, plain). May be called many times after one
+ * forward pass; each call forgets the gradients of the one before. */
+xai_status run_backward(run *self, int seed_value, const float *seed, xai_error **error);
+/* A wanted gradient after run_backward, plain float32; zero when the seed does not depend on the value. */
+xai_status run_gradient(run *self, int value, const tensor **out, xai_error **error);
+
+/* Rows. body(user, run, row) is called once per row after its forward pass; rows may run concurrently on different runs, in
+ * any order, so a body writes only to its own row. The first failing body or row ends the loop with its status.
+ * inputs[i] is (rows * rows per plan, ...): row r reads slice r. progress may be NULL; returning false cancels
+ * (XAI_ERROR_CANCELLED); it is called from one thread at a time. mode: latency when threads_per_row = all. */
+typedef xai_status (*row_body)(void *user, run *state, size_t row, xai_error **error);
+typedef bool (*row_progress)(void *user, size_t done, size_t total);
+typedef struct rows_options {
+    int threads; /* total; 0 = all processors */
+    bool throughput; /* a row a thread instead of all threads on one row */
+    row_progress progress;
+    void *progress_user;
+} rows_options;
+xai_status rows_run(plan *program, const tensor *const *inputs, size_t rows, const rows_options *options, row_body body,
+                    void *user, xai_error **error);
+
+#endif
