@@ -1,0 +1,51 @@
+/* The list of operators, one macro a family; table.c turns it into the table.
+ *
+ * X(relu) stands for `const operator_definition operator_relu`, defined in the family's file. The name after
+ * `operator_` is the ONNX name in lower case with underscores between words (GlobalAveragePool: global_average_pool).
+ * A name is added here together with its definition, so that the library always links. */
+#ifndef OPS_FAMILIES_H
+#define OPS_FAMILIES_H
+
+#include "ops/operator.h"
+
+#define OPERATORS_CONVOLUTION(X)
+#define OPERATORS_POOL(X)
+#define OPERATORS_MATMUL(X)
+#define OPERATORS_RESIZE(X)
+#define OPERATORS_SHAPE(X)
+#define OPERATORS_SLICE(X)
+#define OPERATORS_CONSTANT(X)
+
+#define OPERATORS_UNARY(X)                                                                                             \
+    X(exp) X(log) X(sqrt) X(reciprocal) X(erf) X(sin) X(cos) X(tan) X(asin) X(acos) X(atan) X(sinh) X(cosh) X(asinh)   \
+    X(acosh) X(atanh) X(abs) X(neg) X(sign) X(floor) X(ceil) X(round) X(not) X(is_nan) X(is_inf)
+#define OPERATORS_ACTIVATION(X)                                                                                        \
+    X(relu) X(leaky_relu) X(thresholded_relu) X(elu) X(selu) X(celu) X(sigmoid) X(hard_sigmoid) X(hard_swish) X(tanh)  \
+    X(softplus) X(softsign) X(silu) X(swish) X(shrink) X(mish) X(gelu) X(clip)
+#define OPERATORS_BINARY(X)
+#define OPERATORS_COMPARE(X)
+#define OPERATORS_REDUCE(X)
+#define OPERATORS_SOFTMAX(X)
+#define OPERATORS_NORMALISATION(X)
+
+#define OPERATORS(X)           \
+    OPERATORS_CONVOLUTION(X)   \
+    OPERATORS_POOL(X)          \
+    OPERATORS_MATMUL(X)        \
+    OPERATORS_RESIZE(X)        \
+    OPERATORS_SHAPE(X)         \
+    OPERATORS_SLICE(X)         \
+    OPERATORS_CONSTANT(X)      \
+    OPERATORS_UNARY(X)         \
+    OPERATORS_ACTIVATION(X)    \
+    OPERATORS_BINARY(X)        \
+    OPERATORS_COMPARE(X)       \
+    OPERATORS_REDUCE(X)        \
+    OPERATORS_SOFTMAX(X)       \
+    OPERATORS_NORMALISATION(X)
+
+#define OPERATOR_DECLARE(name) extern const operator_definition operator_##name;
+OPERATORS(OPERATOR_DECLARE)
+#undef OPERATOR_DECLARE
+
+#endif
