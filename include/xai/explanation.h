@@ -98,14 +98,16 @@ XAI_API const char *xai_explanation_json(const xai_explanation *explanation);
  * @param width, height  in pixels, 1 to 65535
  * @param channels  1 (gray) or 3 (RGB)
  * @param alpha     strength of the colour, 0 to 1; 0.5 is usual
+ * @param colours   colour map: "viridis", "inferno" or "turbo"; NULL = "turbo"
  * @param out       height x width x 3 bytes RGB, the caller's; may not overlap `image`
  * @param error     optional; set on failure, free with xai_error_free()
- * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_UNSUPPORTED when the map is not (N, H, W); XAI_ERROR_MEMORY
+ * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_NOT_FOUND for an unknown colour map; XAI_ERROR_UNSUPPORTED when there
+ *         is no map (N, H, W); XAI_ERROR_MEMORY
  * @since 0.1
  */
 XAI_API xai_status xai_explanation_overlay(const xai_explanation *explanation, size_t row, const uint8_t *image,
-                                           size_t width, size_t height, int32_t channels, double alpha, uint8_t *out,
-                                           xai_error **error);
+                                           size_t width, size_t height, int32_t channels, double alpha,
+                                           const char *colours, uint8_t *out, xai_error **error);
 
 /** Free an explanation; NULL is fine. @since 0.1 */
 XAI_API void xai_explanation_free(xai_explanation *explanation);

@@ -75,6 +75,14 @@ XAI_API xai_status xai_session_options_set_memory_limit(xai_session_options *opt
 XAI_API xai_status xai_session_options_set_progress(xai_session_options *options, xai_progress progress, void *user,
                                                     xai_error **error);
 
+/**
+ * Whether NaN and infinities pass in inputs and values of xai_session_scores() and xai_session_values(): for models that take
+ * or give them on purpose. Gradients and explanations never let them pass.
+ * @param allow  0 = they are errors (the default), 1 = they pass
+ * @since 0.1
+ */
+XAI_API xai_status xai_session_options_set_allow_nonfinite(xai_session_options *options, int32_t allow, xai_error **error);
+
 /** Free options; NULL is fine. Sessions and explainers made with them keep a copy. @since 0.1 */
 XAI_API void xai_session_options_free(xai_session_options *options);
 
