@@ -1,0 +1,215 @@
+#include "graph/layers.h"
+
+#include <string.h>
+
+static bool is(const graph_node *node, const char *op)
+{
+    return node && !*node->definition->domain && strcmp(node->definition->name, op) == 0;
+}
+
+static const graph_node *producer_of(const graph *self, int value)
+{
+    const int producer = value == GRAPH_NONE ? GRAPH_NONE : self->values[value].producer;
+    return producer == GRAPH_NONE ? NULL : &self->nodes[producer];
+}
+
+/* Operators whose results are integers or masks, for graphs without types. */
+static bool gives_no_float(const graph_node *node)
+{
+    static const char *const ops[] = {"Shape", "Size", "ArgMax", "ArgMin", "NonZero", "Equal", "Greater",
+                                      "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "Xor",
+                                      "IsNaN", "IsInf", NULL};
+    for (const char *const *op = ops; *op; op++)
+        if (is(node, *op))
+            return true;
+    return false;
+}
+
+size_t graph_layers(const graph *self, int *out, size_t capacity)
+{
+    size_t count = 0;
+    bool *computed = memory_allocate_zeroed(self->value_count, sizeof *computed);
+    if (!computed)
+        return 0;
+    for (size_t i = 0; i < self->input_count; i++)
+        computed[self->inputs[i]] = true;
+    for (size_t i = 0; i < self->node_count; i++) {
+        const graph_node *node = &self->nodes[i];
+        bool from_input = false;
+        for (int k = 0; k < node->input_count; k++)
+            from_input = from_input || (node->inputs[k] != GRAPH_NONE && computed[node->inputs[k]]);
+        if (node->removed || !from_input || gives_no_float(node))
+            continue;
+        for (int k = 0; k < node->output_count; k++) {
+            const int value = node->outputs[k];
+            if (value == GRAPH_NONE)
+                continue;
+            computed[value] = true;
+            if (self->values[value].dtype != DTYPE_UNDEFINED &&
+                !dtype_is_float(self->values[value].dtype))
+                continue;
+            if (count < capacity)
+                out[count] = value;
+            count++;
+        }
+    }
+    memory_free(computed);
+    return count;
+}
+
+/* More than one position besides batch and channels. */
+static bool is_spatial(const graph *self, int value, const signed char *axes)
+{
+    const graph_value *of = &self->values[value];
+    int64_t positions = 1;
+    if (of->is_constant || of->shape.rank < 3 || of->shape.rank > 5 || !dtype_is_float(of->dtype))
+        return false;
+    for (int i = 1; i < of->shape.rank; i++)
+        if (i != axes[value] && of->shape.dims[i] > 1)
+            positions = 2;
+    return positions > 1;
+}
+
+/* Nodes that only move bytes: their input shows the same activations, closer to the layer that made them. */
+static bool is_view(const graph_node *node)
+{
+    return is(node, "Reshape") || is(node, "Flatten") || is(node, "Squeeze") ||
+           is(node, "Unsqueeze") || is(node, "Transpose") || is(node, "Identity") ||
+           is(node, "Dropout") || is(node, "Cast");
+}
+
+static int behind_views(const graph *self, int value, const signed char *axes)
+{
+    const graph_node *node = producer_of(self, value);
+    while (node && is_view(node) && node->inputs[0] != GRAPH_NONE &&
+           is_spatial(self, node->inputs[0], axes) && producer_of(self, node->inputs[0])) {
+        value = node->inputs[0];
+        node = producer_of(self, value);
+    }
+    return value;
+}
+
+/* What the head reads: the latest spatial value that the output is computed from through values without positions.
+ * *selecting: only nodes that pick single positions (the class token) read it. */
+static int find_head_input(const graph *self, int output, const signed char *axes, bool *selecting)
+{
+    int latest = GRAPH_NONE;
+    bool *reached = memory_allocate_zeroed(self->value_count, sizeof *reached);
+    bool *pooled = memory_allocate_zeroed(self->value_count, sizeof *pooled);
+    if (!reached || !pooled)
+        goto done;
+    reached[output] = true;
+    for (size_t i = self->node_count; i-- > 0;) {
+        const graph_node *node = &self->nodes[i];
+        bool on_path = false;
+        for (int k = 0; !node->removed && k < node->output_count; k++) {
+            const int value = node->outputs[k];
+            if (value == GRAPH_NONE || !reached[value])
+                continue;
+            if (!is_spatial(self, value, axes))
+                on_path = true;
+            else if (latest == GRAPH_NONE)
+                latest = value;
+        }
+        const bool selects = is(node, "Gather") || is(node, "Slice") || is(node, "Split") ||
+                             is(node, "GatherND");
+        for (int k = 0; on_path && k < node->input_count; k++) {
+            const int input = node->inputs[k];
+            if (input == GRAPH_NONE || self->values[input].is_constant)
+                continue;
+            reached[input] = true;
+            pooled[input] = pooled[input] || !selects;
+        }
+    }
+    if (latest != GRAPH_NONE)
+        *selecting = !pooled[latest];
+done:
+    memory_free(reached);
+    memory_free(pooled);
+    return latest;
+}
+
+/* For a class token taken from `tokens` (N, T, C): the last attention's input, which is the latest LayerNormalization of that shape in
+ * front of the last product of attention weights (a Softmax over T, or an Attention node). */
+static int find_attention_input(const graph *self, int tokens)
+{
+    const shape *dims = &self->values[tokens].shape;
+    int found = GRAPH_NONE;
+    bool *reached = memory_allocate_zeroed(self->value_count, sizeof *reached);
+    bool *attended = memory_allocate_zeroed(self->value_count, sizeof *attended);
+    if (!reached || !attended)
+        goto done;
+    reached[tokens] = true;
+    bool seen = false; /* the last attention: those before it do not count */
+    for (size_t i = self->node_count; i-- > 0;) {
+        const graph_node *node = &self->nodes[i];
+        const int output = node->output_count > 0 ? node->outputs[0] : GRAPH_NONE;
+        if (node->removed || output == GRAPH_NONE || !reached[output])
+            continue;
+        const shape *made = &self->values[output].shape;
+        if (attended[output] && is(node, "LayerNormalization") && shape_equal(made, dims)) {
+            found = output;
+            break;
+        }
+        const bool softmax = is(node, "Softmax") && made->rank >= 3 &&
+                             made->dims[made->rank - 1] == dims->dims[1] &&
+                             (made->dims[made->rank - 2] == dims->dims[1] ||
+                              made->dims[made->rank - 2] == 1);
+        const bool attention = !seen && (softmax || is(node, "Attention"));
+        seen = seen || attention;
+        for (int k = 0; k < node->input_count; k++) {
+            if (node->inputs[k] == GRAPH_NONE)
+                continue;
+            reached[node->inputs[k]] = true;
+            if (attention || attended[output])
+                attended[node->inputs[k]] = true;
+        }
+    }
+done:
+    memory_free(reached);
+    memory_free(attended);
+    return found;
+}
+
+/* For an output that is a map: the input of the last linear layer, behind activations, resizing and views. */
+static int find_map_input(const graph *self, int output, const signed char *axes)
+{
+    int value = output;
+    for (const graph_node *node = producer_of(self, value); node; node = producer_of(self, value)) {
+        const int source = node->input_count > 0 ? node->inputs[0] : GRAPH_NONE;
+        if (source == GRAPH_NONE || self->values[source].is_constant ||
+            !producer_of(self, source) || !is_spatial(self, source, axes))
+            return value == output ? GRAPH_NONE : value;
+        value = source;
+        if (is(node, "Conv") || is(node, "ConvTranspose") || is(node, "MatMul") || is(node, "Gemm"))
+            break;
+    }
+    return value == output ? GRAPH_NONE : behind_views(self, value, axes);
+}
+
+int graph_default_layer(const graph *self, int output)
+{
+    if (output < 0 || (size_t)output >= self->value_count || self->values[output].removed)
+        return GRAPH_NONE;
+    signed char *axes = graph_channel_axes(self);
+    if (!axes)
+        return GRAPH_NONE;
+    int layer = GRAPH_NONE;
+    bool selecting = false;
+    if (is_spatial(self, output, axes)) {
+        layer = find_map_input(self, output, axes);
+    } else {
+        layer = find_head_input(self, output, axes, &selecting);
+        if (layer != GRAPH_NONE && selecting && self->values[layer].shape.rank == 3) {
+            const int attended = find_attention_input(self, layer);
+            layer = attended == GRAPH_NONE ? layer : attended;
+        } else if (layer != GRAPH_NONE) {
+            layer = behind_views(self, layer, axes);
+            const graph_node *pool = producer_of(self, layer);
+            if (is(pool, "AveragePool") && producer_of(self, pool->inputs[0]))
+                layer = pool->inputs[0];
+        }
+    }
+    memory_free(axes);
+    return layer != GRAPH_NONE && self->values[layer].producer == GRAPH_NONE ? GRAPH_NONE : layer;
+}

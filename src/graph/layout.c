@@ -1,0 +1,262 @@
+/* Where the channels of a value lie. ONNX does not say; the operators around a value do: convolutions have them on axis 1, layer
+ * normalisation and products with a constant matrix on the last axis, everything else hands them on. */
+#include <string.h>
+
+#include "graph/layers.h"
+
+enum { UNKNOWN = -1, MAX_PREFIX_TOKENS = 16 };
+
+static bool is(const graph_node *node, const char *op)
+{
+    return !*node->definition->domain && strcmp(node->definition->name, op) == 0;
+}
+
+static bool is_any(const graph_node *node, const char *const *ops)
+{
+    for (; *ops; ops++)
+        if (is(node, *ops))
+            return true;
+    return false;
+}
+
+/* Operators whose channels are axis 1 by definition. */
+static bool has_channels_first(const graph_node *node)
+{
+    static const char *const ops[] = {
+        "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization",
+        "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool",
+        "LRN", "PRelu", "DepthToSpace", "SpaceToDepth", NULL};
+    return is_any(node, ops) || strcmp(node->definition->name, "ScaleShift") == 0;
+}
+
+/* Operators that may change the shape but leave every axis where it is. */
+static bool keeps_axes(const graph_node *node)
+{
+    static const char *const ops[] = {"Concat", "Split", "Slice", "Pad", "Resize", "Upsample",
+                                      "Expand", "Tile", "Gather", "Where", NULL};
+    return is_any(node, ops);
+}
+
+static bool is_dense(const graph *self, const graph_node *node)
+{
+    return is(node, "MatMul") && node->inputs[1] != GRAPH_NONE &&
+           self->values[node->inputs[1]].is_constant &&
+           self->values[node->inputs[1]].shape.rank == 2;
+}
+
+/* The axis of `to` that holds what axis `axis` of `from` did, the elements staying in row-major order. */
+static int reshaped_axis(const shape *from, int axis, const shape *to)
+{
+    int64_t before = 1, now = 1;
+    for (int i = 0; i < axis; i++)
+        before *= from->dims[i];
+    for (int i = 0; i < to->rank; i++) {
+        if (now == before && to->dims[i] == from->dims[axis])
+            return i;
+        now *= to->dims[i];
+    }
+    return UNKNOWN;
+}
+
+static bool permutation(const graph_node *node, int rank, int axes[SHAPE_MAX_RANK])
+{
+    const onnx_attribute *perm = NULL;
+    for (size_t i = 0; i < node->attribute_count; i++)
+        if (strcmp(node->attributes[i].name, "perm") == 0)
+            perm = &node->attributes[i];
+    if (perm && (perm->type != ONNX_ATTRIBUTE_INTS || perm->count != (size_t)rank))
+        return false;
+    for (int i = 0; i < rank; i++) {
+        axes[i] = perm ? (int)perm->ints[i] : rank - 1 - i;
+        if (axes[i] < 0 || axes[i] >= rank)
+            return false;
+    }
+    return true;
+}
+
+/* The channel axis of a node's outputs, from those of its inputs. */
+static int forward_axis(const graph *self, const graph_node *node, int output,
+                        const signed char *axes)
+{
+    const shape *to = &self->values[output].shape;
+    if (to->rank < 2)
+        return UNKNOWN;
+    if (has_channels_first(node))
+        return 1;
+    if (is(node, "Gemm"))
+        return 1;
+    if (is_dense(self, node) || is(node, "LayerNormalization") || is(node, "RMSNormalization"))
+        return to->rank - 1;
+    for (int k = 0; k < node->input_count; k++) {
+        const int input = node->inputs[k];
+        if (input == GRAPH_NONE || self->values[input].is_constant || axes[input] == UNKNOWN)
+            continue;
+        const shape *from = &self->values[input].shape;
+        int order[SHAPE_MAX_RANK];
+        if (is(node, "Transpose")) {
+            for (int i = 0; permutation(node, to->rank, order) && i < to->rank; i++)
+                if (order[i] == axes[input])
+                    return i;
+        } else if (node->definition->flags & OPERATOR_VIEW) {
+            return reshaped_axis(from, axes[input], to);
+        } else if (from->rank == to->rank && (shape_equal(from, to) || keeps_axes(node))) {
+            return axes[input];
+        } else if (from->rank == to->rank && strncmp(node->definition->name, "Reduce", 6) == 0) {
+            return axes[input];
+        }
+    }
+    return UNKNOWN;
+}
+
+/* The channel axis of a node's input that nothing before it told, from the node and its output. */
+static int backward_axis(const graph *self, const graph_node *node, int input,
+                         const signed char *axes)
+{
+    const shape *from = &self->values[input].shape;
+    if (input != node->inputs[0])
+        return UNKNOWN;
+    if (has_channels_first(node) && from->rank >= 3)
+        return 1;
+    if (is_dense(self, node) || is(node, "LayerNormalization"))
+        return from->rank - 1;
+    const int output = node->outputs[0];
+    if (output == GRAPH_NONE || axes[output] == UNKNOWN)
+        return UNKNOWN;
+    const shape *to = &self->values[output].shape;
+    int order[SHAPE_MAX_RANK];
+    if (is(node, "Transpose"))
+        return permutation(node, to->rank, order) ? order[axes[output]] : UNKNOWN;
+    if (node->definition->flags & OPERATOR_VIEW)
+        return reshaped_axis(to, axes[output], from);
+    if (from->rank == to->rank && (shape_equal(from, to) || keeps_axes(node)))
+        return axes[output];
+    return UNKNOWN;
+}
+
+signed char *graph_channel_axes(const graph *self)
+{
+    signed char *axes = memory_allocate(self->value_count, sizeof *axes);
+    if (!axes)
+        return NULL;
+    memset(axes, UNKNOWN, self->value_count);
+    for (size_t i = 0; i < self->node_count; i++) {
+        const graph_node *node = &self->nodes[i];
+        for (int k = 0; !node->removed && k < node->output_count; k++)
+            if (node->outputs[k] != GRAPH_NONE)
+                axes[node->outputs[k]] =
+                    (signed char)forward_axis(self, node, node->outputs[k], axes);
+    }
+    for (size_t i = self->node_count; i-- > 0;) {
+        const graph_node *node = &self->nodes[i];
+        for (int k = 0; !node->removed && k < node->input_count; k++) {
+            const int input = node->inputs[k];
+            if (input != GRAPH_NONE && !self->values[input].is_constant &&
+                axes[input] == UNKNOWN && node->output_count > 0)
+                axes[input] = (signed char)backward_axis(self, node, input, axes);
+        }
+    }
+    /* What nobody told: images of a few channels at the end, else the convention (N, C, ...). */
+    for (size_t i = 0; i < self->value_count; i++) {
+        const graph_value *value = &self->values[i];
+        if (axes[i] != UNKNOWN || value->removed || value->is_constant || value->shape.rank < 3)
+            continue;
+        const int last = value->shape.rank - 1;
+        const bool at_end = value->producer == GRAPH_NONE && last > 2 &&
+                            value->shape.dims[last] <= 4 && value->shape.dims[1] > 4;
+        axes[i] = (signed char)(at_end ? last : 1);
+    }
+    return axes;
+}
+
+/* Values that `value` is computed from; NULL without memory. */
+static bool *find_ancestors(const graph *self, int value)
+{
+    bool *found = memory_allocate_zeroed(self->value_count, sizeof *found);
+    if (!found)
+        return NULL;
+    found[value] = true;
+    for (size_t i = self->node_count; i-- > 0;) {
+        const graph_node *node = &self->nodes[i];
+        bool reached = false;
+        for (int k = 0; !node->removed && k < node->output_count; k++)
+            reached = reached || (node->outputs[k] != GRAPH_NONE && found[node->outputs[k]]);
+        for (int k = 0; reached && k < node->input_count; k++)
+            if (node->inputs[k] != GRAPH_NONE)
+                found[node->inputs[k]] = true;
+    }
+    return found;
+}
+
+/* Height and width of a rank 4 value. */
+static void plane_of(const shape *dims, int channel_axis, int64_t out[2])
+{
+    int count = 0;
+    for (int i = 1; i < 4; i++)
+        if (i != channel_axis && count < 2)
+            out[count++] = dims->dims[i];
+}
+
+/* The patch grid of T tokens: a plane of as many positions among the values they are computed from, or the output of a convolution
+ * with a few positions less (class token, registers); for images without either, a square. */
+static bool find_token_grid(const graph *self, int value, const signed char *axes, int64_t tokens,
+                            int64_t grid[2], int64_t *prefix)
+{
+    bool found = false, has_image = false;
+    bool *ancestors = find_ancestors(self, value);
+    if (!ancestors)
+        return false;
+    for (int exact = 1; exact >= 0 && !found; exact--)
+        for (size_t i = self->node_count; i-- > 0 && !found;) {
+            const graph_node *node = &self->nodes[i];
+            const int output = node->output_count > 0 ? node->outputs[0] : GRAPH_NONE;
+            if (node->removed || output == GRAPH_NONE || !ancestors[output] ||
+                self->values[output].is_constant || self->values[output].shape.rank != 4)
+                continue;
+            plane_of(&self->values[output].shape, axes[output], grid);
+            const int64_t rest = tokens - grid[0] * grid[1];
+            const bool convolution = is(node, "Conv");
+            found = exact ? rest == 0 && (convolution || (grid[0] > 1 && grid[1] > 1))
+                          : convolution && rest > 0 && rest <= MAX_PREFIX_TOKENS &&
+                                grid[0] * grid[1] > 1;
+            *prefix = rest;
+        }
+    for (size_t i = 0; i < self->input_count; i++)
+        has_image = has_image ||
+                    (ancestors[self->inputs[i]] && self->values[self->inputs[i]].shape.rank == 4);
+    for (int64_t before = 0; has_image && !found && before < 2; before++) {
+        int64_t side = 1;
+        while (side * side < tokens - before)
+            side++;
+        found = side > 1 && side * side == tokens - before;
+        grid[0] = grid[1] = side;
+        *prefix = before;
+    }
+    *prefix = found ? *prefix : 0;
+    memory_free(ancestors);
+    return found;
+}
+
+bool graph_layer_layout(const graph *self, int value, layer_layout *out)
+{
+    const shape *dims = &self->values[value].shape;
+    memset(out, 0, sizeof *out);
+    if (self->values[value].removed || dims->rank < 3 || dims->rank > 5)
+        return false;
+    signed char *axes = graph_channel_axes(self);
+    if (!axes)
+        return false;
+    out->channel_axis = axes[value] > 0 ? axes[value] : 1;
+    for (int i = 1; i < dims->rank; i++)
+        if (i != out->channel_axis)
+            out->dims[out->spatial_rank++] = dims->dims[i];
+    int64_t grid[2];
+    if (dims->rank == 3 && out->channel_axis == 2 &&
+        find_token_grid(self, value, axes, dims->dims[1], grid, &out->prefix_tokens)) {
+        out->tokens = true;
+        out->spatial_rank = 2;
+        out->dims[0] = grid[0];
+        out->dims[1] = grid[1];
+    }
+    memory_free(axes);
+    return true;
+}
