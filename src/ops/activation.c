@@ -253,9 +253,7 @@ static xai_status clip_backward(operator_call *call)
     tensor *ghigh = operator_wanted_gradient(call, 2);
     const tensor *given = operator_output_gradient(call, 0);
     if (!given) {
-        for (int i = 0; i < call->input_count; i++)
-            if (operator_wanted_gradient(call, i))
-                operator_zero(call->input_gradients[i]);
+        operator_zero_gradients(call);
         return XAI_OK;
     }
     const size_t count = tensor_count(given);

@@ -6,6 +6,8 @@
 
 #include "ops/support.h"
 
+#define WORD sizeof(uint64_t) /* bytes of a double or an int64; copied as bytes, so that either type may be in it */
+
 /* Steps of `inner` in elements when one of `outer`'s indices grows by one: 0 where `inner` is repeated. */
 static void repeat_strides(const shape *inner, const shape *outer, size_t strides[SHAPE_MAX_RANK])
 {
@@ -37,18 +39,18 @@ void broadcast_expand(const shape *from, const void *in, const shape *to, void *
     int64_t index[SHAPE_MAX_RANK] = {0};
     if (!shape_count(to, &count) || count == 0)
         return;
-    const uint64_t *source = in;
-    uint64_t *target = out;
+    const unsigned char *source = in;
+    unsigned char *target = out;
     if (shape_equal(from, to)) {
-        memcpy(target, source, count * sizeof *target);
+        memcpy(target, source, count * WORD);
         return;
     }
     repeat_strides(from, to, strides);
     const size_t width = (size_t)to->dims[to->rank - 1], step = strides[to->rank - 1];
     do {
         for (size_t i = 0; i < width; i++)
-            target[i] = source[offset + i * step];
-        target += width;
+            memcpy(target + i * WORD, source + (offset + i * step) * WORD, WORD);
+        target += width * WORD;
     } while (advance(to, strides, index, &offset));
 }
 
@@ -99,14 +101,14 @@ static void row_strides(const shape *dims, uint32_t axes, size_t strides[SHAPE_M
     }
 }
 
-static void rows_copy(const shape *dims, uint32_t axes, const uint64_t *in, uint64_t *out, bool gather)
+static void rows_copy(const shape *dims, uint32_t axes, const unsigned char *in, unsigned char *out, bool gather)
 {
     size_t count, strides[SHAPE_MAX_RANK], offset = 0;
     int64_t index[SHAPE_MAX_RANK] = {0};
     if (!shape_count(dims, &count) || count == 0)
         return;
     if (dims->rank == 0) {
-        out[0] = in[0];
+        memcpy(out, in, WORD);
         return;
     }
     row_strides(dims, axes, strides);
@@ -114,12 +116,12 @@ static void rows_copy(const shape *dims, uint32_t axes, const uint64_t *in, uint
     do {
         if (gather) {
             for (size_t i = 0; i < width; i++)
-                out[offset + i * step] = in[i];
-            in += width;
+                memcpy(out + (offset + i * step) * WORD, in + i * WORD, WORD);
+            in += width * WORD;
         } else {
             for (size_t i = 0; i < width; i++)
-                out[i] = in[offset + i * step];
-            out += width;
+                memcpy(out + i * WORD, in + (offset + i * step) * WORD, WORD);
+            out += width * WORD;
         }
     } while (advance(dims, strides, index, &offset));
 }

@@ -22,11 +22,17 @@
 #define OPERATORS_ACTIVATION(X)                                                                                        \
     X(relu) X(leaky_relu) X(thresholded_relu) X(elu) X(selu) X(celu) X(sigmoid) X(hard_sigmoid) X(hard_swish) X(tanh)  \
     X(softplus) X(softsign) X(silu) X(swish) X(shrink) X(mish) X(gelu) X(clip)
-#define OPERATORS_BINARY(X)
-#define OPERATORS_COMPARE(X)
-#define OPERATORS_REDUCE(X)
-#define OPERATORS_SOFTMAX(X)
-#define OPERATORS_NORMALISATION(X)
+#define OPERATORS_BINARY(X)                                                                                            \
+    X(add) X(sub) X(mul) X(div) X(mod) X(prelu) X(pow) X(max) X(min) X(sum) X(mean)
+#define OPERATORS_COMPARE(X)                                                                                           \
+    X(equal) X(less) X(greater) X(less_or_equal) X(greater_or_equal) X(and) X(or) X(xor) X(where)
+#define OPERATORS_REDUCE(X)                                                                                            \
+    X(reduce_sum) X(reduce_mean) X(reduce_max) X(reduce_min) X(reduce_prod) X(reduce_l1) X(reduce_l2)                  \
+    X(reduce_log_sum) X(reduce_log_sum_exp) X(reduce_sum_square) X(argmax) X(argmin) X(cum_sum) X(topk)
+#define OPERATORS_SOFTMAX(X) X(softmax) X(log_softmax) X(hardmax)
+#define OPERATORS_NORMALISATION(X)                                                                                     \
+    X(batch_normalization) X(scale_shift) X(instance_normalization) X(layer_normalization) X(group_normalization)      \
+    X(rms_normalization) X(lrn) X(lp_normalization) X(mean_variance_normalization)
 
 #define OPERATORS(X)           \
     OPERATORS_CONVOLUTION(X)   \

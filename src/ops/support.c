@@ -17,6 +17,9 @@ xai_status operator_check(const operator_call *call)
     for (int i = 0; i < required; i++)
         if (!call->inputs[i])
             return operator_error(call, XAI_ERROR_FORMAT, "input %d is missing", i);
+    for (int i = 0; i < definition->min_outputs; i++)
+        if (!call->outputs[i])
+            return operator_error(call, XAI_ERROR_FORMAT, "output %d is missing", i);
     return XAI_OK;
 }
 
@@ -126,4 +129,74 @@ void operator_zero(tensor *self)
     const size_t bytes = tensor_bytes(self);
     if (bytes > 0)
         memset(self->data, 0, bytes);
+}
+
+void operator_zero_gradients(operator_call *call)
+{
+    for (int i = 0; i < call->input_count; i++)
+        if (operator_wanted_gradient(call, i))
+            operator_zero(call->input_gradients[i]);
+}
+
+xai_status operator_read_repeated(const operator_call *call, const tensor *self, bool as_doubles, const shape *common,
+                                  void **out)
+{
+    double *values = NULL;
+    int64_t *integers = NULL;
+    *out = NULL;
+    const xai_status status = as_doubles ? operator_read_doubles(call, self, &values)
+                                         : operator_read_ints(call, self, &integers);
+    if (status != XAI_OK)
+        return status;
+    void *read = as_doubles ? (void *)values : (void *)integers;
+    size_t count;
+    if (shape_equal(&self->shape, common)) {
+        *out = read;
+        return XAI_OK;
+    }
+    void *repeated = shape_count(common, &count) ? memory_allocate(count, sizeof(double)) : NULL;
+    if (repeated)
+        broadcast_expand(&self->shape, read, common, repeated);
+    memory_free(read);
+    *out = repeated;
+    return repeated ? XAI_OK : out_of_memory(call, rows_count(common, 0));
+}
+
+xai_status operator_write_reduced(const operator_call *call, const shape *common, const double *g, tensor *wanted)
+{
+    double *sum = NULL;
+    const size_t count = tensor_count(wanted);
+    const xai_status status = operator_allocate(call, count, &sum);
+    if (status != XAI_OK)
+        return status;
+    broadcast_reduce(common, g, &wanted->shape, sum);
+    tensor_write_doubles(wanted, 0, count, sum);
+    memory_free(sum);
+    return XAI_OK;
+}
+
+xai_status operator_read_rows(const operator_call *call, const tensor *self, uint32_t axes, double **out)
+{
+    double *values = NULL;
+    *out = NULL;
+    xai_status status = operator_read_doubles(call, self, &values);
+    if (status == XAI_OK)
+        status = operator_allocate(call, tensor_count(self), out);
+    if (status == XAI_OK)
+        rows_gather(&self->shape, axes, values, *out);
+    memory_free(values);
+    return status;
+}
+
+xai_status operator_write_rows(const operator_call *call, tensor *self, uint32_t axes, const double *rows)
+{
+    double *values = NULL;
+    const size_t count = tensor_count(self);
+    const xai_status status = operator_allocate(call, count, &values);
+    if (status != XAI_OK)
+        return status;
+    rows_scatter(&self->shape, axes, rows, values);
+    tensor_write_doubles(self, 0, count, values);
+    memory_free(values);
+    return XAI_OK;
 }

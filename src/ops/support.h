@@ -36,6 +36,9 @@ xai_status operator_set_output(const operator_call *call, int i, int32_t dtype, 
 /* A whole tensor as doubles or int64 in a new array (memory_free). */
 xai_status operator_read_doubles(const operator_call *call, const tensor *self, double **out);
 xai_status operator_read_ints(const operator_call *call, const tensor *self, int64_t **out);
+/* As doubles or as int64 (8-byte words), repeated to the shape `common`. */
+xai_status operator_read_repeated(const operator_call *call, const tensor *self, bool as_doubles, const shape *common,
+                                  void **out);
 /* A new array of `count` doubles, zeroed. */
 xai_status operator_allocate(const operator_call *call, size_t count, double **out);
 /* All elements from an array, wrapping to the width of the element type. */
@@ -43,6 +46,10 @@ void operator_write_ints(tensor *self, const int64_t *values);
 void operator_fill(tensor *self, double value);
 /* All zero bytes. */
 void operator_zero(tensor *self);
+/* Zero every wanted gradient. */
+void operator_zero_gradients(operator_call *call);
+/* Gradient g (shape `common`) of an input that was broadcast, summed over its repetitions into `wanted`. */
+xai_status operator_write_reduced(const operator_call *call, const shape *common, const double *g, tensor *wanted);
 
 /* Broadcasting of 8-byte words (doubles or int64): `in` of shape `from` repeated to shape `to`. */
 void broadcast_expand(const shape *from, const void *in, const shape *to, void *out);
@@ -55,5 +62,8 @@ size_t rows_width(const shape *dims, uint32_t axes); /* product of the axes in t
 /* Gather 8-byte words of a row-major tensor into rows, and back. */
 void rows_gather(const shape *dims, uint32_t axes, const void *in, void *out);
 void rows_scatter(const shape *dims, uint32_t axes, const void *in, void *out);
+/* A whole tensor as rows of doubles in a new array (memory_free), and back. */
+xai_status operator_read_rows(const operator_call *call, const tensor *self, uint32_t axes, double **out);
+xai_status operator_write_rows(const operator_call *call, tensor *self, uint32_t axes, const double *rows);
 
 #endif

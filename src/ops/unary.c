@@ -190,7 +190,7 @@ static xai_status is_nan_forward(operator_call *call)
     unsigned char * y = call->outputs[0]->data;
     const size_t count = tensor_count(call->inputs[0]);
     for (size_t i = 0; i < count; i++)
-        y[i] = isnan(tensor_get(call->inputs[0], i)) ? 1 : 0;
+        y[i] = (unsigned char)(isnan(tensor_get(call->inputs[0], i)) != 0);
     return XAI_OK;
 }
 
