@@ -99,7 +99,10 @@ XAI_API const char *xai_model_layer_node(const xai_model *model, size_t index);
 XAI_API const char *xai_model_layer_operator(const xai_model *model, size_t index);
 /**
  * The layer that the CAM methods explain unless told otherwise: the last spatial activation before the head of
- * the network. @return its index; -1 when the model has no such layer. @since 0.1
+ * the network, or for a transformer the input of its last attention. Found anew by each call, in some milliseconds, for the
+ * first output and for inputs of the declared shape (of the card's size, or 224, where the model leaves sizes free).
+ * @return its index; -1 when the model has no such layer
+ * @since 0.1
  */
 XAI_API int64_t xai_model_default_layer(const xai_model *model);
 
@@ -155,11 +158,14 @@ XAI_API size_t xai_model_input_std(const xai_model *model, const double **values
  */
 XAI_API int32_t xai_model_input_size(const xai_model *model, int64_t *height, int64_t *width);
 
+/** @return model card: the number of channels of an image, 1 (gray) or 3 (RGB); else that of the first input; 0 = not known. @since 0.1 */
+XAI_API int64_t xai_model_input_channels(const xai_model *model);
+
 /**
  * Model card: what a score means (`xai.output.score`).
  *
  * @return "logit-sigmoid" (apply a sigmoid to get a probability), "logit-softmax" (apply a softmax),
- *         "logit" (no activation is named), "probability", another word of the card, or "" when the card does not say
+ *         "logit" (no activation is named), "probability", "value" (neither, such as an age), or "" when the card does not say
  * @since 0.1
  */
 XAI_API const char *xai_model_score_meaning(const xai_model *model);

@@ -1,0 +1,238 @@
+/* What the CAM methods share: layer and gradient of every row, the method's formula, the map at the input's resolution. */
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "explain/map.h"
+#include "explain/method.h"
+#include "xai/explainer.h"
+
+/* What is said about a row afterwards, in order; rows are computed in any order. */
+enum { NO_GRADIENT = 1, NO_GRADIENT_SATURATED, NO_EVIDENCE };
+
+typedef struct cam_layer {
+    const char *name;
+    spatial space; /* of a row of the layer */
+    spatial input_space; /* of a row of the input that the map belongs to; rank 0 = none fits */
+    size_t input;
+} cam_layer;
+
+typedef struct cam_job {
+    explainer *self;
+    const batch *rows;
+    explanation **out;
+    size_t target_count;
+    int *values; /* distinct layers, as values of wrt */
+    cam_layer *layers; /* the same */
+    size_t layer_count;
+    size_t *layer_of; /* target -> layer: outputs may differ in their default layer */
+    uint8_t *notes; /* (target, row) */
+} cam_job;
+
+/* (N, dims...) float32 */
+static xai_status create_maps(tensor *out, size_t rows, const spatial *space, xai_error **error)
+{
+    shape dims = {.rank = space->rank + 1, .dims = {(int64_t)rows}};
+    for (int axis = 0; axis < space->rank; axis++)
+        dims.dims[axis + 1] = space->dims[axis];
+    return tensor_create(out, DTYPE_FLOAT, &dims, error);
+}
+
+static xai_status prepare(void *user, const plan *program, const row_layout *layouts, xai_error **error)
+{
+    cam_job *job = user;
+    xai_status status = XAI_OK;
+    for (size_t v = 0; status == XAI_OK && v < job->layer_count; v++) {
+        cam_layer *layer = &job->layers[v];
+        status = layer_find_spatial(plan_graph(program), job->values[v], &layouts[v], job->rows, &layer->space,
+                                    &layer->input_space, &layer->input, error);
+    }
+    for (size_t t = 0; status == XAI_OK && t < job->target_count; t++) {
+        const cam_layer *layer = &job->layers[job->layer_of[t]];
+        explanation *out = job->out[t];
+        status = create_maps(&out->values, job->rows->rows, &layer->space, error);
+        if (status != XAI_OK || layer->input_space.rank == 0)
+            continue;
+        out->input_shape = job->rows->inputs[layer->input]->shape;
+        status = create_maps(&out->map, job->rows->rows, &layer->input_space, error);
+    }
+    return status;
+}
+
+static bool all_zero(const float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (values[i] != 0)
+            return false;
+    return true;
+}
+
+/* A probability so close to 0 or 1 that its slope underflows in float32. */
+static bool is_saturated(const sample *of)
+{
+    return of->source->saturates && (of->score < 1e-6 || of->score > 1 - 1e-6);
+}
+
+static xai_status explain_sample(void *user, const sample *of, xai_error **error)
+{
+    const cam_job *job = user;
+    const cam_layer *layer = &job->layers[of->wrt];
+    const spatial *space = &layer->space;
+    if (job->layer_of[of->target] != of->wrt)
+        return XAI_OK;
+    explanation *out = job->out[of->target];
+    uint8_t *note = &job->notes[of->target * job->rows->rows + of->row];
+    float *values = (float *)out->values.data + of->row * space->pixels;
+    float *planes[2] = {memory_allocate(of->count, sizeof(float)), memory_allocate(of->count, sizeof(float))};
+    double *sums = memory_allocate_zeroed(space->pixels, sizeof *sums);
+    float *scaled = memory_allocate(space->pixels, sizeof *scaled);
+    xai_status status = XAI_OK;
+    if (planes[0] == NULL || planes[1] == NULL || sums == NULL || scaled == NULL) {
+        status = error_memory(error, "a map", 2 * of->count * sizeof(float));
+        goto done;
+    }
+    const float *activation = spatial_planes(space, of->activation, planes[0]); /* (C, pixels) */
+    const float *gradient = spatial_planes(space, of->gradient, planes[1]);
+    job->self->method->cam(activation, gradient, space->channels, space->pixels, sums);
+    for (size_t i = 0; i < space->pixels; i++) {
+        values[i] = (float)sums[i];
+        if (!isfinite(values[i])) {
+            status = error_set(error, XAI_ERROR_NUMERIC, layer->name, "the map of row %zu came out as NaN or infinite",
+                               of->row);
+            goto done;
+        }
+    }
+    if (!map_scale(values, space->pixels, job->self->scaling, scaled))
+        *note = NO_EVIDENCE;
+    if (all_zero(of->gradient, of->count))
+        *note = is_saturated(of) ? NO_GRADIENT_SATURATED : NO_GRADIENT;
+    if (out->map.data != NULL) {
+        const size_t pixels = layer->input_space.pixels;
+        float *map = (float *)out->map.data + of->row * pixels;
+        status = map_resize(scaled, space->dims, layer->input_space.dims, space->rank, map, error);
+        if (status == XAI_OK && job->self->scaling == XAI_SCALING_MIN_MAX)
+            (void)map_scale(map, pixels, XAI_SCALING_MIN_MAX, map); /* pytorch-grad-cam scales again after resizing */
+    }
+    if (status == XAI_OK)
+        status = explanation_set_row(out, job->self->engine.of, of, 1, error);
+done:
+    memory_free(planes[0]);
+    memory_free(planes[1]);
+    memory_free(sums);
+    memory_free(scaled);
+    return status;
+}
+
+static xai_status add_warnings(const cam_job *job, size_t target, xai_error **error)
+{
+    explanation *out = job->out[target];
+    const char *layer = job->layers[job->layer_of[target]].name;
+    xai_status status = XAI_OK;
+    for (size_t row = 0; status == XAI_OK && row < job->rows->rows; row++) {
+        const int64_t at = (int64_t)row;
+        const char *label = out->labels[row] != NULL ? out->labels[row] : "";
+        switch (job->notes[target * job->rows->rows + row]) {
+        case NO_GRADIENT:
+            status = explanation_warn(out, at, error,
+                                      "row %zu: the score of '%.80s' does not depend on layer '%.80s' (its gradient is zero); "
+                                      "the map is all zero",
+                                      row, label, layer);
+            break;
+        case NO_GRADIENT_SATURATED:
+            status = explanation_warn(out, at, error,
+                                      "row %zu: the score of '%.80s' is saturated at %.6g (its gradient in layer '%.80s' is "
+                                      "zero); the map is all zero; explain the logit instead",
+                                      row, label, out->scores[row], layer);
+            break;
+        case NO_EVIDENCE:
+            status = explanation_warn(out, at, error,
+                                      "row %zu: no positive evidence for '%.80s' in layer '%.80s'; the map is all zero", row,
+                                      label, layer);
+            break;
+        default:
+            break;
+        }
+    }
+    if (status == XAI_OK && out->map.data == NULL)
+        status = explanation_warn(out, -1, error, "no input has the spatial axes of layer '%.80s': there are values, but no map",
+                                  layer);
+    return status;
+}
+
+/* The layer of every target. */
+static xai_status find_layers(cam_job *job, const xai_target *const *targets, xai_error **error)
+{
+    explainer *self = job->self;
+    const subject *of = self->engine.of;
+    const graph *source = network_graph(of->net);
+    for (size_t t = 0; t < job->target_count; t++) {
+        int value = self->layer, output = 0;
+        xai_status status = target_output(targets[t], source, &output, error);
+        if (status == XAI_OK && value == GRAPH_NONE)
+            status = layer_find_default_again(&self->memo, of, job->rows->shapes, output, &value, error);
+        if (status != XAI_OK)
+            return status;
+        size_t v = 0;
+        while (v < job->layer_count && job->values[v] != value)
+            v++;
+        job->layer_of[t] = v;
+        if (v == job->layer_count) {
+            job->values[v] = value;
+            job->layers[v].name = source->values[value].name;
+            job->layer_count++;
+        }
+    }
+    return XAI_OK;
+}
+
+static xai_status job_init(cam_job *job, const xai_target *const *targets, xai_error **error)
+{
+    const size_t count = job->target_count;
+    size_t notes = 0;
+    if (!size_multiply(count, job->rows->rows, &notes))
+        return error_memory(error, "explanations", SIZE_MAX);
+    job->notes = memory_allocate_zeroed(notes, sizeof *job->notes);
+    job->values = memory_allocate_zeroed(count, sizeof *job->values);
+    job->layers = memory_allocate_zeroed(count, sizeof *job->layers);
+    job->layer_of = memory_allocate_zeroed(count, sizeof *job->layer_of);
+    if (job->notes == NULL || job->values == NULL || job->layers == NULL || job->layer_of == NULL)
+        return error_memory(error, "explanations", notes);
+    return find_layers(job, targets, error);
+}
+
+static void job_free(cam_job *job)
+{
+    memory_free(job->notes);
+    memory_free(job->values);
+    memory_free(job->layers);
+    memory_free(job->layer_of);
+}
+
+xai_status cam_explain(explainer *self, const batch *rows, const xai_target *const *targets, size_t target_count,
+                       explanation **out, xai_error **error)
+{
+    const subject *of = self->engine.of;
+    cam_job job = {.self = self, .rows = rows, .out = out, .target_count = target_count};
+    xai_status status = job_init(&job, targets, error);
+    for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
+        status = explanation_create(rows->rows, self->method->name, job.layers[job.layer_of[t]].name, of->name, &out[t],
+                                    error);
+        if (status == XAI_OK)
+            out[t]->score_kind = self->score;
+    }
+    const differentiation what = {.targets = targets,
+                                  .target_count = target_count,
+                                  .score = self->score,
+                                  .wrt = job.values,
+                                  .wrt_count = job.layer_count,
+                                  .with_activations = true,
+                                  .prepare = prepare,
+                                  .body = explain_sample,
+                                  .user = &job};
+    if (status == XAI_OK)
+        status = evaluator_differentiate(&self->engine, rows, &what, error);
+    for (size_t t = 0; status == XAI_OK && t < target_count; t++)
+        status = add_warnings(&job, t, error);
+    job_free(&job);
+    return status;
+}

@@ -1,0 +1,275 @@
+#include "explain/rows.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "explain/names.h"
+
+void evaluator_init(evaluator *self, const subject *of, const evaluator_options *options)
+{
+    *self = (evaluator){.of = of};
+    if (options != NULL)
+        self->options = *options;
+}
+
+static void entry_free(plan_entry *self)
+{
+    plan_free(self->program);
+    memory_free(self->shapes);
+    memory_free(self->ids);
+    *self = (plan_entry){0};
+}
+
+void evaluator_free(evaluator *self)
+{
+    for (size_t i = 0; i < EVALUATOR_PLANS; i++)
+        entry_free(&self->plans[i]);
+}
+
+/* Plans */
+
+static bool entry_fits(const plan_entry *self, const batch *rows, size_t inputs, const plan_wish *wanted, int threads)
+{
+    if (self->program == NULL || self->threads != threads)
+        return false;
+    for (size_t i = 0; i < inputs; i++)
+        if (!shape_equal(&self->shapes[i], &rows->shapes[i]))
+            return false;
+    const int *ids = self->ids;
+    for (int kind = 0; kind < 3; kind++) {
+        if (self->counts[kind] != wanted->counts[kind])
+            return false;
+        if (wanted->counts[kind] > 0 && memcmp(ids, wanted->ids[kind], wanted->counts[kind] * sizeof *ids) != 0)
+            return false;
+        ids += wanted->counts[kind];
+    }
+    return true;
+}
+
+static xai_status entry_make(const evaluator *self, const batch *rows, size_t inputs, const plan_wish *wanted, int threads,
+                             plan_entry *out, xai_error **error)
+{
+    const size_t id_count = wanted->counts[0] + wanted->counts[1] + wanted->counts[2];
+    plan_entry made = {.threads = threads};
+    xai_status status = XAI_OK;
+    made.shapes = memory_allocate(inputs, sizeof *made.shapes);
+    made.ids = memory_allocate(id_count, sizeof *made.ids);
+    if (made.shapes == NULL || made.ids == NULL) {
+        status = error_memory(error, "a plan", inputs * sizeof *made.shapes + id_count * sizeof *made.ids);
+        goto done;
+    }
+    for (size_t i = 0; i < inputs; i++)
+        made.shapes[i] = rows->shapes[i];
+    int *ids = made.ids;
+    for (int kind = 0; kind < 3; kind++) {
+        for (size_t i = 0; i < wanted->counts[kind]; i++)
+            *ids++ = wanted->ids[kind][i];
+        made.counts[kind] = wanted->counts[kind];
+    }
+    const plan_request request = {
+        .input_shapes = made.shapes,
+        .wanted = made.ids,
+        .wanted_count = made.counts[0],
+        .seeds = made.ids + made.counts[0],
+        .seed_count = made.counts[1],
+        .gradients = made.ids + made.counts[0] + made.counts[1],
+        .gradient_count = made.counts[2],
+        .precision = self->options.precision,
+        .threads = threads,
+        .memory_limit = self->options.memory_limit,
+    };
+    status = plan_create(self->of->net, &request, &made.program, error);
+    if (status != XAI_OK)
+        goto done;
+    *out = made;
+    made = (plan_entry){0};
+done:
+    entry_free(&made);
+    return status;
+}
+
+/* A row a thread pays when there are at least two rows. */
+static bool runs_throughput(const evaluator *self, const batch *rows)
+{
+    return self->options.throughput && rows->runs > 1;
+}
+
+xai_status evaluator_find_plan(evaluator *self, const batch *rows, const plan_wish *wanted, plan **out, xai_error **error)
+{
+    const size_t inputs = network_graph(self->of->net)->input_count;
+    const int threads = runs_throughput(self, rows) ? 1 : self->options.threads;
+    size_t oldest = 0;
+    self->clock++;
+    for (size_t i = 0; i < EVALUATOR_PLANS; i++) {
+        plan_entry *entry = &self->plans[i];
+        if (entry_fits(entry, rows, inputs, wanted, threads)) {
+            entry->used = self->clock;
+            self->arena_bytes = plan_arena_bytes(entry->program);
+            *out = entry->program;
+            return XAI_OK;
+        }
+        if (entry->used < self->plans[oldest].used)
+            oldest = i;
+    }
+    plan_entry made = {0};
+    const xai_status status = entry_make(self, rows, inputs, wanted, threads, &made, error);
+    if (status != XAI_OK)
+        return status;
+    entry_free(&self->plans[oldest]);
+    made.used = self->clock;
+    self->plans[oldest] = made;
+    self->arena_bytes = plan_arena_bytes(made.program);
+    *out = made.program;
+    return XAI_OK;
+}
+
+/* Names */
+
+static const char *any_name(const void *context, size_t index)
+{
+    const graph *source = context;
+    if (index < source->value_count)
+        return source->values[index].is_constant ? NULL : source->values[index].name;
+    return source->nodes[index - source->value_count].name;
+}
+
+xai_status evaluator_find_value(const evaluator *self, const char *name, int *out, xai_error **error)
+{
+    const graph *source = network_graph(self->of->net);
+    int value = graph_find(source, name);
+    if (value == GRAPH_NONE && name[0] >= '0' && name[0] <= '9') {
+        char *end = NULL;
+        const unsigned long long index = strtoull(name, &end, 10);
+        if (*end == '\0' && index < self->of->layer_count)
+            value = self->of->layers[index];
+        else if (*end == '\0')
+            return error_set(error, XAI_ERROR_NOT_FOUND, NULL, "layer %llu is out of range: the model has %zu layers", index,
+                             self->of->layer_count);
+    }
+    if (value == GRAPH_NONE)
+        return name_not_found(error, "layer, node or value", name, any_name, source,
+                              source->value_count + source->node_count);
+    *out = value;
+    return XAI_OK;
+}
+
+/* Rows */
+
+static rows_options options_of(const evaluator *self, const batch *rows)
+{
+    return (rows_options){.threads = self->options.threads,
+                          .throughput = runs_throughput(self, rows),
+                          .progress = self->options.progress,
+                          .progress_user = self->options.progress_user};
+}
+
+xai_status evaluator_run_rows(const evaluator *self, plan *program, const batch *rows, row_body body, void *user,
+                              xai_error **error)
+{
+    const rows_options options = options_of(self, rows);
+    if (options.progress != NULL && !options.progress(options.progress_user, 0, rows->runs))
+        return error_set(error, XAI_ERROR_CANCELLED, NULL, "cancelled");
+    return rows_run(program, rows->inputs, rows->runs, &options, body, user, error);
+}
+
+/* Forward */
+
+typedef struct value_rows {
+    const evaluator *self;
+    const int *values;
+    size_t count;
+    const tensor *out;
+} value_rows;
+
+static xai_status copy_values(void *user, run *state, size_t row, xai_error **error)
+{
+    const value_rows *job = user;
+    const graph *source = network_graph(job->self->of->net);
+    for (size_t i = 0; i < job->count; i++) {
+        const tensor *value = NULL;
+        const xai_status status = run_value(state, job->values[i], &value, error);
+        if (status != XAI_OK)
+            return status;
+        const size_t bytes = tensor_bytes(value), begin = row * bytes;
+        if (begin + bytes > tensor_bytes(&job->out[i]))
+            return error_set(error, XAI_ERROR_INTERNAL, source->values[job->values[i]].name, "row %zu does not fit", row);
+        if (bytes > 0)
+            memcpy((char *)job->out[i].data + begin, value->data, bytes);
+        if (job->self->options.allow_nonfinite || !dtype_is_float(value->dtype))
+            continue;
+        const size_t bad = tensor_find_nonfinite(value);
+        if (bad != SIZE_MAX)
+            return error_set(error, XAI_ERROR_NUMERIC, source->values[job->values[i]].name,
+                             "element %zu of row %zu came out as NaN or infinite", bad, row);
+    }
+    return XAI_OK;
+}
+
+/* (N, ...) from the shape of one run. */
+static xai_status create_rows(const graph_value *value, const batch *rows, tensor *out, xai_error **error)
+{
+    shape dims = value->shape;
+    if (rows->runs > 1) {
+        char text[SHAPE_TEXT_SIZE];
+        if (dims.rank == 0 || dims.dims[0] != (int64_t)rows->per_plan)
+            return error_set(error, XAI_ERROR_UNSUPPORTED, value->name,
+                             "its shape %s has no row axis; give one row at a time", shape_text(&dims, text));
+        dims.dims[0] = (int64_t)rows->rows;
+    }
+    return tensor_create(out, value->dtype, &dims, error);
+}
+
+/* Values that a plan can give: known, computed, not a string. */
+static xai_status check_value(const plan *program, int value, xai_error **error)
+{
+    const graph_value *found = &plan_graph(program)->values[value];
+    if (found->removed || dtype_size(found->dtype) == 0)
+        return error_set(error, XAI_ERROR_UNSUPPORTED, found->name, "this value cannot be taken out of the model");
+    return XAI_OK;
+}
+
+xai_status evaluator_values(evaluator *self, const batch *rows, const int *values, size_t count, tensor *out,
+                            xai_error **error)
+{
+    const graph *source = network_graph(self->of->net);
+    plan *program = NULL;
+    for (size_t i = 0; i < count; i++)
+        out[i] = (tensor){0};
+    /* Outputs are wanted anyway: a plan without further wishes serves them. */
+    bool only_outputs = true;
+    for (size_t i = 0; i < count; i++) {
+        bool is_output = false;
+        for (size_t o = 0; o < source->output_count; o++)
+            is_output = is_output || source->outputs[o] == values[i];
+        only_outputs = only_outputs && is_output;
+    }
+    const plan_wish wanted = {.ids = {values}, .counts = {only_outputs ? 0 : count}};
+    xai_status status = evaluator_find_plan(self, rows, &wanted, &program, error);
+    for (size_t i = 0; status == XAI_OK && i < count; i++) {
+        status = check_value(program, values[i], error);
+        if (status == XAI_OK)
+            status = create_rows(&plan_graph(program)->values[values[i]], rows, &out[i], error);
+    }
+    if (status == XAI_OK) {
+        value_rows job = {.self = self, .values = values, .count = count, .out = out};
+        status = evaluator_run_rows(self, program, rows, copy_values, &job, error);
+    }
+    for (size_t i = 0; status != XAI_OK && i < count; i++)
+        tensor_free(&out[i]);
+    return status;
+}
+
+xai_status evaluator_plan(evaluator *self, const batch *rows, const int *wrt, size_t wrt_count, const plan **out,
+                          xai_error **error)
+{
+    const graph *source = network_graph(self->of->net);
+    plan *program = NULL;
+    const plan_wish wanted = {.ids = {NULL, source->outputs, wrt},
+                         .counts = {0, wrt_count > 0 ? source->output_count : 0, wrt_count}};
+    const xai_status status = evaluator_find_plan(self, rows, &wanted, &program, error);
+    *out = program;
+    return status;
+}

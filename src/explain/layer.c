@@ -1,0 +1,136 @@
+#include "explain/layer.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "graph/layers.h"
+
+xai_status layer_find_default(const subject *of, const shape *input_shapes, int output, int *out, xai_error **error)
+{
+    const graph *source = network_graph(of->net);
+    graph *specialised = NULL;
+    const xai_status status = graph_specialise(source, input_shapes, NULL, 0, true, &specialised, error);
+    if (status != XAI_OK)
+        return status;
+    const int found = graph_default_layer(specialised, source->outputs[output]);
+    graph_free(specialised);
+    if (found == GRAPH_NONE || (size_t)found >= source->value_count)
+        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
+                         "no spatial layer was found before the head of the model; name one with the option layer");
+    *out = found;
+    return XAI_OK;
+}
+
+xai_status layer_find_default_again(layer_memo *memo, const subject *of, const shape *input_shapes, int output, int *out,
+                                    xai_error **error)
+{
+    const size_t count = network_graph(of->net)->input_count;
+    bool known = memo->shapes != NULL && memo->output == output;
+    for (size_t i = 0; known && i < count; i++)
+        known = shape_equal(&memo->shapes[i], &input_shapes[i]);
+    if (!known) {
+        shape *shapes = memory_allocate(count, sizeof *shapes);
+        if (shapes == NULL)
+            return error_memory(error, "the shapes of the inputs", count * sizeof *shapes);
+        int layer = GRAPH_NONE;
+        const xai_status status = layer_find_default(of, input_shapes, output, &layer, error);
+        if (status != XAI_OK) {
+            memory_free(shapes);
+            return status;
+        }
+        for (size_t i = 0; i < count; i++)
+            shapes[i] = input_shapes[i];
+        layer_memo_free(memo);
+        *memo = (layer_memo){.shapes = shapes, .output = output, .layer = layer};
+    }
+    *out = memo->layer;
+    return XAI_OK;
+}
+
+void layer_memo_free(layer_memo *self)
+{
+    memory_free(self->shapes);
+    *self = (layer_memo){0};
+}
+
+static void set_dims(spatial *self, int rank, const int64_t *dims)
+{
+    self->rank = rank;
+    self->pixels = 1;
+    for (int axis = 0; axis < rank; axis++) {
+        self->dims[axis] = dims[axis];
+        self->pixels *= (size_t)dims[axis];
+    }
+}
+
+/* Strides in a row from the layout of a value, whose axis 0 is the batch. */
+static bool spatial_of(const graph *specialised, int value, spatial *out)
+{
+    const shape *dims = &specialised->values[value].shape;
+    layer_layout layout;
+    if (!graph_layer_layout(specialised, value, &layout) || layout.spatial_rank < 1 ||
+        layout.spatial_rank > MAP_MAX_RANK || layout.channel_axis < 1 || layout.channel_axis >= dims->rank)
+        return false;
+    *out = (spatial){.channels = (size_t)dims->dims[layout.channel_axis]};
+    set_dims(out, layout.spatial_rank, layout.dims);
+    size_t expected = out->channels * (out->pixels + (layout.tokens ? (size_t)layout.prefix_tokens : 0));
+    for (int axis = 1; axis < dims->rank; axis++)
+        if (dims->dims[axis] > 0 && expected % (size_t)dims->dims[axis] == 0)
+            expected /= (size_t)dims->dims[axis];
+        else
+            return false;
+    if (expected != 1)
+        return false;
+    if (layout.channel_axis == 1 && !layout.tokens) { /* (C, spatial...) */
+        out->channel_stride = out->pixels;
+        out->pixel_stride = 1;
+        return true;
+    }
+    if (layout.channel_axis != dims->rank - 1)
+        return false;
+    out->channel_stride = 1; /* (spatial..., C), or (prefix + grid, C) */
+    out->pixel_stride = out->channels;
+    out->offset = layout.tokens ? (size_t)layout.prefix_tokens * out->channels : 0;
+    return true;
+}
+
+/* The axes of one row of input `i`, when it has `rank` spatial ones. */
+static bool input_spatial(const graph *specialised, size_t i, int rank, spatial *out)
+{
+    const shape *dims = &specialised->values[specialised->inputs[i]].shape;
+    if (spatial_of(specialised, specialised->inputs[i], out) && out->rank == rank && out->offset == 0 &&
+        dims->rank == rank + 2)
+        return true;
+    *out = (spatial){.channels = 1, .channel_stride = 1, .pixel_stride = 1};
+    if (dims->rank == rank + 1) { /* (N, spatial...) */
+        set_dims(out, rank, dims->dims + 1);
+        return true;
+    }
+    if (dims->rank == rank + 2) { /* the graph does not tell: channels first, as most */
+        set_dims(out, rank, dims->dims + 2);
+        return true;
+    }
+    return false;
+}
+
+xai_status layer_find_spatial(const graph *specialised, int layer, const row_layout *layout, const batch *rows,
+                              spatial *layer_space, spatial *input_space, size_t *input, xai_error **error)
+{
+    const graph_value *value = &specialised->values[layer];
+    char dims[SHAPE_TEXT_SIZE];
+    size_t count = 0;
+    if (!layout->has_axis || !shape_count(&layout->row, &count) || count == 0 ||
+        !spatial_of(specialised, layer, layer_space))
+        return error_set(error, XAI_ERROR_UNSUPPORTED, value->name, "shape %s has no spatial axes to draw a map of",
+                         shape_text(&value->shape, dims));
+    *input_space = (spatial){0};
+    *input = 0;
+    for (size_t i = 0; rows->per_plan > 0 && i < specialised->input_count; i++) {
+        if (input_spatial(specialised, i, layer_space->rank, input_space)) {
+            *input = i;
+            return XAI_OK;
+        }
+    }
+    *input_space = (spatial){0};
+    return XAI_OK;
+}
