@@ -58,9 +58,6 @@ static attribute_facts scan(reader *self, wire bytes, onnx_attribute *out)
     while (message_next(self, &body, &field)) {
         size_t count = 1;
         switch (field.number) {
-        case NAME:
-            out->name = take_string(self, &body, &field);
-            break;
         case TYPE:
             facts.type = take_int32(self, &body, &field);
             break;
@@ -216,8 +213,8 @@ void read_attribute(reader *self, wire bytes, size_t index, onnx_attribute *out)
     place here = {.outer = self->place, .kind = "attribute", .name = "", .index = index};
     *out = (onnx_attribute){.name = "", .s = ""};
     self->place = &here;
+    here.name = out->name = find_name(self, bytes, NAME, "AttributeProto");
     const attribute_facts facts = scan(self, bytes, out);
-    here.name = out->name;
     if (self->status == XAI_OK && out->name[0] == '\0')
         reader_fail(self, XAI_ERROR_FORMAT, "has no name");
     if (self->status == XAI_OK)

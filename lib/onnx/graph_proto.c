@@ -71,14 +71,12 @@ static void read_value_info(reader *self, wire bytes, const char *kind, size_t i
     for (int axis = 0; axis < SHAPE_MAX_RANK; axis++)
         out->dim_names[axis] = "";
     self->place = &here;
+    here.name = out->name = find_name(self, bytes, NAME, "ValueInfoProto");
     message body = message_begin(bytes, FIELD(NAME) | FIELD(TYPE), "ValueInfoProto");
     wire_field field;
-    while (message_next(self, &body, &field)) {
-        if (field.number == NAME)
-            here.name = out->name = take_string(self, &body, &field);
-        else if (field.number == TYPE)
+    while (message_next(self, &body, &field))
+        if (field.number == TYPE)
             read_type(self, take_bytes(self, &body, &field), out);
-    }
     if (self->status == XAI_OK && out->name[0] == '\0')
         reader_fail(self, XAI_ERROR_FORMAT, "has no name");
     self->place = here.outer;
@@ -93,6 +91,7 @@ static void read_node(reader *self, wire bytes, size_t index, onnx_node *out)
     place here = {.outer = self->place, .kind = "node", .name = "", .index = index};
     self->place = &here;
     *out = (onnx_node){.name = "", .op_type = "", .domain = ""};
+    here.name = out->name = find_name(self, bytes, NAME, "NodeProto");
     message body = message_begin(bytes, singular, "NodeProto");
     wire_field field;
     while (message_next(self, &body, &field)) {
@@ -105,9 +104,6 @@ static void read_node(reader *self, wire bytes, size_t index, onnx_node *out)
             break;
         case ATTRIBUTE:
             out->attribute_count++;
-            break;
-        case NAME:
-            here.name = out->name = take_string(self, &body, &field);
             break;
         case OP_TYPE:
             here.op_type = out->op_type = take_string(self, &body, &field);

@@ -161,6 +161,16 @@ size_t take_count(reader *self, const message *from, const wire_field *field, in
     return count;
 }
 
+const char *find_name(reader *self, wire bytes, uint32_t number, const char *type)
+{
+    message body = message_begin(bytes, 0, type);
+    wire_field field;
+    while (wire_next(&body.rest, &field) == WIRE_FIELD) /* malformed bytes are reported by the pass that follows */
+        if (field.number == number)
+            return take_string(self, &body, &field);
+    return "";
+}
+
 onnx_property take_property(reader *self, const message *from, const wire_field *field)
 {
     onnx_property entry = {"", ""};

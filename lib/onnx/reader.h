@@ -84,6 +84,9 @@ const char *take_string(reader *self, const message *from, const wire_field *fie
 /* How many numbers of `type` a field adds to a repeated one, packed or not. */
 size_t take_count(reader *self, const message *from, const wire_field *field, int type);
 
+/* The name of a message, wherever in it the field lies: looked up first, so that every error can say it. */
+const char *find_name(reader *self, wire bytes, uint32_t number, const char *type);
+
 /* key and value of a StringStringEntryProto */
 onnx_property take_property(reader *self, const message *from, const wire_field *field);
 

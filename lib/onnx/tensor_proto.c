@@ -22,7 +22,6 @@ enum { LOCATION_DEFAULT = 0, LOCATION_EXTERNAL = 1 };
 
 /* What a first pass over the message finds. */
 typedef struct tensor_facts {
-    const char *name;
     int32_t dtype, location;
     bool segment;
     size_t dims;
@@ -67,7 +66,7 @@ static message tensor_message(wire bytes)
 
 static tensor_facts scan(reader *self, wire bytes)
 {
-    tensor_facts facts = {.name = ""};
+    tensor_facts facts = {0};
     message body = tensor_message(bytes);
     wire_field field;
     while (message_next(self, &body, &field)) {
@@ -104,9 +103,6 @@ static tensor_facts scan(reader *self, wire bytes)
                 reader_fail(self, XAI_ERROR_FORMAT, "holds strings and numbers");
             facts.typed_field = STRING_DATA;
             facts.typed_count++;
-            break;
-        case NAME:
-            facts.name = take_string(self, &body, &field);
             break;
         case RAW_DATA:
             facts.raw = take_bytes(self, &body, &field);
@@ -310,8 +306,8 @@ onnx_named_tensor read_tensor(reader *self, wire bytes, const char *kind, size_t
     place here = {.outer = self->place, .kind = kind, .name = "", .index = index};
     self->place = &here;
     if (reader_count(self, &self->tensors, 1, ONNX_TENSOR_LIMIT, "tensors")) {
+        made.name = here.name = find_name(self, bytes, NAME, "TensorProto");
         const tensor_facts facts = scan(self, bytes);
-        made.name = here.name = facts.name;
         made.tensor.dtype = facts.dtype;
         if (self->status != XAI_OK)
             ;
