@@ -113,7 +113,7 @@ static void declared_text(const graph *self, const graph_value *input, text *out
         else
             text_format(out, "%s%s", i ? ", " : "", name);
     }
-    text_append(out, input->shape.rank == 1 ? ",)" : ")");
+    text_append(out, ")");
 }
 
 static xai_status set_inputs(graph *self, const shape *shapes, xai_error **error)
