@@ -1,0 +1,177 @@
+/* Conv and ConvTranspose on oneDNN, with a following residual Add and activation fused. */
+#include <string.h>
+
+#include "base/error.h"
+#include "engine/lower.h"
+#include "engine/steps.h"
+
+/* The residual Add behind a convolution, when its other operand is already made in the same shape. */
+static int fusable_add(builder *b, int value, int *other)
+{
+    const int next = builder_only_consumer(b, value);
+    if (next == GRAPH_NONE || b->node_done[next])
+        return GRAPH_NONE;
+    const graph_node *node = &b->graph->nodes[next];
+    if (!node_is(node, "", "Add"))
+        return GRAPH_NONE;
+    *other = node->inputs[0] == value ? node->inputs[1] : node->inputs[0];
+    const value_state *state = &b->values[*other];
+    const bool ready = state->slots[LAYOUT_BLOCKED].exists && !b->graph->values[*other].is_constant &&
+                       state->primary == LAYOUT_BLOCKED;
+    if (*other == value || !ready ||
+        !shape_equal(&b->graph->values[*other].shape, &b->graph->values[node->outputs[0]].shape) ||
+        b->values[node->outputs[0]].primary != LAYOUT_BLOCKED)
+        return GRAPH_NONE;
+    return next;
+}
+
+static bool is_transposed(const graph_node *node)
+{
+    return node_is(node, "", "ConvTranspose");
+}
+
+static xai_status describe(builder *b, const graph_node *node, unit *self)
+{
+    const graph *g = b->graph;
+    const shape *x = &g->values[node->inputs[0]].shape;
+    xai_status status = lower_window(b, node, &self->geometry);
+    if (status != XAI_OK)
+        return status;
+    self->spec = (primitive_spec){
+        .kind = is_transposed(node) ? PRIMITIVE_DECONVOLUTION : PRIMITIVE_CONVOLUTION,
+        .threads = b->program->threads,
+        .geometry = self->geometry,
+        .input_channels = x->dims[1],
+        .output_channels = g->values[node->outputs[0]].shape.dims[1],
+        .has_bias = node->input_count > 2 && node->inputs[2] != GRAPH_NONE,
+        /* An image's one or three channels stay plain: padding them to a block would waste most of the work. */
+        .plain_input = !is_transposed(node) && b->values[node->inputs[0]].primary == LAYOUT_PLAIN && x->dims[1] <= 4 &&
+                       self->geometry.groups == 1,
+    };
+    return XAI_OK;
+}
+
+static xai_status backward(builder *b, const unit *self)
+{
+    const graph_node *node = &b->graph->nodes[self->node];
+    const int x = node->inputs[0];
+    operand gradient, weights, target = OPERAND_NONE;
+    bool may_keep = false, accumulate = false;
+    xai_status status = gradient_through(b, self, &gradient, &may_keep);
+    if (status == XAI_OK && b->values[x].needs_gradient) {
+        primitive_spec spec = self->spec;
+        const primitive *program = NULL;
+        step *s = NULL;
+        spec.kind = spec.kind == PRIMITIVE_CONVOLUTION ? PRIMITIVE_CONVOLUTION_BACKWARD : PRIMITIVE_DECONVOLUTION_BACKWARD;
+        spec.has_bias = spec.add_other = false;
+        spec.post.kind = ACTIVATION_NONE;
+        const layout form = spec.plain_input ? LAYOUT_PLAIN : LAYOUT_BLOCKED;
+        const bool direct = form == b->values[x].primary && !gradient_exists(b, x);
+        status = builder_primitive(b, &spec, &program);
+        if (status == XAI_OK)
+            status = builder_weights(b, program, &b->graph->values[node->inputs[1]].constant, &weights);
+        if (status == XAI_OK && direct)
+            status = gradient_write(b, x, &target, &accumulate);
+        else if (status == XAI_OK) {
+            target = builder_buffer(b, layout_bytes(b, x, form));
+            status = target.buffer == BUFFER_NONE ? XAI_ERROR_MEMORY : XAI_OK;
+        }
+        if (status == XAI_OK)
+            status = builder_step(b, step_primitive, self->node, primitive_implementation(program), &s);
+        if (status != XAI_OK)
+            return status;
+        s->program = program;
+        builder_read(b, s, 0, gradient);
+        builder_read(b, s, 1, weights);
+        builder_write(b, s, 2, target, layout_bytes(b, x, form));
+        if (!direct)
+            status = gradient_add(b, x, target, form, true);
+    }
+    if (status == XAI_OK && self->other != GRAPH_NONE && b->values[self->other].needs_gradient)
+        status = gradient_give(b, self->other, gradient, may_keep);
+    return status;
+}
+
+/* The largest fusion that oneDNN implements: with Add and activation, then without the activation, then bare. */
+static xai_status create(builder *b, unit *self, int add, int other, const primitive **program)
+{
+    const graph *g = b->graph;
+    const int own = self->output;
+    xai_status status = XAI_ERROR_UNSUPPORTED;
+    for (int attempt = 0; attempt < 3 && status == XAI_ERROR_UNSUPPORTED; attempt++) {
+        activation f = {ACTIVATION_NONE, 0, 0};
+        const int sum = attempt < 2 ? add : GRAPH_NONE;
+        int end = sum == GRAPH_NONE ? own : g->nodes[sum].outputs[0];
+        const int act = attempt == 2 ? GRAPH_NONE : fusable_activation(b, end, &f);
+        if (attempt > 0 && act == GRAPH_NONE && sum == add && attempt < 2)
+            continue;
+        if (attempt == 1) { /* the Add alone */
+            f.kind = ACTIVATION_NONE;
+        } else if (act != GRAPH_NONE) {
+            end = g->nodes[act].outputs[0];
+        }
+        self->spec.add_other = sum != GRAPH_NONE;
+        self->spec.post = self->post = f;
+        if (attempt < 2 && !self->spec.add_other && f.kind == ACTIVATION_NONE)
+            continue;
+        self->other = sum == GRAPH_NONE ? GRAPH_NONE : other;
+        self->output = end;
+        error_clear(b->error);
+        status = builder_primitive(b, &self->spec, program);
+        if (status == XAI_OK && sum != GRAPH_NONE)
+            b->node_done[sum] = true;
+        if (status == XAI_OK && f.kind != ACTIVATION_NONE)
+            b->node_done[act] = true;
+    }
+    return status;
+}
+
+xai_status lower_convolution(builder *b, int index, bool *done)
+{
+    const graph *g = b->graph;
+    const graph_node *node = &g->nodes[index];
+    operand source, weights, destination, bias = OPERAND_NONE, other_place = OPERAND_NONE;
+    const primitive *program = NULL;
+    step *s = NULL;
+    *done = false;
+    if ((!node_is(node, "", "Conv") && !is_transposed(node)) || b->values[node->outputs[0]].primary != LAYOUT_BLOCKED)
+        return XAI_OK;
+    const bool constant_bias =
+        node->input_count < 3 || node->inputs[2] == GRAPH_NONE || g->values[node->inputs[2]].is_constant;
+    if (!constant_bias)
+        return XAI_OK;
+    unit self = {.emit_backward = backward, .node = index, .output = node->outputs[0], .other = GRAPH_NONE};
+    xai_status status = describe(b, node, &self);
+    if (status != XAI_OK)
+        return status;
+    int other = GRAPH_NONE;
+    const int add = fusable_add(b, self.output, &other);
+    status = create(b, &self, add, other, &program);
+    if (status == XAI_ERROR_UNSUPPORTED) { /* the portable kernel takes it */
+        error_clear(b->error);
+        return XAI_OK;
+    }
+    if (status != XAI_OK)
+        return status;
+    *done = true;
+    status = builder_input(b, node->inputs[0], self.spec.plain_input ? LAYOUT_PLAIN : LAYOUT_BLOCKED, &source);
+    if (status == XAI_OK)
+        status = builder_weights(b, program, &g->values[node->inputs[1]].constant, &weights);
+    if (status == XAI_OK && self.spec.has_bias)
+        status = builder_constant(b, &g->values[node->inputs[2]].constant, primitive_bias_count(program), &bias);
+    if (status == XAI_OK && self.other != GRAPH_NONE)
+        status = builder_input(b, self.other, LAYOUT_BLOCKED, &other_place);
+    if (status == XAI_OK)
+        status = builder_output(b, self.output, LAYOUT_BLOCKED, &destination);
+    if (status == XAI_OK)
+        status = builder_step(b, step_primitive, index, primitive_implementation(program), &s);
+    if (status != XAI_OK)
+        return status;
+    s->program = program;
+    builder_read(b, s, 0, source);
+    builder_read(b, s, 1, weights);
+    builder_read(b, s, 3, bias);
+    builder_read(b, s, 4, other_place);
+    builder_write(b, s, 2, destination, layout_bytes(b, self.output, LAYOUT_BLOCKED));
+    return builder_unit(b, &self);
+}

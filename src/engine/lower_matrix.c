@@ -1,0 +1,281 @@
+/* Gemm and MatMul: own matrix-vector kernels for one row, oneDNN for the rest. All plain row-major. */
+#include <string.h>
+
+#include "base/error.h"
+#include "engine/lower.h"
+#include "engine/steps.h"
+
+/* y (M, N) = a (M, K) . b (K, N) + bias, batch times; how the node's operands are stored. */
+typedef struct product {
+    int64_t batch, rows, columns, depth;
+    bool transpose_a, transpose_b, shared_b;
+    int bias; /* value id of a constant (N) vector, or GRAPH_NONE */
+} product;
+
+static xai_status step_matrix_vector(const step *self, run *state, xai_error **error)
+{
+    (void)error;
+    kernel_matrix_vector(run_address(state, self->operands[1]), run_address(state, self->operands[0]),
+                         run_address(state, self->operands[3]), run_address(state, self->operands[2]), self->channels_to,
+                         self->channels, state->program->threads);
+    return XAI_OK;
+}
+
+/* destination (+)= source . weights, weights (channels, channels_to) row-major; starts from the bias when there is one. */
+static xai_status step_vector_matrix(const step *self, run *state, xai_error **error)
+{
+    (void)error;
+    float *y = run_address(state, self->operands[2]);
+    const float *bias = run_address(state, self->operands[3]);
+    if (bias)
+        memcpy(y, bias, self->channels_to * sizeof *y);
+    kernel_vector_matrix(run_address(state, self->operands[1]), run_address(state, self->operands[0]), y, self->channels,
+                         self->channels_to, bias != NULL || self->accumulate, state->program->threads);
+    return XAI_OK;
+}
+
+static bool attribute_is(const graph_node *node, const char *name, double fallback, double expected)
+{
+    for (size_t i = 0; i < node->attribute_count; i++)
+        if (strcmp(node->attributes[i].name, name) == 0)
+            return (node->attributes[i].type == ONNX_ATTRIBUTE_FLOAT ? node->attributes[i].f : (double)node->attributes[i].i) ==
+                   expected;
+    return fallback == expected;
+}
+
+static bool describe_gemm(const graph *g, const graph_node *node, product *out)
+{
+    const graph_value *y = &g->values[node->outputs[0]];
+    out->transpose_a = !attribute_is(node, "transA", 0, 0);
+    out->transpose_b = !attribute_is(node, "transB", 0, 0);
+    out->bias = node->input_count > 2 ? node->inputs[2] : GRAPH_NONE;
+    out->batch = 1;
+    out->rows = y->shape.dims[0];
+    out->columns = y->shape.dims[1];
+    out->depth = g->values[node->inputs[0]].shape.dims[out->transpose_a ? 0 : 1];
+    if (!attribute_is(node, "alpha", 1, 1) || !attribute_is(node, "beta", 1, 1) || out->transpose_a)
+        return false;
+    if (out->bias == GRAPH_NONE)
+        return true;
+    const graph_value *c = &g->values[out->bias];
+    return c->is_constant && (int64_t)tensor_count(&c->constant) == out->columns &&
+           c->shape.dims[c->shape.rank - 1] == out->columns;
+}
+
+/* Leading dimensions equal, or b a single matrix that all rows of a share. */
+static bool describe_matmul(const graph *g, const graph_node *node, product *out)
+{
+    const shape *a = &g->values[node->inputs[0]].shape, *c = &g->values[node->inputs[1]].shape;
+    *out = (product){.batch = 1, .bias = GRAPH_NONE};
+    if (a->rank < 2 || c->rank < 2)
+        return false;
+    out->columns = c->dims[c->rank - 1];
+    out->depth = a->dims[a->rank - 1];
+    out->rows = a->dims[a->rank - 2];
+    if (c->rank == 2) {
+        for (int i = 0; i < a->rank - 2; i++)
+            out->rows *= a->dims[i];
+        return true;
+    }
+    if (a->rank != c->rank)
+        return false;
+    for (int i = 0; i < a->rank - 2; i++) {
+        if (a->dims[i] != c->dims[i])
+            return false;
+        out->batch *= a->dims[i];
+    }
+    return true;
+}
+
+static primitive_spec spec_of(const builder *b, const product *self, bool constant_weights)
+{
+    return (primitive_spec){
+        .kind = PRIMITIVE_MATMUL,
+        .threads = b->program->threads,
+        .batch = self->batch,
+        .rows = self->rows,
+        .columns = self->columns,
+        .depth = self->depth,
+        .transpose_a = self->transpose_a,
+        .transpose_b = self->transpose_b,
+        .shared_b = self->shared_b,
+        .constant_weights = constant_weights,
+        .has_bias = self->bias != GRAPH_NONE,
+    };
+}
+
+static bool describe(const graph *g, const graph_node *node, product *out)
+{
+    *out = (product){0};
+    return node_is(node, "", "Gemm") ? describe_gemm(g, node, out) : describe_matmul(g, node, out);
+}
+
+/* One row against a constant matrix: memory-bound, so the own kernels serve. */
+static bool is_vector(const graph *g, const graph_node *node, const product *p)
+{
+    return p->batch == 1 && p->rows == 1 && g->values[node->inputs[1]].is_constant;
+}
+
+static xai_status emit_vector(builder *b, int index, const product *p, operand source, operand weights, bool by_rows,
+                              operand bias, bool accumulate, operand destination, size_t count_in, size_t count_out)
+{
+    step *s = NULL;
+    xai_status status =
+        builder_step(b, by_rows ? step_matrix_vector : step_vector_matrix, index, by_rows ? "matrix vector" : "vector matrix", &s);
+    (void)p;
+    if (status != XAI_OK)
+        return status;
+    s->channels = count_in;
+    s->channels_to = count_out;
+    s->accumulate = accumulate;
+    builder_read(b, s, 0, source);
+    builder_read(b, s, 1, weights);
+    builder_read(b, s, 3, bias);
+    builder_write(b, s, 2, destination, count_out * sizeof(float));
+    return XAI_OK;
+}
+
+static xai_status emit_product(builder *b, int index, const primitive *program, operand source, operand weights, operand bias,
+                               operand destination, size_t bytes)
+{
+    step *s = NULL;
+    xai_status status = builder_step(b, step_primitive, index, primitive_implementation(program), &s);
+    if (status != XAI_OK)
+        return status;
+    s->program = program;
+    builder_read(b, s, 0, source);
+    builder_read(b, s, 1, weights);
+    builder_read(b, s, 3, bias);
+    builder_write(b, s, 2, destination, bytes);
+    return XAI_OK;
+}
+
+/* A gradient's destination: the value's own place, or a temporary that is added afterwards. */
+static xai_status open_target(builder *b, int value, operand *target, bool *direct)
+{
+    bool accumulate;
+    *direct = b->values[value].primary == LAYOUT_PLAIN && !gradient_exists(b, value);
+    if (*direct)
+        return gradient_write(b, value, target, &accumulate);
+    *target = builder_buffer(b, layout_bytes(b, value, LAYOUT_PLAIN));
+    return target->buffer == BUFFER_NONE ? XAI_ERROR_MEMORY : XAI_OK;
+}
+
+/* gA = gY . B' and gB = A' . gY */
+static xai_status gradient_of_operand(builder *b, const unit *self, const product *p, int which, operand gradient)
+{
+    const graph_node *node = &b->graph->nodes[self->node];
+    const graph_value *values = b->graph->values;
+    const int x = node->inputs[which], other = node->inputs[1 - which];
+    const primitive *program = NULL;
+    operand target, left, right;
+    bool direct;
+    product q = {.batch = p->batch, .bias = GRAPH_NONE};
+    if (which == 0) {
+        q.rows = p->rows, q.columns = p->depth, q.depth = p->columns;
+        q.transpose_b = !p->transpose_b;
+    } else {
+        q.rows = p->depth, q.columns = p->columns, q.depth = p->rows;
+        q.transpose_a = true;
+    }
+    const bool constant = which == 0 && values[other].is_constant;
+    const primitive_spec spec = spec_of(b, &q, constant);
+    xai_status status = builder_primitive(b, &spec, &program);
+    if (status == XAI_OK && constant)
+        status = builder_weights(b, program, &values[other].constant, &right);
+    else if (status == XAI_OK)
+        status = builder_input(b, other, LAYOUT_PLAIN, which == 0 ? &right : &left);
+    if (status == XAI_OK && which == 1 && values[other].is_constant)
+        status = builder_constant(b, &values[other].constant, tensor_count(&values[other].constant), &left);
+    if (which == 0)
+        left = gradient;
+    else
+        right = gradient;
+    if (status == XAI_OK)
+        status = open_target(b, x, &target, &direct);
+    if (status == XAI_OK)
+        status = emit_product(b, self->node, program, left, right, OPERAND_NONE, target, layout_bytes(b, x, LAYOUT_PLAIN));
+    if (status == XAI_OK && !direct)
+        status = gradient_add(b, x, target, LAYOUT_PLAIN, true);
+    return status;
+}
+
+static xai_status backward(builder *b, const unit *self)
+{
+    const graph *g = b->graph;
+    const graph_node *node = &g->nodes[self->node];
+    const int x = node->inputs[0];
+    product p;
+    operand gradient, target, weights;
+    bool direct;
+    describe(g, node, &p);
+    xai_status status = gradient_read(b, self->output, &gradient);
+    if (status != XAI_OK)
+        return status;
+    if (is_vector(g, node, &p)) {
+        if (!b->values[x].needs_gradient)
+            return XAI_OK;
+        status = builder_constant(b, &g->values[node->inputs[1]].constant, (size_t)(p.columns * p.depth), &weights);
+        if (status == XAI_OK)
+            status = open_target(b, x, &target, &direct);
+        if (status == XAI_OK)
+            status = emit_vector(b, self->node, &p, gradient, weights, !p.transpose_b, OPERAND_NONE, false, target,
+                                 (size_t)p.columns, (size_t)p.depth);
+        return status == XAI_OK && !direct ? gradient_add(b, x, target, LAYOUT_PLAIN, true) : status;
+    }
+    for (int i = 0; status == XAI_OK && i < 2; i++)
+        if (b->values[node->inputs[i]].needs_gradient)
+            status = gradient_of_operand(b, self, &p, i, gradient);
+    return status;
+}
+
+xai_status lower_matrix(builder *b, int index, bool *done)
+{
+    const graph *g = b->graph;
+    const graph_node *node = &g->nodes[index];
+    operand source, weights, destination, bias = OPERAND_NONE;
+    const primitive *program = NULL;
+    product p;
+    *done = false;
+    if (b->reference || (!node_is(node, "", "Gemm") && !node_is(node, "", "MatMul")) ||
+        g->values[node->outputs[0]].dtype != DTYPE_FLOAT || g->values[node->inputs[0]].is_constant || !describe(g, node, &p) ||
+        p.batch * p.rows * p.columns * p.depth == 0)
+        return XAI_OK;
+    unit self = {.emit_backward = backward, .node = index, .output = node->outputs[0], .other = GRAPH_NONE};
+    const graph_value *w = &g->values[node->inputs[1]];
+    const bool vector = is_vector(g, node, &p);
+    xai_status status = XAI_OK;
+    /* b of rank 2 that is not constant needs its gradient summed over a's rows: rows of a folded into M do just that. */
+    if (!vector) {
+        if (!primitive_available())
+            return XAI_OK;
+        const primitive_spec spec = spec_of(b, &p, w->is_constant);
+        status = builder_primitive(b, &spec, &program);
+        if (status == XAI_ERROR_UNSUPPORTED) {
+            error_clear(b->error);
+            return XAI_OK;
+        }
+    }
+    *done = true;
+    if (status == XAI_OK)
+        status = builder_input(b, node->inputs[0], LAYOUT_PLAIN, &source);
+    if (status == XAI_OK && vector)
+        status = builder_constant(b, &w->constant, (size_t)(p.columns * p.depth), &weights);
+    else if (status == XAI_OK && w->is_constant)
+        status = builder_weights(b, program, &w->constant, &weights);
+    else if (status == XAI_OK)
+        status = builder_input(b, node->inputs[1], LAYOUT_PLAIN, &weights);
+    if (status == XAI_OK && p.bias != GRAPH_NONE)
+        status = builder_constant(b, &g->values[p.bias].constant,
+                                  vector ? (size_t)p.columns : primitive_bias_count(program), &bias);
+    if (status == XAI_OK)
+        status = builder_output(b, self.output, LAYOUT_PLAIN, &destination);
+    if (status == XAI_OK)
+        status = vector ? emit_vector(b, index, &p, source, weights, p.transpose_b, bias, false, destination, (size_t)p.depth,
+                                      (size_t)p.columns)
+                        : emit_product(b, index, program, source, weights, bias, destination,
+                                       layout_bytes(b, self.output, LAYOUT_PLAIN));
+    if (status == XAI_OK)
+        status = builder_finish(b, self.output, LAYOUT_PLAIN);
+    return status == XAI_OK ? builder_unit(b, &self) : status;
+}

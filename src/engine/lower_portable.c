@@ -1,0 +1,269 @@
+/* Any operator through its portable kernel on plain tensors, and operators that only rename bytes. */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "engine/lower.h"
+
+/* Tensors of one call without data; step_portable binds `places` to a run. `tensors` holds the inputs, the outputs, then (backward)
+ * the output gradients and the input gradients; dtype DTYPE_UNDEFINED = absent. */
+struct portable {
+    const graph *graph;
+    const graph_node *node;
+    bool backward;
+    size_t count;
+    tensor *tensors;
+    operand *places;
+};
+
+static xai_status step_portable(const step *self, run *state, xai_error **error)
+{
+    const portable *p = self->call;
+    const size_t inputs = (size_t)p->node->input_count, outputs = (size_t)p->node->output_count;
+    tensor *bound = memory_allocate(p->count + 1, sizeof *bound);
+    const tensor **pointers = memory_allocate_zeroed(p->count + 1, sizeof *pointers);
+    xai_status status;
+    if (!bound || !pointers) {
+        status = error_memory(error, "operator call", p->count * sizeof *bound);
+        goto done;
+    }
+    for (size_t i = 0; i < p->count; i++) {
+        bound[i] = p->tensors[i];
+        if (bound[i].dtype == DTYPE_UNDEFINED)
+            continue;
+        pointers[i] = &bound[i];
+        bound[i].data = run_address(state, p->places[i]);
+    }
+    operator_call call = {
+        .definition = p->node->definition,
+        .attributes = p->node->attributes,
+        .attribute_count = p->node->attribute_count,
+        .opset = p->node->opset,
+        .input_count = (int)inputs,
+        .output_count = (int)outputs,
+        .inputs = pointers,
+        .outputs = (tensor *const *)(pointers + inputs),
+        .output_gradients = p->backward ? pointers + inputs + outputs : NULL,
+        .input_gradients = p->backward ? (tensor *const *)(pointers + inputs + 2 * outputs) : NULL,
+        .place = p->node->place,
+        .error = error,
+    };
+    status = p->backward ? p->node->definition->backward(&call) : p->node->definition->forward(&call);
+done:
+    memory_free(bound);
+    memory_free(pointers);
+    return status;
+}
+
+static xai_status portable_create(builder *b, int index, bool backward, portable **out)
+{
+    const graph_node *node = &b->graph->nodes[index];
+    const size_t count = ((size_t)node->input_count + (size_t)node->output_count) * (backward ? 2 : 1);
+    portable *self = memory_pool_allocate(b->program->pool, 1, sizeof *self);
+    if (self) {
+        self->tensors = memory_pool_allocate(b->program->pool, count + 1, sizeof *self->tensors);
+        self->places = memory_pool_allocate(b->program->pool, count + 1, sizeof *self->places);
+    }
+    if (!self || !self->tensors || !self->places)
+        return error_memory(b->error, "operator call", count * sizeof(tensor));
+    self->graph = b->graph;
+    self->node = node;
+    self->backward = backward;
+    self->count = count;
+    for (size_t i = 0; i < count; i++)
+        self->places[i] = OPERAND_NONE;
+    *out = self;
+    return XAI_OK;
+}
+
+static void set_tensor(const builder *b, portable *self, size_t at, int value, operand place)
+{
+    const graph_value *v = &b->graph->values[value];
+    self->tensors[at] = (tensor){.dtype = v->dtype, .shape = v->shape};
+    self->places[at] = place;
+}
+
+/* Lifetimes: every place is touched through operand 0 (reads) or 1 (writes) of the step. */
+static void touch_places(builder *b, step *s, const portable *self, size_t begin, size_t end, bool write)
+{
+    for (size_t i = begin; i < end; i++) {
+        if (self->tensors[i].dtype == DTYPE_UNDEFINED)
+            continue;
+        if (write)
+            builder_write(b, s, 1, self->places[i], tensor_bytes(&self->tensors[i]));
+        else
+            builder_read(b, s, 0, self->places[i]);
+    }
+    s->operands[0] = s->operands[1] = OPERAND_NONE;
+}
+
+/* String tensors cannot live in the arena; their few uses (labels) are folded or unsupported. */
+static xai_status check_type(builder *b, const graph_node *node, int value)
+{
+    const graph_value *v = &b->graph->values[value];
+    if (dtype_size(v->dtype) == 0)
+        return error_set(b->error, XAI_ERROR_UNSUPPORTED, node->place, "value '%s' has an element type (%s) that cannot be computed",
+                         v->name, dtype_name(v->dtype));
+    return XAI_OK;
+}
+
+/* The gradient of a value in plain layout. */
+static xai_status plain_gradient(builder *b, int value, operand *out)
+{
+    operand primary;
+    xai_status status = gradient_read(b, value, &primary);
+    if (status != XAI_OK || b->values[value].primary == LAYOUT_PLAIN) {
+        *out = primary;
+        return status;
+    }
+    *out = builder_buffer(b, layout_bytes(b, value, LAYOUT_PLAIN));
+    if (out->buffer == BUFFER_NONE)
+        return XAI_ERROR_MEMORY;
+    return builder_convert(b, value, primary, LAYOUT_BLOCKED, *out, LAYOUT_PLAIN);
+}
+
+static bool reads(const graph_node *node, bool output, int i)
+{
+    const uint32_t bit = output ? OPERATOR_READS_OUTPUT(i < 15 ? i : 15) : OPERATOR_READS_INPUT(i < 15 ? i : 15);
+    return (node->definition->backward_reads & bit) != 0;
+}
+
+static xai_status portable_backward(builder *b, const unit *self)
+{
+    const graph_node *node = &b->graph->nodes[self->node];
+    const size_t inputs = (size_t)node->input_count, outputs = (size_t)node->output_count;
+    portable *call = NULL;
+    step *s = NULL;
+    operand place;
+    if (!node->definition->backward)
+        return error_set(b->error, XAI_ERROR_UNSUPPORTED, node->place, "this operator has no gradient");
+    xai_status status = portable_create(b, self->node, true, &call);
+    for (int i = 0; status == XAI_OK && i < node->input_count; i++) {
+        if (node->inputs[i] == GRAPH_NONE)
+            continue;
+        place = OPERAND_NONE;
+        if (reads(node, false, i) || b->graph->values[node->inputs[i]].is_constant)
+            status = builder_input(b, node->inputs[i], LAYOUT_PLAIN, &place);
+        set_tensor(b, call, (size_t)i, node->inputs[i], place);
+    }
+    for (int i = 0; status == XAI_OK && i < node->output_count; i++) {
+        const int y = node->outputs[i];
+        if (y == GRAPH_NONE)
+            continue;
+        place = OPERAND_NONE;
+        if (reads(node, true, i))
+            status = builder_input(b, y, LAYOUT_PLAIN, &place);
+        set_tensor(b, call, inputs + (size_t)i, y, place);
+        if (status == XAI_OK && gradient_exists(b, y)) {
+            status = plain_gradient(b, y, &place);
+            set_tensor(b, call, inputs + outputs + (size_t)i, y, place);
+        }
+    }
+    for (int i = 0; status == XAI_OK && i < node->input_count; i++) {
+        const int x = node->inputs[i];
+        if (x == GRAPH_NONE || !b->values[x].needs_gradient)
+            continue;
+        place = builder_buffer(b, layout_bytes(b, x, LAYOUT_PLAIN));
+        if (place.buffer == BUFFER_NONE)
+            return XAI_ERROR_MEMORY;
+        set_tensor(b, call, inputs + 2 * outputs + (size_t)i, x, place);
+    }
+    if (status == XAI_OK)
+        status = builder_step(b, step_portable, self->node, "portable", &s);
+    if (status != XAI_OK)
+        return status;
+    s->call = call;
+    touch_places(b, s, call, 0, inputs + 2 * outputs, false);
+    touch_places(b, s, call, inputs + 2 * outputs, call->count, true);
+    for (size_t i = 0; status == XAI_OK && i < inputs; i++) {
+        const size_t at = inputs + 2 * outputs + i;
+        if (call->tensors[at].dtype != DTYPE_UNDEFINED)
+            status = gradient_add(b, node->inputs[i], call->places[at], LAYOUT_PLAIN, true);
+    }
+    return status;
+}
+
+xai_status lower_portable(builder *b, int index, bool *done)
+{
+    const graph_node *node = &b->graph->nodes[index];
+    const size_t inputs = (size_t)node->input_count;
+    portable *call = NULL;
+    step *s = NULL;
+    operand place;
+    *done = true;
+    unit self = {.emit_backward = portable_backward, .node = index, .output = GRAPH_NONE, .other = GRAPH_NONE};
+    if (!node->definition->forward)
+        return error_set(b->error, XAI_ERROR_UNSUPPORTED, node->place, "this operator has no kernel");
+    xai_status status = portable_create(b, index, false, &call);
+    for (int i = 0; status == XAI_OK && i < node->input_count; i++) {
+        if (node->inputs[i] == GRAPH_NONE)
+            continue;
+        status = check_type(b, node, node->inputs[i]);
+        if (status == XAI_OK)
+            status = builder_input(b, node->inputs[i], LAYOUT_PLAIN, &place);
+        if (status == XAI_OK)
+            set_tensor(b, call, (size_t)i, node->inputs[i], place);
+    }
+    for (int i = 0; status == XAI_OK && i < node->output_count; i++) {
+        if (node->outputs[i] == GRAPH_NONE)
+            continue;
+        status = check_type(b, node, node->outputs[i]);
+        if (status == XAI_OK)
+            status = builder_output(b, node->outputs[i], LAYOUT_PLAIN, &place);
+        if (status == XAI_OK)
+            set_tensor(b, call, inputs + (size_t)i, node->outputs[i], place);
+        if (self.output == GRAPH_NONE)
+            self.output = node->outputs[i];
+    }
+    if (status == XAI_OK)
+        status = builder_step(b, step_portable, index, "portable", &s);
+    if (status != XAI_OK)
+        return status;
+    s->call = call;
+    touch_places(b, s, call, 0, inputs, false);
+    touch_places(b, s, call, inputs, call->count, true);
+    for (int i = 0; status == XAI_OK && i < node->output_count; i++)
+        if (node->outputs[i] != GRAPH_NONE)
+            status = builder_finish(b, node->outputs[i], LAYOUT_PLAIN);
+    return status == XAI_OK ? builder_unit(b, &self) : status;
+}
+
+/* ---- operators that keep the bytes ---- */
+
+/* (1, C, 1, ...) in blocks: the same bytes as plain, so that the head of a network costs no copy. */
+static xai_status view_backward(builder *b, const unit *self)
+{
+    const int x = b->graph->nodes[self->node].inputs[0];
+    const graph_value *v = &b->graph->values[x];
+    operand gradient;
+    xai_status status = plain_gradient(b, self->output, &gradient);
+    if (status != XAI_OK)
+        return status;
+    const bool may_keep = !b->values[self->output].wants_gradient;
+    if (b->values[x].primary == LAYOUT_PLAIN)
+        return gradient_give(b, x, gradient, may_keep);
+    (void)v;
+    return gradient_add(b, x, gradient, LAYOUT_PLAIN, may_keep);
+}
+
+xai_status lower_view(builder *b, int index, bool *done)
+{
+    const graph *g = b->graph;
+    const graph_node *node = &g->nodes[index];
+    operand place;
+    *done = false;
+    if (!(node->definition->flags & OPERATOR_VIEW) || node->output_count < 1 || node->outputs[0] == GRAPH_NONE ||
+        g->values[node->inputs[0]].is_constant || b->values[node->outputs[0]].primary != LAYOUT_PLAIN ||
+        g->values[node->inputs[0]].dtype != g->values[node->outputs[0]].dtype)
+        return XAI_OK;
+    for (int i = 1; i < node->output_count; i++)
+        if (node->outputs[i] != GRAPH_NONE)
+            return XAI_OK;
+    *done = true;
+    const unit self = {.emit_backward = view_backward, .node = index, .output = node->outputs[0], .other = GRAPH_NONE};
+    xai_status status = builder_input(b, node->inputs[0], LAYOUT_PLAIN, &place);
+    if (status != XAI_OK)
+        return status;
+    b->values[self.output].slots[LAYOUT_PLAIN] = (slot){true, place};
+    return builder_unit(b, &self);
+}

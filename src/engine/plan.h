@@ -1,0 +1,229 @@
+/* Inside of a plan: buffers, operands, steps, and the builder that the lowerings write to. Private to this folder.
+ *
+ * Building goes forward once over the specialised graph: every node becomes a unit (one or more nodes fused) that emits its
+ * forward steps at once and remembers how to emit its backward steps. Then, for each seed, the units are walked in reverse and
+ * emit the backward program of that seed. Buffers collect the first and the last step that touches them; arena.c places them. */
+#ifndef ENGINE_PLAN_H
+#define ENGINE_PLAN_H
+
+#include <pthread.h>
+
+#include "engine/engine.h"
+#include "engine/network.h"
+#include "engine/primitive.h"
+
+typedef enum layout { LAYOUT_PLAIN = 0, LAYOUT_BLOCKED = 1 } layout;
+
+#define BUFFER_NONE (-1)
+#define BUFFER_LAST_FOREVER SIZE_MAX
+
+/* A stretch of the arena, alive from its first to its last step. */
+typedef struct buffer {
+    size_t bytes;
+    size_t first, last; /* step numbers: forward steps first, then the backward programs one after the other */
+    size_t start; /* byte offset in the arena, set by arena_place() */
+    bool used;
+} buffer;
+
+/* Where a step finds its data: a place in a buffer, or constant memory that outlives the plan. */
+typedef struct operand {
+    int buffer; /* BUFFER_NONE for constants and for "no operand" */
+    size_t offset; /* bytes */
+    const void *constant;
+} operand;
+
+#define OPERAND_NONE ((operand){BUFFER_NONE, 0, NULL})
+
+typedef struct step step;
+typedef xai_status (*step_function)(const step *self, run *state, xai_error **error);
+
+#define STEP_OPERANDS 7
+
+/* What a portable step needs to call an operator; see lower_portable.c. */
+typedef struct portable portable;
+
+struct step {
+    step_function execute;
+    int node; /* graph node, or GRAPH_NONE for conversions and copies */
+    const char *implementation;
+    operand operands[STEP_OPERANDS];
+    size_t bytes; /* written */
+    size_t count, channels, spatial, channels_to; /* elements and geometry, by step */
+    bool accumulate, accumulate_other, include_pad, keeps_zero;
+    float epsilon;
+    activation post;
+    window geometry;
+    const primitive *program; /* owned by the plan */
+    const portable *call; /* owned by the plan's pool */
+};
+
+/* One value in one layout. */
+typedef struct slot {
+    bool exists;
+    operand place;
+} slot;
+
+/* A gradient buffer of one backward program. Values whose forward storage is a slice of a concatenation share one root and
+ * take granules (channel blocks) of it; any other value is one granule. */
+typedef struct gradient_root {
+    int buffer;
+    size_t granule_bytes, granule_count;
+    uint8_t *written; /* one a granule */
+} gradient_root;
+
+typedef struct value_state {
+    layout primary; /* the layout in which its producer writes it and in which its gradient is kept */
+    slot slots[2]; /* by layout */
+    int home; /* value whose blocked buffer holds this one as a channel slice; itself when it is a root; GRAPH_NONE = plain own */
+    size_t home_block; /* first channel block within the home */
+    bool wanted; /* must survive: outputs, wanted values, seeds, wanted gradients: never fused away */
+    bool wants_gradient;
+    bool own_gradient; /* its gradient must not be shared with a concatenation's pieces */
+    bool needs_gradient; /* depends on a value whose gradient is wanted */
+    int root; /* gradient root in the current program, or -1 */
+    size_t root_granule;
+} value_state;
+
+typedef struct unit unit;
+typedef struct builder builder;
+
+/* One or more graph nodes lowered together: its output is a function of its node's inputs and of `other`. */
+struct unit {
+    xai_status (*emit_backward)(builder *b, const unit *self);
+    int node;
+    int output; /* final value; the node's own output 0 unless something was fused behind it */
+    int other; /* value added by a fused Add, or GRAPH_NONE */
+    activation post;
+    primitive_spec spec;
+    window geometry;
+    operand scale, shift; /* constants of a scale-shift unit */
+    operand argmax; /* positions a max pool kept */
+    bool include_pad;
+};
+
+/* A backward program: the steps that answer run_backward() from one seed value. */
+typedef struct backward_program {
+    int seed;
+    operand seed_place; /* plain float32 */
+    size_t first_step, step_count;
+    operand *gradients; /* one per plan->gradients entry, plain float32 */
+} backward_program;
+
+struct plan {
+    network *net;
+    graph *graph; /* specialised, owned */
+    int precision, threads, block;
+    int *wanted; /* request.wanted, then nothing: the outputs are always wanted */
+    size_t wanted_count;
+    int *gradients;
+    size_t gradient_count;
+    step *steps;
+    size_t step_count, step_capacity, forward_count;
+    buffer *buffers;
+    size_t buffer_count, buffer_capacity;
+    slot *plain; /* per value: the plain slot run_value() reads, when it has one */
+    backward_program *programs;
+    size_t program_count;
+    primitive **primitives;
+    size_t primitive_count, primitive_capacity;
+    memory_pool *pool; /* portable calls, names */
+    size_t arena_bytes, scratchpad_bytes;
+    pthread_mutex_t idle_lock;
+    run *idle; /* finished runs, kept for their arenas */
+};
+
+struct builder {
+    plan *program;
+    graph *graph;
+    value_state *values; /* one per graph value */
+    unit *units;
+    size_t unit_count, unit_capacity;
+    bool *node_done; /* fused into an earlier unit */
+    gradient_root *roots;
+    size_t root_count, root_capacity;
+    bool any_gradient; /* the plan has backward programs */
+    bool reference;
+    xai_error **error;
+};
+
+struct run {
+    const plan *program;
+    char *arena;
+    void *scratchpad;
+    bool has_forward;
+    const backward_program *last_backward; /* whose gradients run_gradient() gives */
+    tensor view; /* what run_value() and run_gradient() hand out */
+    run *next; /* in plan->idle */
+};
+
+/* layout.c: primary layouts and in-place concatenations. */
+xai_status layout_decide(builder *b);
+/* (1, C, spatial...) float32: may live in channel blocks. */
+bool layout_can_block(const graph_value *value);
+size_t layout_channels(const graph_value *value);
+size_t layout_spatial(const graph_value *value);
+size_t layout_bytes(const builder *b, int value, layout form);
+
+/* builder.c: operands, steps, slots, gradients. Every call that can fail reports through b->error. */
+operand builder_buffer(builder *b, size_t bytes); /* buffer == BUFFER_NONE and constant == NULL when out of memory */
+xai_status builder_step(builder *b, step_function execute, int node, const char *implementation, step **out);
+void builder_read(builder *b, step *self, int index, operand place);
+void builder_write(builder *b, step *self, int index, operand place, size_t bytes);
+/* A value's data in a layout; inserts a conversion when it has only the other one. Constants: aligned float32 or raw. */
+xai_status builder_input(builder *b, int value, layout form, operand *out);
+/* Where a unit writes a value in `form`; builder_finish() then converts when that is not the primary layout. */
+xai_status builder_output(builder *b, int value, layout form, operand *out);
+xai_status builder_finish(builder *b, int value, layout form);
+/* Constant as aligned float32 array of `padded` >= count entries, zero-filled; shared through the network. */
+xai_status builder_constant(builder *b, const tensor *constant, size_t padded, operand *out);
+xai_status builder_primitive(builder *b, const primitive_spec *spec, const primitive **out); /* UNSUPPORTED passes through */
+xai_status builder_weights(builder *b, const primitive *program, const tensor *weights, operand *out);
+/* The one unremoved consumer of a value when it may be fused over, else GRAPH_NONE. */
+int builder_only_consumer(const builder *b, int value);
+xai_status builder_unit(builder *b, const unit *self);
+/* Convert or copy `from` (form a) to `to` (form b) of a value's shape; += when accumulate (same form only). */
+xai_status builder_convert(builder *b, int value, operand from, layout from_form, operand to, layout to_form);
+/* `count` elements of one type to another. */
+xai_status builder_cast(builder *b, operand from, int32_t from_type, operand to, int32_t to_type, size_t count);
+xai_status builder_accumulate(builder *b, int value, operand from, operand to);
+
+/* Gradients of the current program, kept in the value's primary layout. */
+bool gradient_exists(const builder *b, int value);
+xai_status gradient_read(builder *b, int value, operand *out); /* complete gradient of an output */
+/* Where a contribution goes: overwrite when *accumulate is false. */
+xai_status gradient_write(builder *b, int value, operand *out, bool *accumulate);
+/* Hand over a whole buffer that already holds a contribution in primary layout, when nothing is there yet; else add it. */
+xai_status gradient_give(builder *b, int value, operand place, bool may_keep);
+/* A contribution in either layout that sits in a temporary. */
+xai_status gradient_add(builder *b, int value, operand place, layout form, bool may_keep);
+/* Gradient behind a fused activation: in place unless the gradient itself is wanted. */
+xai_status gradient_through(builder *b, const unit *self, operand *out, bool *may_keep);
+
+/* lower_*.c: turn a node into a unit; *done = false when this lowering does not apply. */
+typedef xai_status (*lowering)(builder *b, int node, bool *done);
+xai_status lower_convolution(builder *b, int node, bool *done);
+xai_status lower_pool(builder *b, int node, bool *done);
+xai_status lower_activation(builder *b, int node, bool *done);
+xai_status lower_scale_shift(builder *b, int node, bool *done);
+xai_status lower_binary(builder *b, int node, bool *done);
+xai_status lower_concat(builder *b, int node, bool *done);
+xai_status lower_matrix(builder *b, int node, bool *done);
+xai_status lower_rows(builder *b, int node, bool *done); /* softmax, layer normalisation over the last axis */
+xai_status lower_view(builder *b, int node, bool *done);
+xai_status lower_portable(builder *b, int node, bool *done);
+
+/* The node as an activation function with constant parameters; false when it is not one. */
+bool activation_of_node(const graph *self, const graph_node *node, activation *out);
+bool node_is(const graph_node *node, const char *domain, const char *name);
+/* A node behind `value` that may be fused as an activation: GRAPH_NONE or its index. */
+int fusable_activation(const builder *b, int value, activation *out);
+
+/* arena.c */
+xai_status arena_place(plan *self, size_t memory_limit, xai_error **error);
+
+/* run.c */
+void *run_address(const run *state, operand place);
+xai_status run_acquire(plan *self, run **out, xai_error **error);
+void run_release(plan *self, run *state);
+
+#endif

@@ -1,0 +1,148 @@
+/* A run: one arena, one row at a time. */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "engine/plan.h"
+
+void *run_address(const run *state, operand place)
+{
+    if (place.buffer == BUFFER_NONE)
+        return (void *)(uintptr_t)place.constant;
+    return state->arena + state->program->buffers[place.buffer].start + place.offset;
+}
+
+xai_status run_create(const plan *program, run **out, xai_error **error)
+{
+    run *self = memory_allocate_zeroed(1, sizeof *self);
+    if (!self)
+        return error_memory(error, "run", sizeof *self);
+    self->program = program;
+    self->arena = memory_allocate_aligned(program->arena_bytes ? program->arena_bytes : 1);
+    self->scratchpad = memory_allocate_aligned(program->scratchpad_bytes ? program->scratchpad_bytes : 1);
+    if (!self->arena || !self->scratchpad) {
+        run_free(self);
+        return error_memory(error, "activations and gradients", program->arena_bytes + program->scratchpad_bytes);
+    }
+    *out = self;
+    return XAI_OK;
+}
+
+void run_free(run *self)
+{
+    if (!self)
+        return;
+    memory_free(self->arena);
+    memory_free(self->scratchpad);
+    memory_free(self);
+}
+
+static xai_status execute(run *self, size_t first, size_t count, xai_error **error)
+{
+    const plan *p = self->program;
+    for (size_t i = first; i < first + count; i++) {
+        const step *each = &p->steps[i];
+        const xai_status status = each->execute(each, self, error);
+        if (status != XAI_OK) {
+            if (each->node != GRAPH_NONE)
+                error_add_place(error, p->graph->nodes[each->node].place);
+            return status;
+        }
+    }
+    return XAI_OK;
+}
+
+xai_status run_forward(run *self, const tensor *const *inputs, xai_error **error)
+{
+    const plan *p = self->program;
+    const graph *g = p->graph;
+    self->has_forward = false;
+    self->last_backward = NULL;
+    for (size_t i = 0; i < g->input_count; i++) {
+        const graph_value *v = &g->values[g->inputs[i]];
+        char expected[SHAPE_TEXT_SIZE], got[SHAPE_TEXT_SIZE];
+        if (inputs[i]->dtype != v->dtype || !shape_equal(&inputs[i]->shape, &v->shape))
+            return error_set(error, XAI_ERROR_SHAPE, v->name, "expected %s of shape %s but got %s of shape %s",
+                             dtype_name(v->dtype), shape_text(&v->shape, expected), dtype_name(inputs[i]->dtype),
+                             shape_text(&inputs[i]->shape, got));
+    }
+    for (size_t i = 0; i < g->input_count; i++)
+        memcpy(run_address(self, p->plain[g->inputs[i]].place), inputs[i]->data, tensor_bytes(inputs[i]));
+    const xai_status status = execute(self, 0, p->forward_count, error);
+    self->has_forward = status == XAI_OK;
+    return status;
+}
+
+xai_status run_value(run *self, int value, const tensor **out, xai_error **error)
+{
+    const plan *p = self->program;
+    if (value < 0 || (size_t)value >= p->graph->value_count || !self->has_forward ||
+        !(p->plain[value].exists || p->graph->values[value].is_constant))
+        return error_set(error, XAI_ERROR_INTERNAL, NULL, "a value was read that the plan does not keep, or before a forward pass");
+    const graph_value *v = &p->graph->values[value];
+    if (v->is_constant) {
+        *out = &v->constant;
+        return XAI_OK;
+    }
+    self->view = (tensor){.dtype = v->dtype, .shape = v->shape, .data = run_address(self, p->plain[value].place)};
+    *out = &self->view;
+    return XAI_OK;
+}
+
+xai_status run_backward(run *self, int seed_value, const float *seed, xai_error **error)
+{
+    const plan *p = self->program;
+    const backward_program *program = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < p->program_count; i++)
+        if (p->programs[i].seed == seed_value)
+            program = &p->programs[i];
+    if (!program || !self->has_forward)
+        return error_set(error, XAI_ERROR_INTERNAL, NULL, "a backward pass without its forward pass or outside its plan");
+    shape_count(&p->graph->values[seed_value].shape, &count);
+    memcpy(run_address(self, program->seed_place), seed, count * sizeof *seed);
+    self->last_backward = NULL;
+    const xai_status status = execute(self, program->first_step, program->step_count, error);
+    if (status == XAI_OK)
+        self->last_backward = program;
+    return status;
+}
+
+xai_status run_gradient(run *self, int value, const tensor **out, xai_error **error)
+{
+    const plan *p = self->program;
+    for (size_t i = 0; self->last_backward && i < p->gradient_count; i++) {
+        if (p->gradients[i] != value)
+            continue;
+        self->view = (tensor){.dtype = DTYPE_FLOAT,
+                              .shape = p->graph->values[value].shape,
+                              .data = run_address(self, self->last_backward->gradients[i])};
+        *out = &self->view;
+        return XAI_OK;
+    }
+    return error_set(error, XAI_ERROR_INTERNAL, NULL, "a gradient was read that the plan does not keep, or before a backward pass");
+}
+
+xai_status run_acquire(plan *self, run **out, xai_error **error)
+{
+    pthread_mutex_lock(&self->idle_lock);
+    run *found = self->idle;
+    if (found)
+        self->idle = found->next;
+    pthread_mutex_unlock(&self->idle_lock);
+    if (!found)
+        return run_create(self, out, error);
+    found->next = NULL;
+    *out = found;
+    return XAI_OK;
+}
+
+void run_release(plan *self, run *state)
+{
+    if (!state)
+        return;
+    pthread_mutex_lock(&self->idle_lock);
+    state->next = self->idle;
+    self->idle = state;
+    pthread_mutex_unlock(&self->idle_lock);
+}
