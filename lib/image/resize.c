@@ -7,8 +7,8 @@
 
 /* One axis of a separable filter: output i is the sum of weights[i * width + k] * source[first[i] + k]. */
 typedef struct taps {
-    size_t *first; /* (out) */
-    size_t *count; /* (out), 1 to width */
+    size_t *first;  /* (out) */
+    size_t *count;  /* (out), 1 to width */
     float *weights; /* (out, width), each row sums to 1 */
     size_t width;
 } taps;

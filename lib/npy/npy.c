@@ -9,7 +9,7 @@ static const struct {
     char kind, size;
     int8_t dtype;
 } types[] = {
-    {'f', 4, 1}, {'u', 1, 2}, {'i', 1, 3}, {'u', 2, 4},  {'i', 2, 5},  {'i', 4, 6},
+    {'f', 4, 1}, {'u', 1, 2}, {'i', 1, 3},  {'u', 2, 4},  {'i', 2, 5},  {'i', 4, 6},
     {'i', 8, 7}, {'b', 1, 9}, {'f', 2, 10}, {'f', 8, 11}, {'u', 4, 12}, {'u', 8, 13},
 };
 
@@ -228,11 +228,11 @@ size_t npy_header(int32_t dtype, int rank, const int64_t *dims, char out[NPY_HEA
     memcpy(out, "\x93NUMPY\x01\x00", 8);
     size_t length = 10;
     length += (size_t)snprintf(out + length, NPY_HEADER_SIZE - length,
-                               "{'descr': '%c%c%d', 'fortran_order': False, 'shape': (", types[type].size == 1 ? '|' : '<',
-                               types[type].kind, types[type].size);
+                               "{'descr': '%c%c%d', 'fortran_order': False, 'shape': (",
+                               types[type].size == 1 ? '|' : '<', types[type].kind, types[type].size);
     for (int i = 0; i < rank; i++)
-        length += (size_t)snprintf(out + length, NPY_HEADER_SIZE - length, i == 0 ? "%lld," : " %lld,",
-                                   (long long)dims[i]);
+        length +=
+            (size_t)snprintf(out + length, NPY_HEADER_SIZE - length, i == 0 ? "%lld," : " %lld,", (long long)dims[i]);
     if (rank > 1)
         length--; /* (3,) keeps its comma, (3, 4) has none */
     length += (size_t)snprintf(out + length, NPY_HEADER_SIZE - length, "), }");

@@ -12,11 +12,11 @@
 
 /* An array inside the bytes of a .npy file. */
 typedef struct npy_array {
-    int32_t dtype; /* numbered as in ONNX: 1 float32, 2 uint8, ... (tensor/tensor.h) */
+    int32_t dtype;    /* numbered as in ONNX: 1 float32, 2 uint8, ... (tensor/tensor.h) */
     size_t item_size; /* bytes an element */
     int rank;
     int64_t dims[NPY_MAX_RANK];
-    size_t count; /* elements */
+    size_t count;       /* elements */
     bool fortran_order; /* first axis adjacent */
     bool big_endian;
     const unsigned char *data; /* count * item_size bytes inside the file, of any alignment */
@@ -36,7 +36,7 @@ size_t npy_header(int32_t dtype, int rank, const int64_t *dims, char out[NPY_HEA
 
 /* An entry of a .npz file. */
 typedef struct npz_entry {
-    char name[128]; /* without ".npy" */
+    char name[128];           /* without ".npy" */
     size_t packed_size, size; /* bytes in the file; bytes of the .npy file */
     uint32_t crc;
     bool deflated;

@@ -1,0 +1,262 @@
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "cli.h"
+#include "files.h"
+#include "input.h"
+
+enum { INPUT_LIMIT = 32 };
+
+/* What the command line asks for. */
+typedef struct request {
+    const char *method, *target, *output, *layer, *score, *scaling, *colours, *window_text;
+    const char *overlay, *json, *npy, *values; /* where to write; NULL = not wanted */
+    int64_t threads, row;
+    double alpha;
+    window range;
+    int32_t score_kind, scaling_kind;
+} request;
+
+static bool choose(const char *text, const char *const *names, int32_t *out)
+{
+    for (int32_t i = 0; names[i]; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *out = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static int check_request(request *self)
+{
+    static const char *const scores[] = {"raw", "logit", "probability", NULL}, *const scalings[] = {"max", "min-max",
+                                                                                                    NULL};
+    static const char *const colours[] = {"turbo", "viridis", "inferno", NULL};
+    const char *outputs[] = {self->overlay, self->json, self->npy, self->values};
+    int32_t unused;
+    if (!choose(self->score, scores, &self->score_kind))
+        return report_usage("explain", "option --score: '%s' is not raw, logit or probability", self->score);
+    if (!choose(self->scaling, scalings, &self->scaling_kind))
+        return report_usage("explain", "option --scaling: '%s' is not max or min-max", self->scaling);
+    if (!choose(self->colours, colours, &unused))
+        return report_usage("explain", "option --colours: '%s' is not turbo, viridis or inferno", self->colours);
+    if (!(self->alpha >= 0 && self->alpha <= 1))
+        return report_usage("explain", "option --alpha: %g is not between 0 and 1", self->alpha);
+    if (self->window_text && !window_parse(self->window_text, &self->range))
+        return report_usage("explain", "option --window: '%s' is not LOW,HIGH", self->window_text);
+    for (size_t i = 0; i < 4; i++)
+        for (size_t j = 0; j < i; j++)
+            if (outputs[i] && outputs[j] && strcmp(outputs[i], outputs[j]) == 0)
+                return report_usage("explain", "two outputs go to '%s'", outputs[i]);
+    return EXIT_OK;
+}
+
+/* A label of the card, else an index. */
+static xai_status add_choice(xai_target *target, const xai_model *model, const char *text, xai_error **error)
+{
+    for (size_t i = 0; i < xai_model_label_count(model); i++)
+        if (strcmp(xai_model_label(model, i), text) == 0)
+            return xai_target_add_label(target, text, error);
+    char *end;
+    errno = 0;
+    const long long index = strtoll(text, &end, 10);
+    const bool number = (isdigit((unsigned char)*text) || (*text == '-' && text[1])) && *end == '\0' && errno == 0;
+    return number ? xai_target_add_index(target, index, error) : xai_target_add_label(target, text, error);
+}
+
+static xai_status make_target(const request *wanted, const xai_model *model, xai_target **out, xai_error **error)
+{
+    xai_status status = xai_target_create(out, error);
+    if (status == XAI_OK && wanted->output)
+        status = xai_target_set_output(*out, wanted->output, error);
+    if (status == XAI_OK && wanted->target)
+        status = add_choice(*out, model, wanted->target, error);
+    return status;
+}
+
+static xai_status make_explainer(const request *wanted, xai_model *model, const xai_session_options *session,
+                                 xai_explainer **out, xai_error **error)
+{
+    xai_explainer_options *options = NULL;
+    xai_status status = xai_explainer_options_create(&options, error);
+    if (status == XAI_OK && wanted->layer)
+        status = xai_explainer_options_set_layer(options, wanted->layer, error);
+    if (status == XAI_OK)
+        status = xai_explainer_options_set_score(options, wanted->score_kind, error);
+    if (status == XAI_OK)
+        status = xai_explainer_options_set_scaling(options, wanted->scaling_kind, error);
+    if (status == XAI_OK)
+        status = xai_explainer_options_set_session(options, session, error);
+    if (status == XAI_OK)
+        status = xai_explainer_create(model, wanted->method, options, out, error);
+    xai_explainer_options_free(options);
+    return status;
+}
+
+static bool write_overlay(const request *wanted, const xai_explanation *result, const input_set *inputs, output *out)
+{
+    xai_error *error = NULL;
+    if (!out->path)
+        return true;
+    if (!inputs->pixels) {
+        report("no overlay: the first input is not a picture, nor a float32 tensor (N, C, H, W)");
+        return false;
+    }
+    uint8_t *drawn = memory_allocate(inputs->height * inputs->width, 3);
+    bool done = false;
+    if (!drawn)
+        report("out of memory");
+    else if (xai_explanation_overlay(result, (size_t)wanted->row, inputs->pixels, inputs->width, inputs->height,
+                                     inputs->channels, wanted->alpha, wanted->colours, drawn, &error) != XAI_OK)
+        report_error("no overlay", error);
+    else
+        done = png_write(out->path, out->file, drawn, inputs->height, inputs->width);
+    memory_free(drawn);
+    return done;
+}
+
+static bool write_json(const xai_explanation *result, output *out)
+{
+    errno = 0;
+    if (!out->path || fprintf(out->file, "%s\n", xai_explanation_json(result)) >= 0)
+        return true;
+    report("cannot write %s: %s", out->path, strerror(errno ? errno : EIO));
+    return false;
+}
+
+static bool write_map(const xai_explanation *result, output *out)
+{
+    const xai_tensor *map = xai_explanation_map(result);
+    if (!out->path)
+        return true;
+    if (!map) {
+        report("no map: the input of the model has no spatial axes");
+        return false;
+    }
+    return npy_write(out->path, out->file, map);
+}
+
+/* The peak of the map of a row. */
+static double map_peak(const xai_explanation *result, size_t row)
+{
+    const xai_tensor *map = xai_explanation_map(result);
+    const size_t rows = xai_explanation_row_count(result), count = map && rows ? xai_tensor_count(map) / rows : 0;
+    const float *values = map ? (const float *)xai_tensor_data(map) + row * count : NULL;
+    double peak = 0;
+    for (size_t i = 0; i < count; i++)
+        peak = fmax(peak, (double)values[i]);
+    return peak;
+}
+
+static void print_facts(const request *wanted, const xai_explanation *result)
+{
+    const size_t rows = xai_explanation_row_count(result);
+    for (size_t row = 0; row < rows; row++) {
+        if (rows > 1)
+            printf("row %zu: ", row);
+        printf("%s %.6g (%s score), by %s", xai_explanation_label(result, row), xai_explanation_score(result, row),
+               wanted->score, xai_explanation_method(result));
+        if (*xai_explanation_layer(result))
+            printf(" at layer '%s'", xai_explanation_layer(result));
+        puts(map_peak(result, row) > 0 ? "" : ": no positive evidence");
+    }
+    for (size_t i = 0; i < xai_explanation_warning_count(result); i++) {
+        if (xai_explanation_warning_row(result, i) >= 0 && rows > 1)
+            printf("warning for row %lld: ", (long long)xai_explanation_warning_row(result, i));
+        else
+            printf("warning: ");
+        puts(xai_explanation_warning(result, i));
+    }
+}
+
+static int explain(request *wanted, const char *const *paths, size_t given)
+{
+    xai_model *model = NULL;
+    xai_session_options *session = NULL;
+    xai_explainer *explainer = NULL;
+    xai_target *target = NULL;
+    xai_explanation *result = NULL;
+    xai_error *error = NULL;
+    input_set inputs = {0};
+    output outputs[4] = {{0}};
+    output *overlay = &outputs[0], *json = &outputs[1], *npy = &outputs[2], *values = &outputs[3];
+    int code = EXIT_FAILED;
+
+    if (xai_model_open(paths[0], &model, &error) != XAI_OK)
+        goto failed;
+    session = session_options(wanted->threads);
+    if (!session)
+        goto done;
+    if (make_explainer(wanted, model, session, &explainer, &error) != XAI_OK ||
+        make_target(wanted, model, &target, &error) != XAI_OK)
+        goto failed;
+    /* Outputs are opened before the work, so that an unwritable one is told at once. */
+    if (!output_open(overlay, wanted->overlay, paths) || !output_open(json, wanted->json, paths) ||
+        !output_open(npy, wanted->npy, paths) || !output_open(values, wanted->values, paths) ||
+        !input_set_read(&inputs, model, paths + 1, given - 1, wanted->range, (size_t)wanted->row))
+        goto done;
+
+    if (xai_explainer_explain_targets(explainer, (const xai_tensor *const *)inputs.tensors, inputs.count,
+                                      (const xai_target *const *)&target, 1, &result, &error) != XAI_OK)
+        goto failed;
+    progress_end();
+    if (!write_overlay(wanted, result, &inputs, overlay) || !write_json(result, json) || !write_map(result, npy) ||
+        (values->path && !npy_write(values->path, values->file, xai_explanation_values(result))))
+        goto done;
+    for (size_t i = 0; i < 4; i++)
+        if (!output_finish(&outputs[i]))
+            goto done;
+    for (size_t i = 0; i < 4; i++)
+        if (!output_commit(&outputs[i]))
+            goto done;
+    if (overlay->file != stdout && json->file != stdout && npy->file != stdout && values->file != stdout) {
+        print_facts(wanted, result);
+        for (size_t i = 0; i < 4; i++)
+            if (outputs[i].path)
+                printf("wrote %s\n", outputs[i].path);
+    }
+    code = EXIT_OK;
+    goto done;
+failed:
+    report_error(NULL, error);
+done:
+    for (size_t i = 0; i < 4; i++)
+        output_discard(&outputs[i]);
+    input_set_free(&inputs);
+    xai_explanation_free(result);
+    xai_target_free(target);
+    xai_explainer_free(explainer);
+    xai_session_options_free(session);
+    xai_model_free(model);
+    return code;
+}
+
+int command_explain(int count, char **arguments)
+{
+    request wanted = {.method = "gradcam", .score = "raw", .scaling = "max", .colours = "turbo", .alpha = 0.5};
+    const option options[] = {
+        {OPTION_TEXT, "--method", 0, &wanted.method},    {OPTION_TEXT, "--target", 0, &wanted.target},
+        {OPTION_TEXT, "--output", 0, &wanted.output},    {OPTION_TEXT, "--layer", 0, &wanted.layer},
+        {OPTION_TEXT, "--score", 0, &wanted.score},      {OPTION_TEXT, "--scaling", 0, &wanted.scaling},
+        {OPTION_TEXT, "--colours", 0, &wanted.colours},  {OPTION_TEXT, "--overlay", 'o', &wanted.overlay},
+        {OPTION_TEXT, "--json", 0, &wanted.json},        {OPTION_TEXT, "--npy", 0, &wanted.npy},
+        {OPTION_TEXT, "--values", 0, &wanted.values},    {OPTION_TEXT, "--window", 0, &wanted.window_text},
+        {OPTION_COUNT, "--threads", 0, &wanted.threads}, {OPTION_COUNT, "--row", 0, &wanted.row},
+        {OPTION_NUMBER, "--alpha", 0, &wanted.alpha},
+    };
+    const char *paths[INPUT_LIMIT + 2] = {NULL};
+    size_t given;
+    int code = arguments_parse("explain", count, arguments, options, sizeof options / sizeof *options, paths,
+                               INPUT_LIMIT + 1, &given);
+    if (code == EXIT_OK && given < 2)
+        code = report_usage("explain", given == 0 ? "no model given" : "no image given");
+    if (code == EXIT_OK)
+        code = check_request(&wanted);
+    return code == EXIT_OK ? explain(&wanted, paths, given) : code;
+}
