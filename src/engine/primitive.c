@@ -1,0 +1,403 @@
+/* Primitives: creation, running, and what every kind shares. */
+#include "engine/primitive.h"
+
+#include <stdio.h>
+
+#include "base/error.h"
+
+#ifdef XAI_HAVE_ONEDNN
+
+#include "engine/kernels_private.h"
+#include "engine/primitive_private.h"
+
+/* oneDNN takes its thread count from the calling thread's OpenMP setting. */
+int primitive_threads_enter(int threads)
+{
+#ifdef _OPENMP
+    const int before = omp_get_max_threads();
+    if (before != threads)
+        omp_set_num_threads(threads);
+    return before;
+#else
+    return threads;
+#endif
+}
+
+void primitive_threads_leave(int before, int threads)
+{
+#ifdef _OPENMP
+    if (before != threads)
+        omp_set_num_threads(before);
+#else
+    (void)before;
+    (void)threads;
+#endif
+}
+
+xai_status primitive_failure(dnnl_status_t code, xai_status otherwise, const char *what, xai_error **error)
+{
+    if (code == dnnl_out_of_memory)
+        return error_set(error, XAI_ERROR_MEMORY, NULL, "no memory for a oneDNN %s", what);
+    return error_set(error, otherwise, NULL, "oneDNN %s: status %d", what, (int)code);
+}
+
+int primitive_block(void)
+{
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core ? 16 : 8;
+}
+
+bool primitive_available(void)
+{
+    return true;
+}
+
+const char *primitive_library_version(char out[16])
+{
+    const dnnl_version_t *version = dnnl_version();
+    snprintf(out, 16, "%d.%d.%d", version->major % 1000, version->minor % 1000, version->patch % 1000);
+    return out;
+}
+
+bool primitive_name(const_dnnl_primitive_desc_t descriptor, char out[64])
+{
+    const char *name = NULL;
+    if (dnnl_primitive_desc_query(descriptor, dnnl_query_impl_info_str, 0, &name) != dnnl_success || name == NULL)
+        name = "unnamed";
+    snprintf(out, 64, "%s", name);
+    return strncmp(out, "ref", 3) != 0 && strstr(out, ":ref") == NULL && strstr(out, "+ref") == NULL;
+}
+
+bool primitive_sums_by_thread(const char *implementation)
+{
+    return strstr(implementation, "gemm:jit") != NULL;
+}
+
+/* The post-operation of an activation; false when oneDNN has none that computes the same. */
+static bool eltwise_of(const activation *f, dnnl_alg_kind_t *kind, float *alpha, float *beta)
+{
+    *alpha = *beta = 0;
+    switch (f->kind) {
+    case ACTIVATION_RELU: *kind = dnnl_eltwise_relu; return true;
+    case ACTIVATION_LEAKY_RELU: *kind = dnnl_eltwise_relu; *alpha = f->alpha; return true;
+    case ACTIVATION_ELU: *kind = dnnl_eltwise_elu; *alpha = f->alpha; return true;
+    case ACTIVATION_SIGMOID: *kind = dnnl_eltwise_logistic; return true;
+    case ACTIVATION_TANH: *kind = dnnl_eltwise_tanh; return true;
+    case ACTIVATION_CLIP: *kind = dnnl_eltwise_clip; *alpha = f->alpha; *beta = f->beta; return f->alpha <= f->beta;
+    case ACTIVATION_SILU: *kind = dnnl_eltwise_swish; *alpha = 1; return true;
+    case ACTIVATION_HARD_SWISH: *kind = dnnl_eltwise_hardswish; *alpha = 1.0f / 6; *beta = 0.5f; return true;
+    case ACTIVATION_GELU: *kind = dnnl_eltwise_gelu_erf; return true;
+    case ACTIVATION_GELU_TANH: *kind = dnnl_eltwise_gelu_tanh; return true;
+    default: return false;
+    }
+}
+
+dnnl_status_t primitive_attributes(const primitive_spec *spec, bool post, const_dnnl_memory_desc_t destination,
+                                   dnnl_primitive_attr_t *out)
+{
+    dnnl_primitive_attr_t attributes = NULL;
+    dnnl_post_ops_t operations = NULL;
+    dnnl_alg_kind_t kind;
+    float alpha, beta;
+    *out = NULL;
+    dnnl_status_t code = dnnl_primitive_attr_create(&attributes);
+    if (code == dnnl_success)
+        code = dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
+    if (code == dnnl_success)
+        code = dnnl_primitive_attr_set_fpmath_mode(attributes, dnnl_fpmath_mode_strict);
+    if (code != dnnl_success || !post)
+        goto done;
+    code = dnnl_post_ops_create(&operations);
+    if (code == dnnl_success && spec->add_to_destination)
+        code = dnnl_post_ops_append_sum(operations, 1.0f, 0, dnnl_data_type_undef);
+    if (code == dnnl_success && spec->add_other)
+        code = dnnl_post_ops_append_binary(operations, dnnl_binary_add, destination);
+    if (code == dnnl_success && spec->post.kind != ACTIVATION_NONE)
+        code = eltwise_of(&spec->post, &kind, &alpha, &beta) ? dnnl_post_ops_append_eltwise(operations, kind, alpha, beta)
+                                                             : dnnl_unimplemented;
+    if (code == dnnl_success)
+        code = dnnl_primitive_attr_set_post_ops(attributes, operations);
+done:
+    dnnl_post_ops_destroy(operations);
+    if (code == dnnl_success)
+        *out = attributes;
+    else
+        dnnl_primitive_attr_destroy(attributes);
+    return code;
+}
+
+/* Checks that hold for every kind. */
+static xai_status spec_check(const primitive_spec *spec, xai_error **error)
+{
+    const bool forward = spec->kind == PRIMITIVE_CONVOLUTION || spec->kind == PRIMITIVE_DECONVOLUTION || spec->kind == PRIMITIVE_MATMUL;
+    const bool post = spec->has_bias || spec->add_to_destination || spec->add_other || spec->post.kind != ACTIVATION_NONE;
+    if (!forward && post)
+        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "a gradient takes no bias, sum or activation");
+    if (spec->threads < 1)
+        return error_set(error, XAI_ERROR_ARGUMENT, NULL, "a primitive needs at least one thread");
+    return XAI_OK;
+}
+
+static size_t round_64(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
+
+xai_status primitive_create(const primitive_spec *spec, primitive **out, xai_error **error)
+{
+    xai_status status = spec_check(spec, error);
+    if (status != XAI_OK)
+        return status;
+    primitive *self = memory_allocate_zeroed(1, sizeof *self);
+    if (self == NULL)
+        return error_memory(error, "a primitive", sizeof *self);
+    self->spec = *spec;
+    self->block = primitive_block();
+    self->threads = spec->threads;
+    const int before = primitive_threads_enter(self->threads);
+    dnnl_status_t code = dnnl_engine_create(&self->engine, dnnl_cpu, 0);
+    if (code == dnnl_success)
+        code = dnnl_stream_create(&self->stream, self->engine, dnnl_stream_default_flags);
+    if (code != dnnl_success) {
+        status = primitive_failure(code, XAI_ERROR_INTERNAL, "engine", error);
+        goto done;
+    }
+    status = spec->kind == PRIMITIVE_MATMUL ? primitive_describe_matmul(self, error) : primitive_describe_convolution(self, error);
+    if (status != XAI_OK)
+        goto done;
+    code = dnnl_primitive_create(&self->operation, self->descriptor);
+    if (code != dnnl_success) {
+        status = primitive_failure(code, XAI_ERROR_UNSUPPORTED, "primitive", error);
+        goto done;
+    }
+    self->library_bytes = dnnl_memory_desc_get_size(self->scratchpad);
+    self->weights_bytes = dnnl_memory_desc_get_size(self->weights);
+    self->scratchpad_bytes = round_64(self->source_bytes) + round_64(self->destination_bytes) + self->library_bytes;
+    self->weights_key = primitive_make_weights_key(self);
+    if (self->weights_key == NULL)
+        status = error_memory(error, "a primitive", 256);
+done:
+    primitive_threads_leave(before, self->threads);
+    if (status == XAI_OK)
+        *out = self;
+    else
+        primitive_free(self);
+    return status;
+}
+
+void primitive_free(primitive *self)
+{
+    if (self == NULL)
+        return;
+    dnnl_primitive_destroy(self->operation);
+    dnnl_primitive_desc_destroy(self->descriptor);
+    dnnl_stream_destroy(self->stream);
+    dnnl_engine_destroy(self->engine);
+    memory_free(self->weights_key);
+    memory_free(self);
+}
+
+const char *primitive_implementation(const primitive *self)
+{
+    return self->implementation;
+}
+
+size_t primitive_scratchpad_bytes(const primitive *self)
+{
+    return self->scratchpad_bytes;
+}
+
+double primitive_operations(const primitive *self)
+{
+    return self->operations;
+}
+
+size_t primitive_weights_bytes(const primitive *self)
+{
+    return self->weights_bytes;
+}
+
+const char *primitive_weights_key(const primitive *self)
+{
+    return self->weights_key;
+}
+
+size_t primitive_bias_count(const primitive *self)
+{
+    if (self->spec.kind == PRIMITIVE_MATMUL)
+        return (size_t)self->spec.columns;
+    return kernel_pieces((size_t)self->spec.output_channels, (size_t)self->block) * (size_t)self->block;
+}
+
+/* One argument of an execution, in a memory object of its own, so that runs share nothing. */
+static dnnl_status_t bind(const primitive *self, const_dnnl_memory_desc_t description, const void *data, int argument,
+                          dnnl_exec_arg_t *list, int *count)
+{
+    dnnl_memory_t memory = NULL;
+    const dnnl_status_t code = dnnl_memory_create(&memory, description, self->engine, (void *)data);
+    if (code == dnnl_success)
+        list[(*count)++] = (dnnl_exec_arg_t){argument, memory};
+    return code;
+}
+
+static size_t spatial_count(const int64_t *sizes, int rank)
+{
+    size_t count = 1;
+    for (int i = 0; i < rank; i++)
+        count *= (size_t)sizes[i];
+    return count;
+}
+
+/* Convert one side of a convolution between the caller's layout and the inner one. */
+static void convert(const primitive *self, bool to_plain, const float *from, float *to, bool input_side)
+{
+    const convolution *c = &self->shape;
+    const size_t channels = (size_t)(input_side ? c->input_channels : c->output_channels);
+    const size_t spatial = spatial_count(input_side ? c->geometry.input : c->geometry.output, c->geometry.rank);
+    if (to_plain)
+        kernel_unblock(from, to, channels, spatial, self->block, self->spec.threads);
+    else
+        kernel_block(from, to, channels, spatial, self->block, self->spec.threads);
+}
+
+xai_status primitive_run(const primitive *self, const primitive_arguments *arguments, xai_error **error)
+{
+    const float *source = arguments->source;
+    float *destination = arguments->destination;
+    char *scratch = arguments->scratchpad;
+    const bool backward = self->is_convolution && self->shape.backward;
+    if (self->source_bytes > 0) {
+        const bool to_plain = backward ? self->form.plain_output : self->form.plain_input;
+        convert(self, to_plain, source, (float *)scratch, !backward);
+        source = (float *)scratch;
+        scratch += round_64(self->source_bytes);
+    }
+    if (self->destination_bytes > 0) {
+        destination = (float *)scratch;
+        scratch += round_64(self->destination_bytes);
+    }
+
+    dnnl_exec_arg_t list[6];
+    int count = 0;
+    dnnl_status_t code = bind(self, self->source, source, self->source_argument, list, &count);
+    if (code == dnnl_success)
+        code = bind(self, self->weights, arguments->weights, DNNL_ARG_WEIGHTS, list, &count);
+    if (code == dnnl_success && self->spec.has_bias && !self->late_bias)
+        code = bind(self, self->bias, arguments->bias, DNNL_ARG_BIAS, list, &count);
+    if (code == dnnl_success)
+        code = bind(self, self->destination, destination, self->destination_argument, list, &count);
+    if (code == dnnl_success && self->other_argument != 0)
+        code = bind(self, self->destination, arguments->other, self->other_argument, list, &count);
+    if (code == dnnl_success && self->library_bytes > 0)
+        code = bind(self, self->scratchpad, scratch, DNNL_ARG_SCRATCHPAD, list, &count);
+    if (code == dnnl_success) {
+        const int before = primitive_threads_enter(self->threads);
+        code = dnnl_primitive_execute(self->operation, self->stream, count, list);
+        if (code == dnnl_success)
+            code = dnnl_stream_wait(self->stream);
+        primitive_threads_leave(before, self->threads);
+    }
+    for (int i = 0; i < count; i++)
+        dnnl_memory_destroy(list[i].memory);
+    if (code != dnnl_success)
+        return primitive_failure(code, XAI_ERROR_INTERNAL, "execution", error);
+
+    if (self->destination_bytes > 0) {
+        const bool to_plain = backward ? self->shape.plain_input : self->shape.plain_output;
+        convert(self, to_plain, destination, arguments->destination, backward);
+    }
+    if (self->late_bias) {
+        const convolution *c = &self->shape;
+        kernel_add_bias(arguments->destination, arguments->bias, (size_t)c->input_channels,
+                        spatial_count(c->geometry.input, c->geometry.rank), c->plain_input ? 1 : self->block, self->spec.threads);
+    }
+    return XAI_OK;
+}
+
+#else
+
+int primitive_block(void)
+{
+    return 8;
+}
+
+bool primitive_available(void)
+{
+    return false;
+}
+
+const char *primitive_library_version(char out[16])
+{
+    snprintf(out, 16, "none");
+    return out;
+}
+
+static xai_status unavailable(xai_error **error)
+{
+    return error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "this build has no oneDNN");
+}
+
+xai_status primitive_create(const primitive_spec *spec, primitive **out, xai_error **error)
+{
+    (void)spec;
+    *out = NULL;
+    return unavailable(error);
+}
+
+/* No primitive exists, so the rest is never reached. */
+void primitive_free(primitive *self)
+{
+    (void)self;
+}
+
+const char *primitive_implementation(const primitive *self)
+{
+    (void)self;
+    return "none";
+}
+
+size_t primitive_scratchpad_bytes(const primitive *self)
+{
+    (void)self;
+    return 0;
+}
+
+double primitive_operations(const primitive *self)
+{
+    (void)self;
+    return 0;
+}
+
+size_t primitive_weights_bytes(const primitive *self)
+{
+    (void)self;
+    return 0;
+}
+
+const char *primitive_weights_key(const primitive *self)
+{
+    (void)self;
+    return "";
+}
+
+xai_status primitive_prepare_weights(const primitive *self, const void *weights, void *prepared, xai_error **error)
+{
+    (void)self;
+    (void)weights;
+    (void)prepared;
+    return unavailable(error);
+}
+
+size_t primitive_bias_count(const primitive *self)
+{
+    (void)self;
+    return 0;
+}
+
+xai_status primitive_run(const primitive *self, const primitive_arguments *arguments, xai_error **error)
+{
+    (void)self;
+    (void)arguments;
+    return unavailable(error);
+}
+
+#endif

@@ -1,0 +1,233 @@
+/* Choosing how oneDNN computes a convolution: forms are tried in order of speed until one is not a reference loop. */
+#ifdef XAI_HAVE_ONEDNN
+
+#include <string.h>
+
+#include "engine/primitive_private.h"
+
+static convolution convolution_of(const primitive_spec *spec)
+{
+    convolution c = {.backward = spec->kind == PRIMITIVE_CONVOLUTION_BACKWARD || spec->kind == PRIMITIVE_DECONVOLUTION,
+                     .geometry = spec->geometry,
+                     .input_channels = spec->input_channels,
+                     .output_channels = spec->output_channels,
+                     .plain_input = spec->plain_input,
+                     .plain_output = spec->plain_output};
+    if (spec->kind == PRIMITIVE_DECONVOLUTION || spec->kind == PRIMITIVE_DECONVOLUTION_BACKWARD) {
+        c.input_channels = spec->output_channels;
+        c.output_channels = spec->input_channels;
+        c.plain_input = spec->plain_output;
+        c.plain_output = spec->plain_input;
+        memcpy(c.geometry.input, spec->geometry.output, sizeof c.geometry.input);
+        memcpy(c.geometry.output, spec->geometry.input, sizeof c.geometry.output);
+    }
+    return c;
+}
+
+/* Dimensions (1, C, spatial...) in the plain or the blocked layout. */
+static dnnl_status_t describe_data(dnnl_memory_desc_t *out, int64_t channels, const int64_t *spatial, int rank, bool plain, int block)
+{
+    static const dnnl_format_tag_t plain_tags[] = {dnnl_ncw, dnnl_nchw, dnnl_ncdhw};
+    static const dnnl_format_tag_t tags8[] = {dnnl_nCw8c, dnnl_nChw8c, dnnl_nCdhw8c};
+    static const dnnl_format_tag_t tags16[] = {dnnl_nCw16c, dnnl_nChw16c, dnnl_nCdhw16c};
+    dnnl_dims_t dims = {1, channels};
+    for (int i = 0; i < rank; i++)
+        dims[2 + i] = spatial[i];
+    const dnnl_format_tag_t tag = plain ? plain_tags[rank - 1] : (block == 8 ? tags8[rank - 1] : tags16[rank - 1]);
+    return dnnl_memory_desc_create_with_tag(out, 2 + rank, dims, dnnl_f32, tag);
+}
+
+/* (O, I, k...) or (G, O/G, I/G, k...) in a layout of oneDNN's choice. */
+static dnnl_status_t describe_weights(dnnl_memory_desc_t *out, const convolution *c, int64_t groups)
+{
+    dnnl_dims_t dims;
+    int n = 0;
+    if (groups > 1)
+        dims[n++] = groups;
+    dims[n++] = c->output_channels / groups;
+    dims[n++] = c->input_channels / groups;
+    for (int i = 0; i < c->geometry.rank; i++)
+        dims[n++] = c->geometry.kernel[i];
+    return dnnl_memory_desc_create_with_tag(out, n, dims, dnnl_f32, dnnl_format_tag_any);
+}
+
+/* The primitive descriptor of one form, with or without the post-operations. */
+static dnnl_status_t describe_form(const primitive *self, const convolution_form *form, bool post, dnnl_primitive_desc_t *out)
+{
+    const convolution *c = &self->shape;
+    const window *w = &c->geometry;
+    dnnl_memory_desc_t input = NULL, weights = NULL, bias = NULL, output = NULL;
+    dnnl_primitive_desc_t hint = NULL;
+    dnnl_primitive_attr_t attributes = NULL;
+    dnnl_dims_t strides, dilates, begin, end;
+    const dnnl_dims_t bias_dims = {c->output_channels};
+    *out = NULL;
+    for (int i = 0; i < w->rank; i++) {
+        const int64_t extent = (w->kernel[i] - 1) * w->dilation[i] + 1;
+        strides[i] = w->stride[i];
+        dilates[i] = w->dilation[i] - 1;
+        begin[i] = w->pad_begin[i];
+        end[i] = (w->output[i] - 1) * w->stride[i] + extent - w->input[i] - w->pad_begin[i]; /* what is really read */
+        if (end[i] < 0)
+            end[i] = 0;
+    }
+    dnnl_status_t code = describe_data(&input, c->input_channels, w->input, w->rank, form->plain_input, self->block);
+    if (code == dnnl_success)
+        code = describe_data(&output, c->output_channels, w->output, w->rank, form->plain_output, self->block);
+    if (code == dnnl_success)
+        code = describe_weights(&weights, c, w->groups / form->merged_groups);
+    if (code == dnnl_success && self->spec.has_bias && !c->backward)
+        code = dnnl_memory_desc_create_with_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_a);
+    if (code == dnnl_success)
+        code = primitive_attributes(&self->spec, post, output, &attributes);
+    if (code != dnnl_success)
+        goto done;
+    if (!c->backward) {
+        code = dnnl_convolution_forward_primitive_desc_create(out, self->engine, dnnl_forward_inference, dnnl_convolution_direct, input,
+                                                              weights, bias, output, strides, dilates, begin, end, attributes);
+        goto done;
+    }
+    code = dnnl_convolution_forward_primitive_desc_create(&hint, self->engine, dnnl_forward_training, dnnl_convolution_direct, input,
+                                                          weights, NULL, output, strides, dilates, begin, end, NULL);
+    if (code == dnnl_success)
+        code = dnnl_convolution_backward_data_primitive_desc_create(out, self->engine, dnnl_convolution_direct, input, weights, output,
+                                                                    strides, dilates, begin, end, hint, attributes);
+done:
+    dnnl_primitive_desc_destroy(hint);
+    dnnl_primitive_attr_destroy(attributes);
+    dnnl_memory_desc_destroy(input);
+    dnnl_memory_desc_destroy(output);
+    dnnl_memory_desc_destroy(weights);
+    dnnl_memory_desc_destroy(bias);
+    return code;
+}
+
+/* Smallest number of groups that divides all groups and fills whole blocks on both sides; all of them when none does. */
+static int64_t merge_of(const convolution *c, int block)
+{
+    const int64_t groups = c->geometry.groups, in = c->input_channels / groups, out = c->output_channels / groups;
+    for (int64_t m = 1; m < groups; m++)
+        if (groups % m == 0 && m * in % block == 0 && m * out % block == 0)
+            return m;
+    return groups;
+}
+
+/* Forms worth trying, best first; returns how many. */
+static int forms_of(const convolution *c, int block, convolution_form out[6])
+{
+    int n = 0;
+    out[n++] = (convolution_form){1, c->plain_input, c->plain_output};
+    if (c->plain_input || c->plain_output)
+        out[n++] = (convolution_form){1, false, false};
+    if (c->geometry.groups > 1) {
+        const int64_t m = merge_of(c, block);
+        if (m > 1 && m <= 4 * block)
+            out[n++] = (convolution_form){m, c->plain_input, c->plain_output};
+    }
+    if (!c->plain_input || !c->plain_output)
+        out[n++] = (convolution_form){1, true, true};
+    return n;
+}
+
+static size_t data_bytes(int64_t channels, const int64_t *spatial, int rank, bool plain, int block)
+{
+    size_t count = plain ? (size_t)channels : (size_t)((channels + block - 1) / block * block);
+    for (int i = 0; i < rank; i++)
+        count *= (size_t)spatial[i];
+    return count * sizeof(float);
+}
+
+static xai_status check_geometry(const convolution *c, xai_error **error)
+{
+    const window *w = &c->geometry;
+    bool good = w->rank >= 1 && w->rank <= WINDOW_MAX_RANK && w->groups >= 1 && c->input_channels >= 1 && c->output_channels >= 1 &&
+                c->input_channels % w->groups == 0 && c->output_channels % w->groups == 0;
+    size_t bytes_in = sizeof(float) * 16, bytes_out = sizeof(float) * 16; /* a whole block of padding at most */
+    good = good && size_multiply(bytes_in, (size_t)c->input_channels, &bytes_in) &&
+           size_multiply(bytes_out, (size_t)c->output_channels, &bytes_out);
+    for (int i = 0; good && i < w->rank; i++)
+        good = w->kernel[i] >= 1 && w->stride[i] >= 1 && w->dilation[i] >= 1 && w->pad_begin[i] >= 0 && w->input[i] >= 1 &&
+               w->output[i] >= 1 && size_multiply(bytes_in, (size_t)w->input[i], &bytes_in) &&
+               size_multiply(bytes_out, (size_t)w->output[i], &bytes_out);
+    return good ? XAI_OK : error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "oneDNN has no convolution of this geometry");
+}
+
+xai_status primitive_describe_convolution(primitive *self, xai_error **error)
+{
+    const primitive_spec *spec = &self->spec;
+    self->is_convolution = true;
+    self->shape = convolution_of(spec);
+    const convolution *c = &self->shape;
+    const window *w = &c->geometry;
+    const bool post = spec->add_to_destination || spec->add_other || spec->post.kind != ACTIVATION_NONE;
+    xai_status status = check_geometry(c, error);
+    if (status != XAI_OK)
+        return status;
+    self->late_bias = c->backward && spec->has_bias;
+    if (c->backward && post)
+        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "oneDNN fuses nothing into a transposed convolution");
+
+    convolution_form forms[6];
+    const int count = forms_of(c, self->block, forms);
+    dnnl_status_t code = dnnl_unimplemented;
+    int chosen = -1;
+    for (int i = 0; i < count && chosen < 0; i++) {
+        code = describe_form(self, &forms[i], false, &self->descriptor);
+        if (code == dnnl_success && self->threads > 1 && primitive_name(self->descriptor, self->implementation) &&
+            primitive_sums_by_thread(self->implementation)) {
+            self->threads = 1; /* plan for one thread, and stay there */
+            primitive_threads_enter(1);
+            dnnl_primitive_desc_destroy(self->descriptor);
+            self->descriptor = NULL;
+            code = describe_form(self, &forms[i], false, &self->descriptor);
+        }
+        if (code == dnnl_out_of_memory)
+            return primitive_failure(code, XAI_ERROR_MEMORY, "convolution", error);
+        if (code == dnnl_success && primitive_name(self->descriptor, self->implementation)) {
+            chosen = i;
+        } else {
+            dnnl_primitive_desc_destroy(self->descriptor);
+            self->descriptor = NULL;
+        }
+    }
+    if (chosen < 0)
+        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "oneDNN has no fast convolution of this geometry");
+    self->form = forms[chosen];
+    const bool inner = self->form.plain_input != c->plain_input || self->form.plain_output != c->plain_output;
+    if (post) { /* the same form again: fusing must not cost the fast implementation */
+        dnnl_primitive_desc_destroy(self->descriptor);
+        self->descriptor = NULL;
+        code = inner ? dnnl_unimplemented : describe_form(self, &self->form, true, &self->descriptor);
+        if (code != dnnl_success || !primitive_name(self->descriptor, self->implementation))
+            return primitive_failure(code, XAI_ERROR_UNSUPPORTED, "convolution with fused operations", error);
+    }
+
+    const bool source_converts = c->backward ? self->form.plain_output != c->plain_output : self->form.plain_input != c->plain_input;
+    const bool destination_converts = c->backward ? self->form.plain_input != c->plain_input : self->form.plain_output != c->plain_output;
+    const size_t input_bytes = data_bytes(c->input_channels, w->input, w->rank, self->form.plain_input, self->block);
+    const size_t output_bytes = data_bytes(c->output_channels, w->output, w->rank, self->form.plain_output, self->block);
+    if (source_converts)
+        self->source_bytes = c->backward ? output_bytes : input_bytes;
+    if (destination_converts)
+        self->destination_bytes = c->backward ? input_bytes : output_bytes;
+
+    const_dnnl_primitive_desc_t d = self->descriptor;
+    self->source = dnnl_primitive_desc_query_md(d, c->backward ? dnnl_query_diff_dst_md : dnnl_query_src_md, 0);
+    self->destination = dnnl_primitive_desc_query_md(d, c->backward ? dnnl_query_diff_src_md : dnnl_query_dst_md, 0);
+    self->weights = dnnl_primitive_desc_query_md(d, dnnl_query_weights_md, 0);
+    self->bias = dnnl_primitive_desc_query_md(d, dnnl_query_weights_md, 1);
+    self->scratchpad = dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0);
+    self->source_argument = c->backward ? DNNL_ARG_DIFF_DST : DNNL_ARG_SRC;
+    self->destination_argument = c->backward ? DNNL_ARG_DIFF_SRC : DNNL_ARG_DST;
+    if (spec->add_other)
+        self->other_argument = DNNL_ARG_ATTR_MULTIPLE_POST_OP(spec->add_to_destination ? 1 : 0) | DNNL_ARG_SRC_1;
+
+    self->operations = 2.0 * (double)c->output_channels * (double)(c->input_channels / w->groups);
+    for (int i = 0; i < w->rank; i++)
+        self->operations *= (double)w->output[i] * (double)w->kernel[i];
+    return XAI_OK;
+}
+
+#else
+typedef int primitive_convolution_without_onednn; /* an empty file is not C */
+#endif

@@ -1,0 +1,71 @@
+/* Shared by the primitive_*.c files alone: the only ones that see oneDNN's types. */
+#ifndef ENGINE_PRIMITIVE_PRIVATE_H
+#define ENGINE_PRIMITIVE_PRIVATE_H
+
+#include <oneapi/dnnl/dnnl.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "engine/primitive.h"
+
+/* A convolution seen from its own forward direction. A transposed convolution is the data gradient of one, and its
+ * gradient is one, so two cases remain: forward (source = input) and backward (source = gradient of the output). */
+typedef struct convolution {
+    bool backward;
+    window geometry;
+    int64_t input_channels, output_channels;
+    bool plain_input, plain_output;
+} convolution;
+
+/* How oneDNN is asked to compute it: layouts inside the primitive (converted when the caller's differ), and how many
+ * groups of the model are merged into one (weights outside the diagonal blocks are zero) so that a group fills blocks. */
+typedef struct convolution_form {
+    int64_t merged_groups;
+    bool plain_input, plain_output;
+} convolution_form;
+
+struct primitive {
+    primitive_spec spec;
+    int block;
+    int threads; /* of oneDNN: spec.threads, or 1 where its sums depend on the thread count */
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    dnnl_primitive_desc_t descriptor; /* owns the memory descriptors below */
+    dnnl_primitive_t operation;
+    const_dnnl_memory_desc_t source, weights, bias, destination, scratchpad;
+    int source_argument, destination_argument, other_argument; /* DNNL_ARG_* */
+    bool is_convolution;
+    convolution shape;
+    convolution_form form;
+    bool late_bias; /* added after the operation (data gradients take none) */
+    /* Scratchpad: converted source, converted destination, oneDNN's own; offsets and total in bytes. */
+    size_t source_bytes, destination_bytes, library_bytes, scratchpad_bytes;
+    size_t weights_bytes;
+    double operations;
+    char implementation[64];
+    char *weights_key;
+};
+
+/* XAI_ERROR_MEMORY or `otherwise` for a failing call of oneDNN. */
+xai_status primitive_failure(dnnl_status_t code, xai_status otherwise, const char *what, xai_error **error);
+
+/* Fill descriptor, the memory descriptors and implementation; XAI_ERROR_UNSUPPORTED when only "ref" is left. */
+xai_status primitive_describe_convolution(primitive *self, xai_error **error);
+xai_status primitive_describe_matmul(primitive *self, xai_error **error);
+/* Attributes of every primitive: user scratchpad, strict float32, and the post-operations of `spec` on a destination
+ * described by `destination` (NULL: none). */
+dnnl_status_t primitive_attributes(const primitive_spec *spec, bool post, const_dnnl_memory_desc_t destination,
+                                   dnnl_primitive_attr_t *out);
+/* Set the calling thread's OpenMP thread count, which oneDNN takes as its own; returns the one before. */
+int primitive_threads_enter(int threads);
+void primitive_threads_leave(int before, int threads);
+/* Its sums are cut by thread, so that their bits depend on how many there are. */
+bool primitive_sums_by_thread(const char *implementation);
+/* Name the implementation; false when it is a reference one. */
+bool primitive_name(const_dnnl_primitive_desc_t descriptor, char out[64]);
+
+/* Text that fixes the bytes of prepared weights; NULL without memory. */
+char *primitive_make_weights_key(const primitive *self);
+
+#endif

@@ -1,0 +1,344 @@
+/* Primitives against straightforward loops in double: every shape forward and backward, on one, two and four threads. */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "engine/primitive.h"
+
+/* Rounding: a float sum of k products in any order, k <= 4608 here, relative to the largest element. */
+#define TOLERANCE 1e-5
+
+typedef struct shape_case {
+    const char *name;
+    int rank;
+    int64_t input_channels, output_channels, groups;
+    int64_t input[3], kernel[3], stride[3], dilation[3], pad_begin[3], pad_end[3];
+    bool plain_input, plain_output;
+} shape_case;
+
+/* Square 2-D case. */
+#define CASE2(name, cin, cout, groups, h, w, k, s, d, p) \
+    {name, 2, cin, cout, groups, {h, w}, {k, k}, {s, s}, {d, d}, {p, p}, {p, p}, false, false}
+
+static const shape_case cases[] = {
+    CASE2("3x3", 16, 24, 1, 14, 14, 3, 1, 1, 1),
+    CASE2("3x3 stride 2", 32, 64, 1, 15, 15, 3, 2, 1, 1),
+    CASE2("3x3 stride 2, even size", 32, 64, 1, 28, 28, 3, 2, 1, 1),
+    CASE2("3x3 wide", 64, 64, 1, 56, 56, 3, 1, 1, 1),
+    CASE2("3x3 deep", 512, 512, 1, 7, 7, 3, 1, 1, 1),
+    CASE2("1x1", 64, 256, 1, 14, 14, 1, 1, 1, 0),
+    CASE2("1x1 to fewer", 256, 32, 1, 28, 28, 1, 1, 1, 0),
+    CASE2("1x1 stride 2", 64, 128, 1, 28, 28, 1, 2, 1, 0),
+    CASE2("1x1 deep", 1024, 256, 1, 7, 7, 1, 1, 1, 0),
+    CASE2("1x1 on one position", 40, 10, 1, 1, 1, 1, 1, 1, 0),
+    CASE2("dilation 2", 32, 32, 1, 28, 28, 3, 1, 2, 2),
+    CASE2("dilation 12", 32, 32, 1, 28, 28, 3, 1, 12, 12),
+    CASE2("5x5", 24, 40, 1, 14, 14, 5, 1, 1, 2),
+    CASE2("7x7 on blocks", 16, 16, 1, 20, 20, 7, 1, 1, 3),
+    CASE2("odd channels 3 -> 58", 3, 58, 1, 14, 14, 3, 1, 1, 1),
+    CASE2("odd channels 58 -> 58, 1x1", 58, 58, 1, 14, 14, 1, 1, 1, 0),
+    CASE2("odd channels 116 -> 24", 116, 24, 1, 7, 7, 3, 1, 1, 1),
+    CASE2("odd channels 13 -> 5", 13, 5, 1, 9, 9, 3, 1, 1, 0),
+    CASE2("one channel each", 1, 1, 1, 9, 9, 3, 1, 1, 1),
+    CASE2("groups of 4 (ResNeXt)", 128, 128, 32, 14, 14, 3, 1, 1, 1),
+    CASE2("groups of 4, stride 2", 128, 128, 32, 14, 14, 3, 2, 1, 1),
+    CASE2("groups of 8 (RegNet)", 64, 64, 8, 14, 14, 3, 2, 1, 1),
+    CASE2("groups of 16", 64, 64, 4, 14, 14, 3, 1, 1, 1),
+    CASE2("groups of 24 (RegNet)", 96, 96, 4, 14, 14, 3, 1, 1, 1),
+    CASE2("groups of 24, three of them", 72, 72, 3, 14, 14, 3, 1, 1, 1),
+    CASE2("groups of 5 -> 7", 15, 21, 3, 9, 9, 3, 1, 1, 1),
+    CASE2("1x1 in 3 groups (ShuffleNet)", 240, 60, 3, 14, 14, 1, 1, 1, 0),
+    CASE2("depthwise", 32, 32, 32, 28, 28, 3, 1, 1, 1),
+    CASE2("depthwise stride 2, 24 channels", 24, 24, 24, 28, 28, 3, 2, 1, 1),
+    CASE2("depthwise 58 channels", 58, 58, 58, 14, 14, 3, 1, 1, 1),
+    CASE2("depthwise 116 channels, stride 2", 116, 116, 116, 14, 14, 3, 2, 1, 1),
+    CASE2("depthwise 5x5", 40, 40, 40, 14, 14, 5, 1, 1, 2),
+    CASE2("depthwise 7x7 (ConvNeXt)", 96, 96, 96, 14, 14, 7, 1, 1, 3),
+    CASE2("depthwise dilation 2", 32, 32, 32, 14, 14, 3, 1, 2, 2),
+    CASE2("depthwise, two outputs a channel", 16, 32, 16, 14, 14, 3, 1, 1, 1),
+    CASE2("depthwise, two outputs a channel, 12 channels", 12, 24, 12, 14, 14, 3, 1, 1, 1),
+    CASE2("patches 4x4 stride 4", 3, 96, 1, 56, 56, 4, 4, 1, 0),
+    CASE2("patches 2x2 stride 2", 96, 192, 1, 14, 14, 2, 2, 1, 0),
+    {"first layer 7x7 stride 2", 2, 3, 64, 1, {64, 64}, {7, 7}, {2, 2}, {1, 1}, {3, 3}, {3, 3}, true, false},
+    {"first layer 3x3 stride 2", 2, 3, 32, 1, {65, 65}, {3, 3}, {2, 2}, {1, 1}, {1, 1}, {1, 1}, true, false},
+    {"first layer 3x3", 2, 3, 64, 1, {32, 32}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, true, false},
+    {"first layer, one channel", 2, 1, 32, 1, {33, 31}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, true, false},
+    {"first layer, patches 16x16", 2, 3, 192, 1, {64, 64}, {16, 16}, {16, 16}, {1, 1}, {0, 0}, {0, 0}, true, false},
+    {"first layer, 4 channels", 2, 4, 16, 1, {32, 32}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, true, false},
+    {"plain input of 40 channels", 2, 40, 16, 1, {12, 12}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, true, false},
+    {"plain output", 2, 16, 2, 1, {12, 12}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, false, true},
+    {"plain input and output", 2, 6, 10, 1, {12, 12}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, true, true},
+    {"asymmetric pads", 2, 16, 24, 1, {14, 13}, {3, 5}, {2, 1}, {1, 1}, {0, 2}, {1, 1}, false, false},
+    {"1x7 (Inception)", 2, 32, 40, 1, {17, 17}, {1, 7}, {1, 1}, {1, 1}, {0, 3}, {0, 3}, false, false},
+    {"7x1 (Inception)", 2, 32, 40, 1, {17, 17}, {7, 1}, {1, 1}, {1, 1}, {3, 0}, {3, 0}, false, false},
+    {"last columns unread", 2, 16, 16, 1, {14, 14}, {2, 2}, {3, 3}, {1, 1}, {0, 0}, {0, 0}, false, false},
+    {"1-D", 1, 24, 32, 1, {100}, {5}, {1}, {1}, {2}, {2}, false, false},
+    {"1-D stride 2, odd channels", 1, 12, 58, 1, {101}, {7}, {2}, {1}, {3}, {3}, false, false},
+    {"1-D first layer (ECG)", 1, 12, 64, 1, {200}, {15}, {2}, {1}, {7}, {7}, true, false},
+    {"1-D depthwise", 1, 32, 32, 32, {100}, {5}, {1}, {1}, {2}, {2}, false, false},
+    {"1-D groups of 4", 1, 32, 32, 8, {100}, {3}, {1}, {1}, {1}, {1}, false, false},
+    {"3-D", 3, 16, 24, 1, {6, 8, 9}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, false, false},
+    {"3-D stride 2", 3, 8, 16, 1, {7, 8, 8}, {3, 3, 3}, {2, 2, 2}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, false, false},
+    {"3-D 1x1x1", 3, 32, 16, 1, {4, 6, 6}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, false, false},
+    {"3-D first layer", 3, 1, 16, 1, {10, 12, 12}, {3, 3, 3}, {2, 2, 2}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, true, false},
+    {"3-D depthwise", 3, 16, 16, 16, {5, 6, 6}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, false, false},
+    {"3-D groups of 4", 3, 16, 16, 4, {5, 6, 6}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, false, false},
+};
+#define CASE_COUNT ((int)(sizeof cases / sizeof *cases))
+
+static uint32_t random_state = 1;
+
+static float random_float(void)
+{
+    random_state = random_state * 1664525u + 1013904223u;
+    return (float)((int32_t)(random_state >> 8) - (1 << 23)) / (float)(1 << 23);
+}
+
+static float *floats(size_t count, bool random)
+{
+    float *values = memory_allocate_aligned((count + 16) * sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    for (size_t i = 0; i < count + 16; i++)
+        values[i] = random ? random_float() : 0.0f;
+    return values;
+}
+
+static size_t product(const int64_t *sizes, int rank)
+{
+    size_t count = 1;
+    for (int i = 0; i < rank; i++)
+        count *= (size_t)sizes[i];
+    return count;
+}
+
+static size_t padded(int64_t channels)
+{
+    const int block = primitive_block();
+    return (size_t)((channels + block - 1) / block * block);
+}
+
+static window window_of(const shape_case *c)
+{
+    window w = {.rank = c->rank, .groups = c->groups};
+    for (int i = 0; i < c->rank; i++) {
+        w.kernel[i] = c->kernel[i];
+        w.stride[i] = c->stride[i];
+        w.dilation[i] = c->dilation[i];
+        w.pad_begin[i] = c->pad_begin[i];
+        w.pad_end[i] = c->pad_end[i];
+        w.input[i] = c->input[i];
+        w.output[i] = (c->input[i] + c->pad_begin[i] + c->pad_end[i] - (c->kernel[i] - 1) * c->dilation[i] - 1) / c->stride[i] + 1;
+    }
+    return w;
+}
+
+/* Calls visit for each (input element, weight element, output element) of the plain convolution; all three dimensions. */
+static void convolve(const window *w, int64_t cin, int64_t cout, const float *x, const float *weights, const float *gy, double *y,
+                     double *gx)
+{
+    int64_t in[3], out[3], k[3], s[3], d[3], p[3];
+    for (int i = 0; i < 3; i++) {
+        const int j = i - (3 - w->rank);
+        in[i] = j < 0 ? 1 : w->input[j];
+        out[i] = j < 0 ? 1 : w->output[j];
+        k[i] = j < 0 ? 1 : w->kernel[j];
+        s[i] = j < 0 ? 1 : w->stride[j];
+        d[i] = j < 0 ? 1 : w->dilation[j];
+        p[i] = j < 0 ? 0 : w->pad_begin[j];
+    }
+    const int64_t in_group = cin / w->groups, out_group = cout / w->groups;
+    for (int64_t m = 0; m < cout; m++)
+        for (int64_t c = 0; c < in_group; c++) {
+            const int64_t channel = m / out_group * in_group + c;
+            for (int64_t a = 0; a < k[0]; a++)
+                for (int64_t b = 0; b < k[1]; b++)
+                    for (int64_t e = 0; e < k[2]; e++) {
+                        const double weight = (double)weights[(((m * in_group + c) * k[0] + a) * k[1] + b) * k[2] + e];
+                        for (int64_t z = 0; z < out[0]; z++) {
+                            const int64_t iz = z * s[0] + a * d[0] - p[0];
+                            if (iz < 0 || iz >= in[0])
+                                continue;
+                            for (int64_t v = 0; v < out[1]; v++) {
+                                const int64_t iv = v * s[1] + b * d[1] - p[1];
+                                if (iv < 0 || iv >= in[1])
+                                    continue;
+                                for (int64_t u = 0; u < out[2]; u++) {
+                                    const int64_t iu = u * s[2] + e * d[2] - p[2];
+                                    if (iu < 0 || iu >= in[2])
+                                        continue;
+                                    const int64_t i = ((channel * in[0] + iz) * in[1] + iv) * in[2] + iu;
+                                    const int64_t o = ((m * out[0] + z) * out[1] + v) * out[2] + u;
+                                    if (y != NULL)
+                                        y[o] += weight * (double)x[i];
+                                    if (gx != NULL)
+                                        gx[i] += weight * (double)gy[o];
+                                }
+                            }
+                        }
+                    }
+        }
+}
+
+/* Create, prepare and run once; returns the destination in its own layout. */
+typedef struct outcome {
+    float *destination;
+    char implementation[64];
+} outcome;
+
+static outcome run_once(const primitive_spec *spec, const char *name, const float *weights, const float *bias, const float *source,
+                        const float *other, const float *before, size_t destination_count)
+{
+    primitive *p = NULL;
+    xai_error *error = NULL;
+    const xai_status status = primitive_create(spec, &p, &error);
+    ck_assert_msg(status == XAI_OK, "%s: %s", name, error == NULL ? "?" : xai_error_message(error));
+    outcome result = {.destination = floats(destination_count, true)};
+    if (before != NULL)
+        memcpy(result.destination, before, destination_count * sizeof *before);
+    float *prepared = memory_allocate_aligned(primitive_weights_bytes(p) + 64);
+    void *scratch = memory_allocate_aligned(primitive_scratchpad_bytes(p) + 64);
+    float *padded_bias = NULL;
+    ck_assert(prepared != NULL && scratch != NULL);
+    memset(scratch, 0xFF, primitive_scratchpad_bytes(p)); /* NaN: nothing may be read before it is written */
+    ck_assert_int_eq(primitive_prepare_weights(p, weights, prepared, &error), XAI_OK);
+    if (spec->has_bias) {
+        padded_bias = floats(primitive_bias_count(p), false);
+        memcpy(padded_bias, bias, (size_t)(spec->kind == PRIMITIVE_MATMUL ? spec->columns : spec->output_channels) * sizeof *bias);
+    }
+    const primitive_arguments arguments = {.source = source, .weights = prepared, .bias = padded_bias, .other = other,
+                                           .destination = result.destination, .scratchpad = scratch};
+    ck_assert_int_eq(primitive_run(p, &arguments, &error), XAI_OK);
+    strcpy(result.implementation, primitive_implementation(p));
+    ck_assert_msg(strncmp(result.implementation, "ref", 3) != 0, "%s runs %s", name, result.implementation);
+#ifdef PRINT_IMPLEMENTATIONS
+    if (spec->threads == 1)
+        printf("%-48s kind %d %s scratch %zu\n", name, spec->kind, result.implementation, primitive_scratchpad_bytes(p));
+#endif
+    memory_free(padded_bias);
+    memory_free(scratch);
+    memory_free(prepared);
+    primitive_free(p);
+    return result;
+}
+
+/* Each created for and run on 1, 2 and 4 threads: the same bits. */
+static outcome run_on_threads(const primitive_spec *spec, const char *name, const float *weights, const float *bias,
+                              const float *source, const float *other, const float *before, size_t destination_count)
+{
+    static const int threads[] = {1, 2, 4};
+    outcome first = {0};
+    for (int i = 0; i < 3; i++) {
+        primitive_spec threaded = *spec;
+        threaded.threads = threads[i];
+        outcome one = run_once(&threaded, name, weights, bias, source, other, before, destination_count);
+        if (i == 0) {
+            first = one;
+            continue;
+        }
+        ck_assert_msg(memcmp(first.destination, one.destination, destination_count * sizeof(float)) == 0,
+                      "%s (%s): the bits depend on the thread count", name, one.implementation);
+        memory_free(one.destination);
+    }
+    return first;
+}
+
+/* Plain (C, spatial) values as the layout asks. */
+static float *in_layout(const float *plain, int64_t channels, size_t spatial, bool stays_plain)
+{
+    const size_t count = stays_plain ? (size_t)channels * spatial : padded(channels) * spatial;
+    float *out = floats(count, false);
+    if (stays_plain)
+        memcpy(out, plain, count * sizeof *out);
+    else
+        kernel_block(plain, out, (size_t)channels, spatial, primitive_block(), 1);
+    return out;
+}
+
+static void check_result(const char *name, const outcome *got, const double *expected, int64_t channels, size_t spatial, bool plain)
+{
+    const size_t block = plain ? 1 : (size_t)primitive_block(), count = plain ? (size_t)channels : padded(channels);
+    double largest = 0, error = 0;
+    for (size_t c = 0; c < count; c++)
+        for (size_t s = 0; s < spatial; s++) {
+            const double value = (double)got->destination[(c / block * spatial + s) * block + c % block];
+            if (c >= (size_t)channels) {
+                ck_assert_msg(value == 0, "%s (%s): padded lane holds %g", name, got->implementation, value);
+                continue;
+            }
+            const double want = expected[c * spatial + s];
+            ck_assert_msg(!isnan(value), "%s (%s): NaN", name, got->implementation);
+            largest = fmax(largest, fabs(want));
+            error = fmax(error, fabs(value - want));
+        }
+    ck_assert_msg(error <= TOLERANCE * largest, "%s (%s): error %g of %g", name, got->implementation, error, largest);
+}
+
+static bool without_onednn(void)
+{
+    return !primitive_available();
+}
+
+START_TEST(convolution_and_its_gradient_match_double_loops)
+{
+    if (without_onednn())
+        return;
+    const shape_case *c = &cases[_i];
+    const window w = window_of(c);
+    random_state = (uint32_t)_i + 1;
+    const size_t in_spatial = product(w.input, w.rank), out_spatial = product(w.output, w.rank);
+    const size_t in_count = (size_t)c->input_channels * in_spatial, out_count = (size_t)c->output_channels * out_spatial;
+    const size_t weight_count = (size_t)(c->output_channels * c->input_channels / c->groups) * product(w.kernel, w.rank);
+    float *x = floats(in_count, true), *weights = floats(weight_count, true), *bias = floats((size_t)c->output_channels, true);
+    float *gy = floats(out_count, true);
+    double *y = memory_allocate_zeroed(out_count, sizeof *y), *gx = memory_allocate_zeroed(in_count, sizeof *gx);
+    for (size_t i = 0; i < out_count; i++)
+        y[i] = (double)bias[i / out_spatial];
+    convolve(&w, c->input_channels, c->output_channels, x, weights, gy, y, gx);
+
+    primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION, .threads = 1, .geometry = w, .input_channels = c->input_channels,
+                           .output_channels = c->output_channels, .plain_input = c->plain_input, .plain_output = c->plain_output,
+                           .constant_weights = true, .has_bias = true};
+    float *source = in_layout(x, c->input_channels, in_spatial, c->plain_input);
+    float *gradient = in_layout(gy, c->output_channels, out_spatial, c->plain_output);
+    outcome forward = run_on_threads(&spec, c->name, weights, bias, source, NULL, NULL,
+                                     c->plain_output ? out_count : padded(c->output_channels) * out_spatial);
+    check_result(c->name, &forward, y, c->output_channels, out_spatial, c->plain_output);
+    spec.kind = PRIMITIVE_CONVOLUTION_BACKWARD;
+    spec.has_bias = false;
+    outcome backward = run_on_threads(&spec, c->name, weights, NULL, gradient, NULL, NULL,
+                                      c->plain_input ? in_count : padded(c->input_channels) * in_spatial);
+    check_result(c->name, &backward, gx, c->input_channels, in_spatial, c->plain_input);
+
+    memory_free(forward.destination);
+    memory_free(backward.destination);
+    memory_free(source);
+    memory_free(gradient);
+    memory_free(x);
+    memory_free(weights);
+    memory_free(bias);
+    memory_free(gy);
+    memory_free(y);
+    memory_free(gx);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("primitive");
+    TCase *shapes = tcase_create("shapes");
+    tcase_set_timeout(shapes, 120);
+    tcase_add_loop_test(shapes, convolution_and_its_gradient_match_double_loops, 0, CASE_COUNT);
+    suite_add_tcase(suite, shapes);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
