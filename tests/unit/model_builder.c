@@ -359,9 +359,9 @@ const void *model_bytes(model_builder *self, size_t *size)
     return self->file.bytes;
 }
 
-static void require(xai_status status, xai_error *error)
+static void require(xai_status status, xai_error *const *error)
 {
-    ck_assert_msg(status == XAI_OK, "%s", error ? xai_error_message(error) : "no error given");
+    ck_assert_msg(status == XAI_OK, "%s", *error ? xai_error_message(*error) : "no error given");
 }
 
 onnx_model *model_parse(model_builder *self)
@@ -370,7 +370,7 @@ onnx_model *model_parse(model_builder *self)
     const void *bytes = model_bytes(self, &size);
     onnx_model *file = NULL;
     xai_error *error = NULL;
-    require(onnx_model_parse(bytes, size, &file, &error), error);
+    require(onnx_model_parse(bytes, size, &file, &error), &error);
     return file;
 }
 
@@ -379,7 +379,7 @@ graph *model_graph(model_builder *self, onnx_model **file)
     graph *imported = NULL;
     xai_error *error = NULL;
     *file = model_parse(self);
-    require(graph_import(*file, &imported, &error), error);
+    require(graph_import(*file, &imported, &error), &error);
     return imported;
 }
 
@@ -414,15 +414,15 @@ void model_evaluate(const graph *specialised, const tensor *inputs, const int *v
             if (node->outputs[k] != GRAPH_NONE) {
                 const graph_value *value = &specialised->values[node->outputs[k]];
                 node_outputs[k] = &data[node->outputs[k]];
-                require(tensor_create(node_outputs[k], value->dtype, &value->shape, &error), error);
+                require(tensor_create(node_outputs[k], value->dtype, &value->shape, &error), &error);
             }
-        require(node->definition->forward(&call), error);
+        require(node->definition->forward(&call), &error);
     }
     for (size_t i = 0; i < count; i++) {
         const graph_value *value = &specialised->values[values[i]];
         const tensor *from = value->is_constant ? &value->constant : &data[values[i]];
         ck_assert_msg(from->data, "'%s' is not computed", value->name);
-        require(tensor_copy(&outputs[i], from, &error), error);
+        require(tensor_copy(&outputs[i], from, &error), &error);
     }
     for (size_t i = 0; i < specialised->value_count; i++)
         tensor_free(&data[i]);
