@@ -2,12 +2,14 @@
  * @file
  * Explainers: a method with its options, bound to a model.
  *
- * An explainer is used by one thread at a time and keeps its model alive. Make one and use it for many inputs: what
- * it compiles for the shape of an input it keeps.
+ * An explainer is used by one thread at a time and keeps its model alive. Make one and use it for
+ * many inputs: what it compiles for the shape of an input it keeps.
  *
  * Methods of this version:
- *   gradcam     Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization"
- *   gradcam++   Chattopadhyay et al. 2018, "Grad-CAM++: Improved Visual Explanations for Deep Convolutional Networks"
+ *   gradcam    Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via
+ *              Gradient-based Localization"
+ *   gradcam++  Chattopadhyay et al. 2018, "Grad-CAM++: Improved Visual Explanations for Deep
+ *              Convolutional Networks"
  */
 #ifndef XAI_EXPLAINER_H
 #define XAI_EXPLAINER_H
@@ -28,21 +30,28 @@ extern "C" {
 
 /** @return the number of methods. @since 0.1 */
 XAI_API size_t xai_method_count(void);
-/** @return the name of a method, such as "gradcam"; "" when out of range; static storage. @since 0.1 */
+/**
+ * @return the name of a method, such as "gradcam"; "" when out of range; static storage.
+ * @since 0.1
+ */
 XAI_API const char *xai_method_name(size_t index);
 /** @return one line on what it computes and where it comes from; static storage. @since 0.1 */
 XAI_API const char *xai_method_description(size_t index);
 
 /** Divide a map by its maximum, so that 0 keeps its meaning: no positive evidence. @since 0.1 */
 #define XAI_SCALING_MAX ((int32_t)0)
-/** Subtract the minimum of the cut map and divide by 1e-7 + the maximum, as pytorch-grad-cam does. @since 0.1 */
+/**
+ * Subtract the minimum of the cut map and divide by 1e-7 + the maximum, as pytorch-grad-cam does.
+ * @since 0.1
+ */
 #define XAI_SCALING_MIN_MAX ((int32_t)1)
 
 /** What a method shall do. Not shared between threads while it is being set. @since 0.1 */
 typedef struct xai_explainer_options xai_explainer_options;
 
 /**
- * Make options with the defaults: the default layer, raw scores, XAI_SCALING_MAX, the default session options.
+ * Make options with the defaults: the default layer, raw scores, XAI_SCALING_MAX, the default
+ * session options.
  * @param out  set on success only; free with xai_explainer_options_free()
  * @return XAI_OK or XAI_ERROR_MEMORY
  * @since 0.1
@@ -51,8 +60,9 @@ XAI_API xai_status xai_explainer_options_create(xai_explainer_options **out, xai
 
 /**
  * The layer to explain, for the CAM methods.
- * @param layer  the name of an ONNX value or node, or the index of a layer (xai_model_layer_name()) as text; copied; NULL =
- *               the default layer of the model. An unknown name is found by xai_explainer_create()
+ * @param layer  the name of an ONNX value or node, or the index of a layer (xai_model_layer_name())
+ *               as text; copied; NULL = the default layer of the model. An unknown name is found by
+ *               xai_explainer_create()
  * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_MEMORY
  * @since 0.1
  */
@@ -64,7 +74,10 @@ XAI_API xai_status xai_explainer_options_set_score(xai_explainer_options *option
 /** @param scaling  XAI_SCALING_MAX or XAI_SCALING_MIN_MAX. @since 0.1 */
 XAI_API xai_status xai_explainer_options_set_scaling(xai_explainer_options *options, int32_t scaling, xai_error **error);
 
-/** @param session  threads, mode, precision, memory limit and progress; copied; NULL = the defaults. @since 0.1 */
+/**
+ * @param session  threads, mode, precision, memory limit and progress; copied; NULL = the defaults.
+ * @since 0.1
+ */
 XAI_API xai_status xai_explainer_options_set_session(xai_explainer_options *options, const xai_session_options *session,
                                                      xai_error **error);
 
@@ -81,8 +94,9 @@ typedef struct xai_explainer xai_explainer;
  * @param options  copied; NULL = the defaults
  * @param out      set on success only; free with xai_explainer_free()
  * @param error    optional; set on failure, free with xai_error_free()
- * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_NOT_FOUND for an unknown method or layer (the message lists near ones);
- *         XAI_ERROR_UNSUPPORTED when the model has no layer for the method, or cannot give the score kind; XAI_ERROR_MEMORY
+ * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_NOT_FOUND for an unknown method or layer (the
+ *         message lists near ones); XAI_ERROR_MEMORY. Whether the layer and the score kind suit the
+ *         model is known when the shape of an input is: xai_explainer_explain() tells
  * @since 0.1
  */
 XAI_API xai_status xai_explainer_create(xai_model *model, const char *method, const xai_explainer_options *options,
@@ -94,18 +108,20 @@ XAI_API void xai_explainer_free(xai_explainer *explainer);
 /**
  * Explain the input of a model that has one input.
  *
- * `input` is (N, C, H, W) float32 (or what the model takes) in the range the model was trained on. Rows are explained
- * independently: explaining them one at a time gives the same bits.
+ * `input` is (N, C, H, W) float32 (or what the model takes) in the range the model was trained on.
+ * Rows are explained independently: explaining them one at a time gives the same bits.
  *
  * @param explainer  not shared between threads during the call
  * @param input      read only, may be freed after the call
  * @param target     which score to explain; NULL = the highest score of each row
  * @param out        set on success only; free with xai_explanation_free()
  * @param error      optional; set on failure, free with xai_error_free()
- * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_SHAPE if `input` does not fit the model, or the target has another number
- *         of choices than 1 or N; XAI_ERROR_NOT_FOUND for an unknown label, index or output; XAI_ERROR_NUMERIC for a NaN or
- *         infinity in the input, the scores, the layer or its gradient (the message says which); XAI_ERROR_UNSUPPORTED when
- *         the layer has no gradient or no spatial axes; XAI_ERROR_CANCELLED; XAI_ERROR_MEMORY (also when the memory limit is
+ * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_SHAPE if `input` does not fit the model, or the
+ *         target has another number of choices than 1 or N; XAI_ERROR_NOT_FOUND for an unknown
+ *         label, index or output; XAI_ERROR_NUMERIC for a NaN or infinity in the input, the scores,
+ *         the layer or its gradient (the message says which); XAI_ERROR_UNSUPPORTED when the model
+ *         has no default layer, the layer has no gradient or no spatial axes, or the score kind is
+ *         not to be had; XAI_ERROR_CANCELLED; XAI_ERROR_MEMORY (also when the memory limit is
  *         reached)
  * @since 0.1
  */
@@ -113,16 +129,17 @@ XAI_API xai_status xai_explainer_explain(xai_explainer *explainer, const xai_ten
                                          xai_explanation **out, xai_error **error);
 
 /**
- * Explain several targets of the same input in one call: the forward pass is made once a row. Also the call for models
- * with several inputs.
+ * Explain several targets of the same input in one call: the forward pass is made once a row. Also
+ * the call for models with several inputs.
  *
- * @param inputs        one tensor (N, ...) an input of the model, in its order; the map has the resolution of the first
- *                      input that has spatial axes
+ * @param inputs        one tensor (N, ...) an input of the model, in its order; the map has the
+ *                      resolution of the first input that has spatial axes
  * @param input_count   must be xai_model_input_count()
  * @param targets       `target_count` targets; a NULL entry = the highest score of each row
  * @param target_count  1 or more
- * @param out           `target_count` explanations, one a target, with the bits that xai_explainer_explain() gives; set on
- *                      success only; free each with xai_explanation_free()
+ * @param out           `target_count` explanations, one a target, with the bits that
+ *                      xai_explainer_explain() gives; set on success only; free each with
+ *                      xai_explanation_free()
  * @return as xai_explainer_explain()
  * @since 0.1
  */

@@ -2,9 +2,9 @@
  * @file
  * Explanations: the result of an explainer, its numbers, its facts and its picture.
  *
- * An explanation is immutable, needs neither its explainer nor its model any more, and may be read by several threads.
- * What the accessors return belongs to the explanation. They cannot fail: a row that is out of range, like a NULL
- * explanation, gives NULL, "", 0 or NaN.
+ * An explanation is immutable, needs neither its explainer nor its model any more, and may be read
+ * by several threads. What the accessors return belongs to the explanation. They cannot fail: a row
+ * that is out of range, like a NULL explanation, gives NULL, "", 0 or NaN.
  */
 #ifndef XAI_EXPLANATION_H
 #define XAI_EXPLANATION_H
@@ -26,16 +26,18 @@ typedef struct xai_explanation xai_explanation;
 XAI_API size_t xai_explanation_row_count(const xai_explanation *explanation);
 
 /**
- * The attributions as the method defines them, float32. For the CAM methods the map of the layer, (N, h, w) in its
- * resolution, before negative values are cut and before scaling ((N, l) or (N, d, h, w) for 1-D and 3-D layers).
+ * The attributions as the method defines them, float32. For the CAM methods the map of the layer,
+ * (N, h, w) in its resolution, before negative values are cut and before scaling ((N, l) or (N, d,
+ * h, w) for 1-D and 3-D layers).
  * @since 0.1
  */
 XAI_API const xai_tensor *xai_explanation_values(const xai_explanation *explanation);
 
 /**
- * The map to look at: (N, H, W) float32 at the resolution of the input, in [0, 1] ((N, L) or (N, D, H, W) for 1-D and
- * 3-D inputs). 0 means no positive evidence; a row without any is all zero, and a warning says so.
- * Negative values are cut, each row is divided by its maximum, then resized linearly with half-pixel centres.
+ * The map to look at: (N, H, W) float32 at the resolution of the input, in [0, 1] ((N, L) or (N, D,
+ * H, W) for 1-D and 3-D inputs). 0 means no positive evidence; a row without any is all zero, and a
+ * warning says so. Negative values are cut, each row is divided by its maximum, then resized
+ * linearly with half-pixel centres.
  * @return NULL when the input has no spatial axes
  * @since 0.1
  */
@@ -44,7 +46,10 @@ XAI_API const xai_tensor *xai_explanation_map(const xai_explanation *explanation
 /** @return the name of the method. @since 0.1 */
 XAI_API const char *xai_explanation_method(const xai_explanation *explanation);
 
-/** @return the name of the ONNX value that was explained; "" for a method that explains the input. @since 0.1 */
+/**
+ * @return the name of the ONNX value that was explained; "" for a method that explains the input.
+ * @since 0.1
+ */
 XAI_API const char *xai_explanation_layer(const xai_explanation *explanation);
 
 /** @return the score kind, an XAI_SCORE_* constant. @since 0.1 */
@@ -52,24 +57,40 @@ XAI_API int32_t xai_explanation_score_kind(const xai_explanation *explanation);
 
 /**
  * The target of a row.
- * @return its index within the output (row-major over the axes after the row axis); -1 for a region of several elements
+ * @return its index within the output (row-major over the axes after the row axis); -1 for a region
+ *         of several elements
  * @since 0.1
  */
 XAI_API int64_t xai_explanation_target(const xai_explanation *explanation, size_t row);
 
-/** @return the label of the target of a row: as on the model card, else its index, element or region as text. @since 0.1 */
+/**
+ * @return the label of the target of a row: as on the model card, else its index, element or region
+ *         as text.
+ * @since 0.1
+ */
 XAI_API const char *xai_explanation_label(const xai_explanation *explanation, size_t row);
 
 /** @return the score that was explained, of the score kind asked for. @since 0.1 */
 XAI_API double xai_explanation_score(const xai_explanation *explanation, size_t row);
 
-/** @return the score of the baseline or background; NaN for methods without one, such as the CAM methods. @since 0.1 */
+/**
+ * @return the score of the baseline or background; NaN for methods without one, such as the CAM
+ *         methods.
+ * @since 0.1
+ */
 XAI_API double xai_explanation_base_value(const xai_explanation *explanation, size_t row);
 
-/** @return |sum of attributions - (score - base value)|; NaN for methods without completeness. @since 0.1 */
+/**
+ * @return |sum of attributions - (score - base value)|; NaN for methods without completeness.
+ * @since 0.1
+ */
 XAI_API double xai_explanation_completeness_error(const xai_explanation *explanation, size_t row);
 
-/** @return how many times the model was evaluated for a row (a forward pass, with its backward pass if any). @since 0.1 */
+/**
+ * @return how many times the model was evaluated for a row (a forward pass, with its backward pass
+ *         if any).
+ * @since 0.1
+ */
 XAI_API int64_t xai_explanation_evaluations(const xai_explanation *explanation, size_t row);
 
 /** @return the number of warnings: what the reader of the explanation should know. @since 0.1 */
@@ -82,27 +103,29 @@ XAI_API const char *xai_explanation_warning(const xai_explanation *explanation, 
 XAI_API int64_t xai_explanation_warning_row(const xai_explanation *explanation, size_t index);
 
 /**
- * The facts as JSON text in UTF-8: versions, method, layer, input shape, and for each row target, label, score, evaluations and
- * the peak of the map; base value and completeness error where they exist; warnings. Numbers that do not exist are null.
- * Made with the explanation.
+ * The facts as JSON text in UTF-8: versions, method, layer, input shape, and for each row target,
+ * label, score, evaluations and the peak of the map; base value and completeness error where they
+ * exist; warnings. Numbers that do not exist are null. Made with the explanation.
  * @since 0.1
  */
 XAI_API const char *xai_explanation_json(const xai_explanation *explanation);
 
 /**
- * Draw the map of a row over an image: out = (1 - a) image + a colour, where colour runs over the colour map with the map's
- * value m and a = alpha * m, so that what has no evidence stays as it was.
+ * Draw the map of a row over an image: out = (1 - a) image + a colour, where colour runs over the
+ * colour map with the map's value m and a = alpha * m, so that what has no evidence stays as it
+ * was.
  *
  * @param row       a row of a map (N, H, W)
- * @param image     height x width x channels bytes, gray or RGB, rows adjacent; of any size: the map is resized to it
+ * @param image     height x width x channels bytes, gray or RGB, rows adjacent; of any size: the
+ *                  map is resized to it
  * @param width, height  in pixels, 1 to 65535
  * @param channels  1 (gray) or 3 (RGB)
  * @param alpha     strength of the colour, 0 to 1; 0.5 is usual
  * @param colours   colour map: "viridis", "inferno" or "turbo"; NULL = "turbo"
  * @param out       height x width x 3 bytes RGB, the caller's; may not overlap `image`
  * @param error     optional; set on failure, free with xai_error_free()
- * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_NOT_FOUND for an unknown colour map; XAI_ERROR_UNSUPPORTED when there
- *         is no map (N, H, W); XAI_ERROR_MEMORY
+ * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_NOT_FOUND for an unknown colour map;
+ *         XAI_ERROR_UNSUPPORTED when there is no map (N, H, W); XAI_ERROR_MEMORY
  * @since 0.1
  */
 XAI_API xai_status xai_explanation_overlay(const xai_explanation *explanation, size_t row, const uint8_t *image,

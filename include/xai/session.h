@@ -2,14 +2,15 @@
  * @file
  * Sessions: run a model, forward and backward.
  *
- * A session is used by one thread at a time (make one session a thread; they share the weights of the model). It keeps
- * its model alive. Results have the same bits for any number of threads, in either mode, and whether rows are given one at
- * a time or together.
+ * A session is used by one thread at a time (make one session a thread; they share the weights of
+ * the model). It keeps its model alive. Results have the same bits for any number of threads, in
+ * either mode, and whether rows are given one at a time or together.
  *
- * Inputs are arrays of tensors in the order of the model's inputs (xai_model_find_input() maps names to positions). Each
- * is (N, ...) with the same number of rows N >= 1. A model whose batch size is fixed at 1 takes any N as well; one fixed at
- * B takes multiples of B, and its rows are then as independent as the model makes them. Sizes that the model leaves free may differ from call to call: the session
- * keeps the plans of the last few shapes.
+ * Inputs are arrays of tensors in the order of the model's inputs (xai_model_find_input() maps
+ * names to positions). Each is (N, ...) with the same number of rows N >= 1. A model whose batch
+ * size is fixed at 1 takes any N as well; one fixed at B takes multiples of B, and its rows are
+ * then as independent as the model makes them. Sizes that the model leaves free may differ from
+ * call to call: the session keeps the plans of the last few shapes.
  */
 #ifndef XAI_SESSION_H
 #define XAI_SESSION_H
@@ -37,8 +38,8 @@ extern "C" {
 #define XAI_PRECISION_REFERENCE ((int32_t)1)
 
 /**
- * Called while a long call works, from one thread at a time, though not always from the thread that made the call.
- * It must not call into the session or explainer that reports.
+ * Called while a long call works, from one thread at a time, though not always from the thread that
+ * made the call. It must not call into the session or explainer that reports.
  *
  * @param user   as given to xai_session_options_set_progress()
  * @param done   rows finished
@@ -52,14 +53,19 @@ typedef int32_t (*xai_progress)(void *user, size_t done, size_t total);
 typedef struct xai_session_options xai_session_options;
 
 /**
- * Make options with the defaults: all processors, latency mode, fast precision, no memory limit, no progress.
+ * Make options with the defaults: all processors, latency mode, fast precision, no memory limit, no
+ * progress.
  * @param out  set on success only; free with xai_session_options_free()
  * @return XAI_OK or XAI_ERROR_MEMORY
  * @since 0.1
  */
 XAI_API xai_status xai_session_options_create(xai_session_options **out, xai_error **error);
 
-/** @param threads  threads to use in all; 0 = as many as this process may use. XAI_ERROR_ARGUMENT outside [0, 1024]. @since 0.1 */
+/**
+ * @param threads  threads to use in all; 0 = as many as this process may use. XAI_ERROR_ARGUMENT
+ *                 outside [0, 1024].
+ * @since 0.1
+ */
 XAI_API xai_status xai_session_options_set_threads(xai_session_options *options, int32_t threads, xai_error **error);
 
 /** @param mode  XAI_MODE_LATENCY or XAI_MODE_THROUGHPUT. @since 0.1 */
@@ -68,16 +74,25 @@ XAI_API xai_status xai_session_options_set_mode(xai_session_options *options, in
 /** @param precision  XAI_PRECISION_FAST or XAI_PRECISION_REFERENCE. @since 0.1 */
 XAI_API xai_status xai_session_options_set_precision(xai_session_options *options, int32_t precision, xai_error **error);
 
-/** @param bytes  limit of the working memory for one row (activations, not weights); 0 = none. A plan that needs more gives XAI_ERROR_MEMORY. @since 0.1 */
+/**
+ * @param bytes  limit of the working memory for one row (activations, not weights); 0 = none. A
+ *               plan that needs more gives XAI_ERROR_MEMORY.
+ * @since 0.1
+ */
 XAI_API xai_status xai_session_options_set_memory_limit(xai_session_options *options, size_t bytes, xai_error **error);
 
-/** @param progress  called as described at xai_progress; NULL = none. `user` must stay valid as long as the session. @since 0.1 */
+/**
+ * @param progress  called as described at xai_progress; NULL = none. `user` must stay valid as long
+ *                  as the session.
+ * @since 0.1
+ */
 XAI_API xai_status xai_session_options_set_progress(xai_session_options *options, xai_progress progress, void *user,
                                                     xai_error **error);
 
 /**
- * Whether NaN and infinities pass in inputs and values of xai_session_scores() and xai_session_values(): for models that take
- * or give them on purpose. Gradients and explanations never let them pass.
+ * Whether NaN and infinities pass in inputs and values of xai_session_scores() and
+ * xai_session_values(): for models that take or give them on purpose. Gradients and explanations
+ * never let them pass.
  * @param allow  0 = they are errors (the default), 1 = they pass
  * @since 0.1
  */
@@ -106,15 +121,17 @@ XAI_API void xai_session_free(xai_session *session);
 /**
  * Run the model.
  *
- * @param inputs        one tensor (N, ...) an input, in the model's order and of its types and sizes; read only
+ * @param inputs        one tensor (N, ...) an input, in the model's order and of its types and
+ *                      sizes; read only
  * @param input_count   must be xai_model_input_count()
- * @param outputs       set on success only: one new tensor (N, ...) an output, in the model's order; free each with
- *                      xai_tensor_free()
+ * @param outputs       set on success only: one new tensor (N, ...) an output, in the model's
+ *                      order; free each with xai_tensor_free()
  * @param output_count  must be xai_model_output_count()
  * @param error         optional; set on failure, free with xai_error_free()
- * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_SHAPE when an input does not fit the model; XAI_ERROR_NUMERIC when an input
- *         holds a NaN or an infinity (its place is named) or a score comes out as one; XAI_ERROR_UNSUPPORTED when the model
- *         cannot be compiled for these shapes; XAI_ERROR_CANCELLED; XAI_ERROR_MEMORY
+ * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_SHAPE when an input does not fit the model;
+ *         XAI_ERROR_NUMERIC when an input holds a NaN or an infinity (its place is named) or a
+ *         score comes out as one; XAI_ERROR_UNSUPPORTED when the model cannot be compiled for these
+ *         shapes; XAI_ERROR_CANCELLED; XAI_ERROR_MEMORY
  * @since 0.1
  */
 XAI_API xai_status xai_session_scores(xai_session *session, const xai_tensor *const *inputs, size_t input_count,
@@ -124,27 +141,34 @@ XAI_API xai_status xai_session_scores(xai_session *session, const xai_tensor *co
  * Run the model and take values from inside it.
  *
  * @param names    `count` names of ONNX values, nodes, or layer indices as text
- * @param values   set on success only: `count` new tensors (N, ...); free each with xai_tensor_free()
- * @return as xai_session_scores(), and XAI_ERROR_NOT_FOUND for an unknown name (the message lists near ones)
+ * @param values   set on success only: `count` new tensors (N, ...); free each with
+ *                 xai_tensor_free()
+ * @return as xai_session_scores(), and XAI_ERROR_NOT_FOUND for an unknown name (the message lists
+ *         near ones)
  * @since 0.1
  */
 XAI_API xai_status xai_session_values(xai_session *session, const xai_tensor *const *inputs, size_t input_count,
                                       const char *const *names, size_t count, xai_tensor **values, xai_error **error);
 
 /**
- * Differentiate scores: d score / d input, or d score / d layer. All targets share one forward pass a row.
+ * Differentiate scores: d score / d input, or d score / d layer. All targets share one forward pass
+ * a row.
  *
- * @param targets       `target_count` targets; NULL with count 1, or a NULL entry, = the highest score of each row
+ * @param targets       `target_count` targets; NULL with count 1, or a NULL entry, = the highest
+ *                      score of each row
  * @param score         XAI_SCORE_RAW, XAI_SCORE_LOGIT or XAI_SCORE_PROBABILITY
- * @param wrt           `wrt_count` names of inputs or layers (values, nodes, or layer indices as text); NULL with
- *                      count 0 = every input of the model, in order
- * @param gradients     set on success only: target_count x wrt_count new float32 tensors (target_count x
- *                      xai_model_input_count() when `wrt` is NULL), those of the first target first; each has the shape
- *                      of its input, or (N, ...) of its layer. With `wrt` NULL an input that is not floating point has
- *                      no gradient: its entry is NULL. Free each with xai_tensor_free()
- * @param scores        optional: `target_count` new float64 tensors (N), the scores that were differentiated
- * @return as xai_session_scores(); XAI_ERROR_NOT_FOUND for an unknown name, label or index; XAI_ERROR_UNSUPPORTED where
- *         there is no gradient, or no probability; XAI_ERROR_NUMERIC also for a gradient that is not finite
+ * @param wrt           `wrt_count` names of inputs or layers (values, nodes, or layer indices as
+ *                      text); NULL with count 0 = every input of the model, in order
+ * @param gradients     set on success only: target_count x wrt_count new float32 tensors
+ *                      (target_count x xai_model_input_count() when `wrt` is NULL), those of the
+ *                      first target first; each has the shape of its input, or (N, ...) of its
+ *                      layer. With `wrt` NULL an input that is not floating point has no gradient:
+ *                      its entry is NULL. Free each with xai_tensor_free()
+ * @param scores        optional: `target_count` new float64 tensors (N), the scores that were
+ *                      differentiated
+ * @return as xai_session_scores(); XAI_ERROR_NOT_FOUND for an unknown name, label or index;
+ *         XAI_ERROR_UNSUPPORTED where there is no gradient, or no probability; XAI_ERROR_NUMERIC
+ *         also for a gradient that is not finite
  * @since 0.1
  */
 XAI_API xai_status xai_session_gradients(xai_session *session, const xai_tensor *const *inputs, size_t input_count,
@@ -152,7 +176,11 @@ XAI_API xai_status xai_session_gradients(xai_session *session, const xai_tensor 
                                          const char *const *wrt, size_t wrt_count, xai_tensor **gradients,
                                          xai_tensor **scores, xai_error **error);
 
-/** @return bytes of working memory that the plan used last needs for one row; 0 before the first call. @since 0.1 */
+/**
+ * @return bytes of working memory that the plan used last needs for one row; 0 before the first
+ *         call.
+ * @since 0.1
+ */
 XAI_API size_t xai_session_arena_bytes(const xai_session *session);
 
 /** What a session would run for inputs of certain shapes: a list of steps. Immutable. @since 0.1 */
@@ -162,8 +190,8 @@ typedef struct xai_plan xai_plan;
  * Compile without running.
  *
  * @param inputs  as for xai_session_scores(); only types and shapes matter
- * @param wrt     names as for xai_session_gradients(), to plan a backward pass from all outputs to them; NULL with
- *                count 0 = forward only
+ * @param wrt     names as for xai_session_gradients(), to plan a backward pass from all outputs to
+ *                them; NULL with count 0 = forward only
  * @param out     set on success only; free with xai_plan_free()
  * @return as xai_session_gradients()
  * @since 0.1
@@ -179,7 +207,11 @@ XAI_API size_t xai_plan_step_count(const xai_plan *plan);
 XAI_API const char *xai_plan_step_node(const xai_plan *plan, size_t step);
 /** @return its operator; owned by the plan. @since 0.1 */
 XAI_API const char *xai_plan_step_operator(const xai_plan *plan, size_t step);
-/** @return what computes it: a name given by oneDNN, an own kernel, "portable", or "alias" for nothing. @since 0.1 */
+/**
+ * @return what computes it: a name given by oneDNN, an own kernel, "portable", or "alias" for
+ *         nothing.
+ * @since 0.1
+ */
 XAI_API const char *xai_plan_step_implementation(const xai_plan *plan, size_t step);
 /** @return 1 for a step of the backward pass, else 0. @since 0.1 */
 XAI_API int32_t xai_plan_step_backward(const xai_plan *plan, size_t step);

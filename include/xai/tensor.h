@@ -1,8 +1,10 @@
 /**
  * @file
- * Tensors: element type, shape and bytes, row-major and contiguous (the last axis is adjacent in memory).
+ * Tensors: element type, shape and bytes, row-major and contiguous (the last axis is adjacent in
+ * memory).
  *
- * A tensor may be read by several threads at once. Nobody may write to its elements during a call that reads it.
+ * A tensor may be read by several threads at once. Nobody may write to its elements during a call
+ * that reads it.
  */
 #ifndef XAI_TENSOR_H
 #define XAI_TENSOR_H
@@ -53,8 +55,8 @@ XAI_API const char *xai_dtype_name(int32_t dtype);
  * @param data   elements to copy, row-major, of any alignment; NULL = all zero
  * @param out    set on success only; free with xai_tensor_free()
  * @param error  optional; set on failure, free with xai_error_free()
- * @return XAI_OK; XAI_ERROR_ARGUMENT for an unknown type, rank or a negative size; XAI_ERROR_SHAPE when the
- *         number of bytes overflows; XAI_ERROR_MEMORY
+ * @return XAI_OK; XAI_ERROR_ARGUMENT for an unknown type, rank or a negative size; XAI_ERROR_SHAPE
+ *         when the number of bytes overflows; XAI_ERROR_MEMORY
  * @since 0.1
  */
 XAI_API xai_status xai_tensor_create(int32_t dtype, int32_t rank, const int64_t *dims, const void *data,
@@ -63,8 +65,8 @@ XAI_API xai_status xai_tensor_create(int32_t dtype, int32_t rank, const int64_t 
 /**
  * Make a tensor over elements that belong to the caller: nothing is copied and nothing is written.
  *
- * @param data   row-major, of any alignment; must stay valid until the tensor is freed; may be NULL only for
- *               a tensor without elements
+ * @param data   row-major, of any alignment; must stay valid until the tensor is freed; may be NULL
+ *               only for a tensor without elements
  * @param out    set on success only; free with xai_tensor_free(), which leaves `data` alone
  * @return as xai_tensor_create(), and XAI_ERROR_ARGUMENT when `data` is missing
  * @since 0.1
@@ -87,7 +89,10 @@ XAI_API size_t xai_tensor_count(const xai_tensor *tensor);
 /** @return the number of bytes of all elements. @since 0.1 */
 XAI_API size_t xai_tensor_bytes(const xai_tensor *tensor);
 
-/** @return the elements, row-major; owned by the tensor, or by the caller of xai_tensor_wrap(). @since 0.1 */
+/**
+ * @return the elements, row-major; owned by the tensor, or by the caller of xai_tensor_wrap().
+ * @since 0.1
+ */
 XAI_API const void *xai_tensor_data(const xai_tensor *tensor);
 
 /**

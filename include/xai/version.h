@@ -23,16 +23,16 @@ extern "C" {
 XAI_API const char *xai_version(void);
 
 /**
- * The number of the binary interface (the number in the file name of the shared library). It grows only when
- * a program that was compiled against an older library would no longer run.
+ * The number of the binary interface (the number in the file name of the shared library). It grows
+ * only when a program that was compiled against an older library would no longer run.
  * @return 1
  * @since 0.1
  */
 XAI_API int32_t xai_abi_version(void);
 
 /**
- * Name and version of the library that computes convolutions and matrix products, such as "oneDNN 3.2.0";
- * "none" in a build that has only the portable kernels.
+ * Name and version of the library that computes convolutions and matrix products, such as "oneDNN
+ * 3.2.0"; "none" in a build that has only the portable kernels.
  *
  * @param out   receives NUL-terminated text, cut to `size` bytes; may be NULL when `size` is 0
  * @return the length of the whole text without its NUL

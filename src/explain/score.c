@@ -70,7 +70,7 @@ xai_status score_source_find(const subject *of, int output, int32_t kind, score_
     }
     return error_set(error, XAI_ERROR_UNSUPPORTED, "score",
                      "no probability of output '%s': the model does not end in Sigmoid, Softmax or LogSoftmax, and its card "
-                     "does not name the activation; declare it on the model card (output score: sigmoid or softmax), or use "
+                     "does not name the activation; declare it on the model card (output.activation: sigmoid or softmax), or use "
                      "the raw score",
                      name);
 }
