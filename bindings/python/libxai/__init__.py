@@ -1,0 +1,53 @@
+"""Scores, gradients and explanations of ONNX imaging models.
+
+>>> model = libxai.Model("chest.onnx")
+>>> explanation = libxai.explain(model, image, "gradcam", target="Pneumothorax")
+>>> explanation.map.shape
+(1, 128, 128)
+"""
+
+from ._errors import (
+    ArgumentError,
+    CancelledError,
+    FileError,
+    FormatError,
+    InternalError,
+    LibXaiError,
+    MemoryLimitError,
+    NotFoundError,
+    NumericError,
+    ShapeError,
+    UnsupportedError,
+    WrongTypeError,
+)
+from ._explainer import Explainer, explain, methods
+from ._explanation import Explanation
+from ._library import abi_version, math_library, version
+from ._model import Layer, Model, ValueInfo
+
+__version__ = version()
+
+__all__ = [
+    "ArgumentError",
+    "CancelledError",
+    "Explainer",
+    "Explanation",
+    "FileError",
+    "FormatError",
+    "InternalError",
+    "Layer",
+    "LibXaiError",
+    "MemoryLimitError",
+    "Model",
+    "NotFoundError",
+    "NumericError",
+    "ShapeError",
+    "UnsupportedError",
+    "ValueInfo",
+    "WrongTypeError",
+    "abi_version",
+    "explain",
+    "math_library",
+    "methods",
+    "version",
+]

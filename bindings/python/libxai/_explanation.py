@@ -1,0 +1,177 @@
+"""Explanations: numbers, facts, pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._errors import ArgumentError, UnsupportedError
+from ._library import check, ffi, lib, text
+from ._png import write_png
+from ._tensors import copy_out
+
+if TYPE_CHECKING:
+    from ._model import Inputs
+
+SCORE_NAMES = ("raw", "logit", "probability")
+
+
+class Explanation:
+    """What a method found.
+
+    Facts have one entry a row; without a row axis in the input, they are plain numbers.
+
+    Attributes
+    ----------
+    values : array
+        Attributions; for the CAM methods the map of the layer (N, h, w), before it is cut
+        and scaled.
+    map : array or None
+        (N, H, W) at input resolution in [0, 1]; 0 = no positive evidence.
+    target : array of int or int
+        Explained index of each row; -1 for a region.
+    label : list of str or str
+    score, base_value, completeness_error, standard_error : array or float
+        NaN where the method has none.
+    evaluations : array of int or int
+        Model evaluations spent.
+    layer, method, score_kind : str
+    warnings : list of str
+    """
+
+    def __init__(self, handle: Any, inputs: Inputs) -> None:
+        self._handle = ffi.gc(handle, lib.xai_explanation_free)
+        self._single = inputs.single
+        self._inputs = inputs.arrays
+        rows = lib.xai_explanation_row_count(handle)
+        self._rows = rows
+        self.method = text(lib.xai_explanation_method(handle))
+        self.layer = text(lib.xai_explanation_layer(handle))
+        self.score_kind = SCORE_NAMES[lib.xai_explanation_score_kind(handle)]
+        self.values = self._array(lib.xai_explanation_values(handle))
+        self.map = self._array(lib.xai_explanation_map(handle))
+        self.target = self._facts(lib.xai_explanation_target, np.int64)
+        self.score = self._facts(lib.xai_explanation_score, np.float64)
+        self.base_value = self._facts(lib.xai_explanation_base_value, np.float64)
+        self.completeness_error = self._facts(lib.xai_explanation_completeness_error, np.float64)
+        self.evaluations = self._facts(lib.xai_explanation_evaluations, np.int64)
+        self.standard_error: Any = float("nan") if self._single else np.full(rows, np.nan)
+        labels = [text(lib.xai_explanation_label(handle, row)) for row in range(rows)]
+        self.label: Any = labels[0] if self._single else labels
+        self.warnings = [
+            text(lib.xai_explanation_warning(handle, i))
+            for i in range(lib.xai_explanation_warning_count(handle))
+        ]
+
+    def __repr__(self) -> str:
+        return f"<libxai.Explanation {self.method} target {self.target} score {self.score}>"
+
+    def _array(self, tensor: Any) -> Any:
+        if tensor == ffi.NULL:
+            return None
+        array = copy_out(tensor)
+        return array[0] if self._single else array
+
+    def _facts(self, get: Any, dtype: Any) -> Any:
+        facts = np.array([get(self._handle, row) for row in range(self._rows)], dtype)
+        return facts[0].item() if self._single else facts
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Everything but the arrays, as a dict (the facts that the program writes as JSON)."""
+        return json.loads(text(lib.xai_explanation_json(self._handle)))
+
+    def _input_picture(self, row: int) -> np.ndarray:
+        """Turn the explained row into an 8-bit picture, its minimum black, its maximum white."""
+        pixels = self._inputs[0][row].astype(np.float64)
+        if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
+            raise UnsupportedError("the input is not an image (C, H, W): give an image", "image")
+        low, high = float(pixels.min()), float(pixels.max())
+        scaled = (pixels - low) * (255.0 / (high - low) if high > low else 0.0)
+        return np.ascontiguousarray(np.rint(scaled).astype(np.uint8).transpose(1, 2, 0))
+
+    def overlay(
+        self,
+        image: Any = None,
+        row: int = 0,
+        alpha: float = 0.5,
+        colours: str = "turbo",
+    ) -> np.ndarray:
+        """Draw the map over an image.
+
+        Parameters
+        ----------
+        image : array, optional
+            8-bit gray (H, W) or RGB (H, W, 3) of any size; floats in [0, 1]. The explained
+            input by default.
+        row : int
+            Row to draw.
+        alpha : float
+            Strength of the colour where the map is 1.
+        colours : {"turbo", "viridis", "inferno"}
+
+        Returns
+        -------
+        array
+            (H, W, 3) uint8
+        """
+        if not 0 <= row < self._rows:
+            raise ArgumentError(f"row: {row} is not in [0, {self._rows})", "row")
+        picture = self._input_picture(row) if image is None else _as_bytes(image)
+        height, width = picture.shape[:2]
+        channels = picture.shape[2] if picture.ndim == 3 else 1
+        out = np.empty((height, width, 3), np.uint8)
+        check(
+            lib.xai_explanation_overlay,
+            self._handle,
+            row,
+            ffi.from_buffer("uint8_t[]", picture),
+            width,
+            height,
+            channels,
+            float(alpha),
+            colours.encode(),
+            ffi.from_buffer("uint8_t[]", out),
+        )
+        return out
+
+    def save(self, path: str | os.PathLike[str], image: Any = None, **options: Any) -> None:
+        """Write `.png` (the overlay), `.npy` (the map) or `.json` (the facts), by the ending."""
+        target = Path(path)
+        kind = target.suffix.lower()
+        if kind == ".png":
+            write_png(target, self.overlay(image, **options))
+        elif kind == ".npy":
+            with target.open("wb") as file:
+                np.save(file, self.map if self.map is not None else self.values)
+        elif kind == ".json":
+            target.write_text(text(lib.xai_explanation_json(self._handle)), encoding="utf-8")
+        else:
+            raise ArgumentError(f"path: '{kind}' is not one of .png, .npy, .json", "path")
+
+    def to_shap(self) -> Any:
+        """Return a ``shap.Explanation`` with the values, base values and the explained input."""
+        import shap
+
+        if self.values.shape != self._inputs[0].shape and not self._single:
+            raise UnsupportedError(f"'{self.method}' does not attribute to the input", "to_shap")
+        data = self._inputs[0][0] if self._single else self._inputs[0]
+        return shap.Explanation(values=self.values, base_values=self.base_value, data=data)
+
+
+def _as_bytes(image: Any) -> np.ndarray:
+    picture = np.asarray(image)
+    gray = picture.ndim == 2
+    if not gray and not (picture.ndim == 3 and picture.shape[2] in (1, 3)):
+        raise ArgumentError(f"image: (H, W) or (H, W, 3) is needed, not {picture.shape}", "image")
+    if picture.dtype.kind == "f":
+        if not (picture.min() >= 0 and picture.max() <= 1):
+            raise ArgumentError("image: floats must be in [0, 1]", "image")
+        picture = np.rint(picture * 255).astype(np.uint8)
+    elif picture.dtype != np.uint8:
+        raise ArgumentError(f"image: uint8 or floats are needed, not {picture.dtype}", "image")
+    return np.ascontiguousarray(picture)

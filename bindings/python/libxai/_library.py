@@ -1,0 +1,68 @@
+"""The shared library: loading, declarations, errors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Callable
+
+from cffi import FFI
+
+from ._errors import BY_STATUS, InternalError
+
+_FOLDER = Path(__file__).resolve().parent
+_NAME = "libxai.so.1"
+
+ffi = FFI()
+ffi.cdef((_FOLDER / "_declarations.h").read_text())
+
+
+def _load() -> tuple[Any, Any]:
+    named = os.environ.get("XAI_LIBRARY")
+    if named:
+        return ffi.dlopen(named), None
+    if not (_FOLDER / _NAME).exists():
+        return ffi.dlopen(_NAME), None
+    # The packed oneDNN is loaded first: the linker then takes it for the name that libxai asks for.
+    packed = sorted(_FOLDER.glob("libdnnl.so*"))
+    onednn = ffi.dlopen(str(packed[0])) if packed else None
+    return ffi.dlopen(str(_FOLDER / _NAME)), onednn
+
+
+lib, _onednn = _load()
+
+
+def text(pointer: Any) -> str:
+    """Decode a C string; "" for NULL."""
+    return "" if pointer == ffi.NULL else ffi.string(pointer).decode("utf-8", "replace")
+
+
+def check(call: Callable[..., int], *arguments: Any) -> None:
+    """Call a function whose last argument is `xai_error **`; raise what it reports."""
+    error = ffi.new("xai_error **")
+    status = call(*arguments, error)
+    if status == 0:
+        return
+    message, place = text(lib.xai_status_name(status)), ""
+    if error[0] != ffi.NULL:
+        message = text(lib.xai_error_message(error[0]))
+        place = text(lib.xai_error_place(error[0]))
+        lib.xai_error_free(error[0])
+    raise BY_STATUS.get(status, InternalError)(message, place)
+
+
+def version() -> str:
+    """Return the version of the loaded library."""
+    return text(lib.xai_version())
+
+
+def abi_version() -> int:
+    """Return the number of the library's binary interface."""
+    return int(lib.xai_abi_version())
+
+
+def math_library() -> str:
+    """Return name and version of the library behind convolutions, or "none"."""
+    out = ffi.new("char[128]")
+    lib.xai_math_library(out, 128)
+    return text(out)

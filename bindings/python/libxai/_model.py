@@ -1,0 +1,337 @@
+"""Models: scores, gradients, facts."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+
+from ._errors import ArgumentError, NotFoundError, ShapeError, WrongTypeError
+from ._library import check, ffi, lib, text
+from ._options import SessionOptions
+from ._target import make_target, score_kind
+from ._tensors import take, to_array, wrap
+
+Arrays = Union[np.ndarray, Mapping[str, Any], Any]
+
+
+@dataclass(frozen=True)
+class ValueInfo:
+    """An input or output: name, element type, and shape with None (or a name) where it is free."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A value inside the model that can be explained."""
+
+    index: int
+    name: str
+    node: str
+    operator: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Layers:
+    """The layers of a model, a read-only sequence of :class:`Layer`; ``in`` also takes names."""
+
+    def __init__(self, items: tuple[Layer, ...]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Layer:
+        return self._items[index]
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self._items)
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in (each, each.name, each.node) for each in self._items)
+
+    def __repr__(self) -> str:
+        return f"<{len(self._items)} layers>"
+
+
+class Model:
+    """A trained model, read from an ONNX file or from its bytes.
+
+    A model is immutable and may be used from several threads; each gets a session of its
+    own, and they share the weights.
+
+    Parameters
+    ----------
+    source : str, path or bytes
+        An ONNX file, or its contents.
+    threads : int
+        Threads to use; 0 = as many as this process may use.
+    mode : {"latency", "throughput"}
+        All threads on one row, or a row a thread. The results have the same bits.
+    precision : {"fast", "reference"}
+        "reference" computes everything with plain kernels in float64: slow, for checking.
+    memory_limit : int
+        Limit in bytes of the working memory for one row; 0 = none.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of ValueInfo
+    layers : sequence of Layer
+    labels : tuple of str
+    metadata : dict of str to str
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | bytes,
+        *,
+        threads: int = 0,
+        mode: str = "latency",
+        precision: str = "fast",
+        memory_limit: int = 0,
+    ) -> None:
+        out = ffi.new("xai_model **")
+        self._settings: dict[str, Any] = {
+            "threads": threads,
+            "mode": mode,
+            "precision": precision,
+            "memory_limit": memory_limit,
+        }
+        SessionOptions(**self._settings)
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            data = bytes(source)
+            check(lib.xai_model_parse, ffi.from_buffer(data), len(data), out)
+        elif isinstance(source, (str, os.PathLike)):
+            path = os.fspath(source)
+            encoded = path if isinstance(path, bytes) else os.fsencode(path)
+            if b"\0" in encoded:
+                raise ArgumentError("the path contains a NUL character", "source")
+            check(lib.xai_model_open, encoded, out)
+        else:
+            raise WrongTypeError(
+                f"a path or bytes are needed, not {type(source).__name__}", "source"
+            )
+        self._handle = ffi.gc(out[0], lib.xai_model_free)
+        self._local = threading.local()
+        self.inputs = self._values("input")
+        self.outputs = self._values("output")
+        self.layers = Layers(self._read_layers())
+        self.labels = tuple(
+            text(lib.xai_model_label(self._handle, i))
+            for i in range(lib.xai_model_label_count(self._handle))
+        )
+        self.metadata = {
+            text(lib.xai_model_metadata_key(self._handle, i)): text(
+                lib.xai_model_metadata_value(self._handle, i)
+            )
+            for i in range(lib.xai_model_metadata_count(self._handle))
+        }
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{each.name} {each.shape}" for each in self.inputs)
+        return f"<libxai.Model {names} -> {', '.join(each.name for each in self.outputs)}>"
+
+    def _values(self, kind: str) -> tuple[ValueInfo, ...]:
+        def get(what: str, *arguments: Any) -> Any:
+            return getattr(lib, f"xai_model_{kind}_{what}")(self._handle, *arguments)
+
+        values = []
+        for i in range(get("count")):
+            rank = get("rank", i)
+            dims = get("dims", i)
+            shape = None
+            if rank >= 0:
+                shape = tuple(
+                    int(dims[axis]) if dims[axis] >= 0 else text(get("dim_name", i, axis)) or None
+                    for axis in range(rank)
+                )
+            name = text(get("name", i))
+            values.append(ValueInfo(name, text(lib.xai_dtype_name(get("dtype", i))), shape))
+        return tuple(values)
+
+    def _read_layers(self) -> tuple[Layer, ...]:
+        return tuple(
+            Layer(
+                i,
+                text(lib.xai_model_layer_name(self._handle, i)),
+                text(lib.xai_model_layer_node(self._handle, i)),
+                text(lib.xai_model_layer_operator(self._handle, i)),
+            )
+            for i in range(lib.xai_model_layer_count(self._handle))
+        )
+
+    @property
+    def default_layer(self) -> Layer | None:
+        """The layer that the CAM methods explain unless told otherwise."""
+        index = lib.xai_model_default_layer(self._handle)
+        return None if index < 0 else self.layers[index]
+
+    def _session(self) -> Any:
+        """Return this thread's session."""
+        session = getattr(self._local, "session", None)
+        if session is None or self._local.process != os.getpid():
+            out = ffi.new("xai_session **")
+            options = SessionOptions(**self._settings)
+            check(lib.xai_session_create, self._handle, options.handle, out)
+            session = self._local.session = ffi.gc(out[0], lib.xai_session_free)
+            self._local.process = os.getpid()
+        return session
+
+    def _named_inputs(self, x: Arrays) -> list[Any]:
+        if isinstance(x, Mapping):
+            known = [each.name for each in self.inputs]
+            for name in x:
+                if name not in known:
+                    raise NotFoundError(
+                        f"the model has no input '{name}', only {', '.join(known)}", "input"
+                    )
+            missing = [name for name in known if name not in x]
+            if missing:
+                raise ArgumentError(f"input '{missing[0]}' is missing", "input")
+            return [x[name] for name in known]
+        if len(self.inputs) == 1:
+            return [x]
+        if isinstance(x, (tuple, list)) and len(x) == len(self.inputs):
+            return list(x)
+        raise ArgumentError(
+            f"the model has {len(self.inputs)} inputs: give a dict of arrays by name", "input"
+        )
+
+    def _prepare(self, x: Arrays) -> Inputs:
+        arrays = []
+        single: list[bool] = []
+        for info, value, i in zip(self.inputs, self._named_inputs(x), range(len(self.inputs))):
+            dtype = lib.xai_model_input_dtype(self._handle, i)
+            array = to_array(value, dtype, info.name)
+            rank = array.ndim if info.shape is None else len(info.shape)
+            single.append(array.ndim == rank - 1)
+            arrays.append(array[np.newaxis] if single[-1] else array)
+        if len(set(single)) > 1:
+            raise ShapeError("either all inputs have a row axis or none", "input")
+        return Inputs(arrays, bool(single) and single[0])
+
+    def __call__(self, x: Arrays) -> Any:
+        """Run the model.
+
+        Parameters
+        ----------
+        x : array or dict of arrays
+            (N, C, H, W), or one row without N; a dict by name for several inputs.
+
+        Returns
+        -------
+        array, or a tuple of arrays in the order of the outputs
+        """
+        inputs = self._prepare(x)
+        count = len(self.outputs)
+        out = ffi.new("xai_tensor *[]", count)
+        check(lib.xai_session_scores, self._session(), inputs.pointers, inputs.count, out, count)
+        results = tuple(inputs.strip(take(out[i])) for i in range(count))
+        return results[0] if count == 1 else results
+
+    def activations(self, x: Arrays, *layers: Any) -> Any:
+        """Return the values of layers (by name, node name, index or Layer) as arrays."""
+        inputs = self._prepare(x)
+        names = [layer_name(each) for each in layers]
+        encoded = [ffi.new("char[]", name.encode()) for name in names]
+        out = ffi.new("xai_tensor *[]", max(len(names), 1))
+        check(
+            lib.xai_session_values,
+            self._session(),
+            inputs.pointers,
+            inputs.count,
+            ffi.new("char *[]", encoded),
+            len(names),
+            out,
+        )
+        results = tuple(inputs.strip(take(out[i])) for i in range(len(names)))
+        return results[0] if len(names) == 1 else results
+
+    def gradient(
+        self,
+        x: Arrays,
+        target: Any = None,
+        wrt: Any = None,
+        score: str = "raw",
+        output: str | None = None,
+    ) -> Any:
+        """Differentiate a score.
+
+        Parameters
+        ----------
+        x : array or dict of arrays
+            As for calling the model.
+        target : int, str, tuple, list or None
+            Index, label, index tuple, region (a tuple with slices), or a list of them, one a
+            row; None = the highest score of each row.
+        wrt : str, int, Layer or None
+            Input or layer to differentiate with respect to; None = all inputs.
+        score : {"raw", "logit", "probability"}
+            "logit" is the score before a final Sigmoid or Softmax.
+        output : str, optional
+            Name of the output; the first by default.
+
+        Returns
+        -------
+        array shaped like the input or layer; a dict by name for a model with several inputs
+        """
+        inputs = self._prepare(x)
+        made = make_target(target, output)
+        targets = ffi.new("xai_target *[]", [made])
+        names: list[str] = [] if wrt is None else [layer_name(wrt)]
+        encoded = [ffi.new("char[]", name.encode()) for name in names]
+        count = len(self.inputs) if wrt is None else 1
+        out = ffi.new("xai_tensor *[]", count)
+        check(
+            lib.xai_session_gradients,
+            self._session(),
+            inputs.pointers,
+            inputs.count,
+            targets,
+            1,
+            score_kind(score),
+            ffi.new("char *[]", encoded) if names else ffi.NULL,
+            len(names),
+            out,
+            ffi.NULL,
+        )
+        found = [None if out[i] == ffi.NULL else inputs.strip(take(out[i])) for i in range(count)]
+        if wrt is None and count > 1:
+            pairs = zip(self.inputs, found)
+            return {info.name: array for info, array in pairs if array is not None}
+        return found[0]
+
+
+class Inputs:
+    """Arrays lent to the library for one call."""
+
+    def __init__(self, arrays: list[np.ndarray], single: bool) -> None:
+        self.arrays = arrays
+        self.single = single
+        self._tensors = [wrap(each) for each in arrays]
+        self.count = len(arrays)
+        self.pointers = ffi.new("xai_tensor *[]", self._tensors or [ffi.NULL])
+
+    def strip(self, array: np.ndarray) -> np.ndarray:
+        """Drop the row axis when the caller gave none."""
+        return array[0] if self.single and array.ndim > 0 and array.shape[0] == 1 else array
+
+
+def layer_name(layer: Any) -> str:
+    """Name a layer given as name, index or Layer."""
+    if isinstance(layer, Layer):
+        return layer.name
+    if isinstance(layer, str):
+        return layer
+    if isinstance(layer, (int, np.integer)) and not isinstance(layer, bool):
+        return str(int(layer))
+    raise WrongTypeError(f"a layer is a name or an index, not {type(layer).__name__}", "layer")

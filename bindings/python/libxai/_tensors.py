@@ -1,0 +1,79 @@
+"""Arrays in and out: numpy, anything with ``__array__`` or DLPack, and the library's tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._errors import ArgumentError, WrongTypeError
+from ._library import check, ffi, lib
+
+_DTYPES: dict[int, Any] = {
+    1: np.float32,
+    2: np.uint8,
+    3: np.int8,
+    4: np.uint16,
+    5: np.int16,
+    6: np.int32,
+    7: np.int64,
+    9: np.bool_,
+    10: np.float16,
+    11: np.float64,
+    12: np.uint32,
+    13: np.uint64,
+}
+_NUMBERS = {np.dtype(kind): number for number, kind in _DTYPES.items()}
+
+
+def to_array(value: Any, dtype: int, what: str = "input") -> np.ndarray:
+    """Make a contiguous array of the element type that the model takes.
+
+    Integers and other float widths are converted for a float input; nothing else is guessed.
+    """
+    if isinstance(value, np.ndarray):
+        array = value
+    elif hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        array = np.from_dlpack(value)
+    else:
+        if hasattr(value, "detach"):
+            value = value.detach()
+        array = np.asarray(value)
+    if array.dtype == object or array.dtype.kind not in "fiub":
+        raise WrongTypeError(f"{what}: an array of numbers is needed, not {array.dtype}", what)
+    kind = np.dtype(_DTYPES.get(dtype, array.dtype))
+    if array.dtype != kind:
+        if kind.kind != "f" and array.dtype.kind != kind.kind:
+            raise WrongTypeError(f"{what}: the model takes {kind}, not {array.dtype}", what)
+        converted = array.astype(kind)
+        if kind.kind != "f" and not np.array_equal(converted, array):
+            raise ArgumentError(f"{what}: the values do not fit {kind}", what)
+        array = converted
+    return np.ascontiguousarray(array)
+
+
+def wrap(array: np.ndarray) -> Any:
+    """Lend an array to the library; keep the array alive while the tensor is used."""
+    dims = ffi.new("int64_t[]", list(array.shape) or [0])
+    out = ffi.new("xai_tensor **")
+    pointer = ffi.cast("void *", array.ctypes.data)
+    check(lib.xai_tensor_wrap, _NUMBERS[array.dtype], array.ndim, dims, pointer, out)
+    return ffi.gc(out[0], lib.xai_tensor_free)
+
+
+def copy_out(tensor: Any) -> np.ndarray:
+    """Copy a tensor into a new array."""
+    dims = lib.xai_tensor_dims(tensor)
+    shape = tuple(dims[i] for i in range(lib.xai_tensor_rank(tensor)))
+    array = np.empty(shape, _DTYPES[lib.xai_tensor_dtype(tensor)])
+    if array.nbytes:
+        ffi.memmove(ffi.from_buffer(array), lib.xai_tensor_data(tensor), array.nbytes)
+    return array
+
+
+def take(tensor: Any) -> np.ndarray:
+    """Copy a tensor into a new array and free it."""
+    try:
+        return copy_out(tensor)
+    finally:
+        lib.xai_tensor_free(tensor)
