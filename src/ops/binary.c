@@ -213,7 +213,8 @@ static const binary_kernel div_kernel = {
     {divide_doubles, divide_signed, divide_unsigned}, {divide_slope_a, divide_slope_b}, true};
 BINARY_DEFINITION(div, "Div", 7, TYPES_NUMBER, READS_BOTH);
 
-/* Mod: the remainder has the sign of the divisor (fmod = 0) or of the dividend (fmod = 1). Integers and doubles. */
+/* Mod: the remainder has the sign of the divisor (fmod = 0) or of the dividend (fmod = 1).
+ * Floats with fmod = 0 have a meaning since opset 28 only, and get the same before, as NumPy does. */
 static double floor_mod(double a, double b)
 {
     const double r = fmod(a, b);
@@ -281,10 +282,6 @@ static xai_status mod_infer(operator_call *call)
     xai_status status = mod_choose(call, &kernel);
     if (status == XAI_OK)
         status = binary_infer(call, TYPES_NUMBER, DTYPE_UNDEFINED);
-    /* Floats with fmod = 0 have a meaning since opset 28 only. */
-    if (status == XAI_OK && call->opset < 28 && kernel == &mod_kernel && dtype_is_float(call->inputs[0]->dtype))
-        status = operator_error(call, XAI_ERROR_FORMAT, "fmod must be 1 for %s in opset %d",
-                                dtype_name(call->inputs[0]->dtype), call->opset);
     return status;
 }
 

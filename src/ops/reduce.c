@@ -49,8 +49,8 @@ static shape reduced_shape(const shape *dims, uint32_t axes, bool keep)
 typedef struct reduce_kernel {
     int axes_input_since; /* opset */
     double (*value)(const double *x, size_t width);
-    /* Exact value of int64 words (of uint64 words with is_unsigned); NULL = computed in double and truncated. */
-    int64_t (*integer)(const int64_t *x, size_t width, bool is_unsigned);
+    /* Exact value of the elements as int64 (uint64: the same bits); NULL = computed in double and truncated. */
+    int64_t (*integer)(const int64_t *x, size_t width, int32_t dtype);
     /* slopes[i] = d value / d x[i]; x is NULL when the slope does not read it. */
     void (*slope)(const double *x, double *slopes, size_t width);
     bool slope_reads;
@@ -80,7 +80,6 @@ static xai_status reduce_integers(operator_call *call, const reduce_kernel *kern
     int64_t *values = NULL;
     void *rows = NULL;
     const tensor *x = call->inputs[0];
-    const bool is_unsigned = TYPES_UNSIGNED >> x->dtype & 1;
     const size_t width = rows_width(&x->shape, axes), count = rows_count(&x->shape, axes);
     xai_status status = operator_read_ints(call, x, &values);
     if (status != XAI_OK)
@@ -92,7 +91,7 @@ static xai_status reduce_integers(operator_call *call, const reduce_kernel *kern
         rows_gather(&x->shape, axes, values, rows);
         const int64_t *row = rows;
         for (size_t r = 0; r < count; r++)
-            tensor_set_int(call->outputs[0], r, kernel->integer(row + r * width, width, is_unsigned));
+            tensor_set_int(call->outputs[0], r, kernel->integer(row + r * width, width, x->dtype));
     }
     memory_free(values);
     memory_free(rows);
@@ -191,6 +190,11 @@ static xai_status reduce_backward(operator_call *call, const reduce_kernel *kern
                                                    symbol##_forward,                                                   \
                                                    symbol##_backward}
 
+static bool is_unsigned(int32_t dtype)
+{
+    return TYPES_UNSIGNED >> dtype & 1;
+}
+
 static void fill(double *values, size_t count, double value)
 {
     for (size_t i = 0; i < count; i++)
@@ -205,10 +209,10 @@ static double reduce_sum_value(const double *x, size_t width)
     return sum;
 }
 
-static int64_t integer_sum(const int64_t *x, size_t width, bool is_unsigned)
+static int64_t integer_sum(const int64_t *x, size_t width, int32_t dtype)
 {
     uint64_t sum = 0; /* wraps */
-    (void)is_unsigned;
+    (void)dtype;
     for (size_t i = 0; i < width; i++)
         sum += (uint64_t)x[i];
     return (int64_t)sum;
@@ -226,12 +230,12 @@ static double reduce_mean_value(const double *x, size_t width)
     return reduce_sum_value(x, width) / (double)width;
 }
 
-static int64_t integer_mean(const int64_t *x, size_t width, bool is_unsigned)
+static int64_t integer_mean(const int64_t *x, size_t width, int32_t dtype)
 {
-    const int64_t sum = integer_sum(x, width, is_unsigned);
+    const int64_t sum = integer_sum(x, width, dtype);
     if (width == 0)
         return 0;
-    return is_unsigned ? (int64_t)((uint64_t)sum / width) : sum / (int64_t)width; /* toward zero */
+    return is_unsigned(dtype) ? (int64_t)((uint64_t)sum / width) : sum / (int64_t)width; /* toward zero */
 }
 
 static void reduce_mean_slope(const double *x, double *slopes, size_t width)
@@ -258,20 +262,31 @@ static double reduce_min_value(const double *x, size_t width)
     return best;
 }
 
-static int64_t integer_max(const int64_t *x, size_t width, bool is_unsigned)
+/* The least and the greatest value of an integer type: the extremes of nothing. */
+static int64_t integer_limit(int32_t dtype, bool greatest)
 {
-    int64_t best = width > 0 ? x[0] : is_unsigned ? 0 : INT64_MIN;
-    for (size_t i = 1; i < width; i++)
-        if (is_unsigned ? (uint64_t)x[i] > (uint64_t)best : x[i] > best)
+    const int bits = (int)dtype_size(dtype) * 8;
+    if (dtype == DTYPE_BOOL)
+        return greatest;
+    if (is_unsigned(dtype))
+        return greatest ? (int64_t)(UINT64_MAX >> (64 - bits)) : 0;
+    return greatest ? INT64_MAX >> (64 - bits) : -1 - (INT64_MAX >> (64 - bits));
+}
+
+static int64_t integer_max(const int64_t *x, size_t width, int32_t dtype)
+{
+    int64_t best = integer_limit(dtype, false);
+    for (size_t i = 0; i < width; i++)
+        if (is_unsigned(dtype) ? (uint64_t)x[i] > (uint64_t)best : x[i] > best)
             best = x[i];
     return best;
 }
 
-static int64_t integer_min(const int64_t *x, size_t width, bool is_unsigned)
+static int64_t integer_min(const int64_t *x, size_t width, int32_t dtype)
 {
-    int64_t best = width > 0 ? x[0] : is_unsigned ? -1 : INT64_MAX;
-    for (size_t i = 1; i < width; i++)
-        if (is_unsigned ? (uint64_t)x[i] < (uint64_t)best : x[i] < best)
+    int64_t best = integer_limit(dtype, true);
+    for (size_t i = 0; i < width; i++)
+        if (is_unsigned(dtype) ? (uint64_t)x[i] < (uint64_t)best : x[i] < best)
             best = x[i];
     return best;
 }
@@ -306,10 +321,10 @@ static double reduce_prod_value(const double *x, size_t width)
     return product;
 }
 
-static int64_t integer_prod(const int64_t *x, size_t width, bool is_unsigned)
+static int64_t integer_prod(const int64_t *x, size_t width, int32_t dtype)
 {
     uint64_t product = 1;
-    (void)is_unsigned;
+    (void)dtype;
     for (size_t i = 0; i < width; i++)
         product *= (uint64_t)x[i];
     return (int64_t)product;
@@ -338,11 +353,11 @@ static double reduce_l1_value(const double *x, size_t width)
     return sum;
 }
 
-static int64_t integer_l1(const int64_t *x, size_t width, bool is_unsigned)
+static int64_t integer_l1(const int64_t *x, size_t width, int32_t dtype)
 {
     uint64_t sum = 0;
     for (size_t i = 0; i < width; i++)
-        sum += is_unsigned || x[i] >= 0 ? (uint64_t)x[i] : 0 - (uint64_t)x[i];
+        sum += is_unsigned(dtype) || x[i] >= 0 ? (uint64_t)x[i] : 0 - (uint64_t)x[i];
     return (int64_t)sum;
 }
 
@@ -361,10 +376,10 @@ static double reduce_sum_square_value(const double *x, size_t width)
     return sum;
 }
 
-static int64_t integer_sum_square(const int64_t *x, size_t width, bool is_unsigned)
+static int64_t integer_sum_square(const int64_t *x, size_t width, int32_t dtype)
 {
     uint64_t sum = 0;
-    (void)is_unsigned;
+    (void)dtype;
     for (size_t i = 0; i < width; i++)
         sum += (uint64_t)x[i] * (uint64_t)x[i];
     return (int64_t)sum;
