@@ -8,13 +8,18 @@
 
 #include "ops/operator.h"
 
-#define OPERATORS_CONVOLUTION(X)
-#define OPERATORS_POOL(X)
-#define OPERATORS_MATMUL(X)
-#define OPERATORS_RESIZE(X)
-#define OPERATORS_SHAPE(X)
-#define OPERATORS_SLICE(X)
-#define OPERATORS_CONSTANT(X)
+#define OPERATORS_CONVOLUTION(X) X(conv) X(conv_transpose)
+#define OPERATORS_POOL(X)                                                                                              \
+    X(max_pool) X(average_pool) X(lp_pool) X(global_max_pool) X(global_average_pool) X(global_lp_pool)
+#define OPERATORS_MATMUL(X) X(matmul) X(gemm)
+#define OPERATORS_RESIZE(X) X(resize) X(upsample)
+#define OPERATORS_SHAPE(X)                                                                                             \
+    X(reshape) X(flatten) X(squeeze) X(unsqueeze) X(identity) X(dropout) X(shape) X(size) X(transpose)                 \
+    X(depth_to_space) X(space_to_depth)
+#define OPERATORS_SLICE(X)                                                                                             \
+    X(slice) X(expand) X(tile) X(trilu) X(concat) X(split) X(pad) X(gather) X(gather_elements) X(gather_nd)            \
+    X(one_hot) X(non_zero) X(scatter) X(scatter_elements) X(scatter_nd)
+#define OPERATORS_CONSTANT(X) X(constant) X(constant_of_shape) X(cast) X(cast_like) X(range) X(eye_like)
 
 #define OPERATORS_UNARY(X)                                                                                             \
     X(exp) X(log) X(sqrt) X(reciprocal) X(erf) X(sin) X(cos) X(tan) X(asin) X(acos) X(atan) X(sinh) X(cosh) X(asinh)   \
