@@ -162,8 +162,16 @@ void xai_error_free(xai_error *error)
 const char *xai_status_name(xai_status status)
 {
     static const char *const names[] = {
-        "ok",           "invalid argument", "out of memory", "file error",     "invalid format",
-        "unsupported",  "shape mismatch",   "not found",     "cancelled",      "numeric error",
+        "ok",
+        "invalid argument",
+        "out of memory",
+        "file error",
+        "invalid format",
+        "unsupported",
+        "shape mismatch",
+        "not found",
+        "cancelled",
+        "numeric error",
         "internal error",
     };
     if (status < 0 || (size_t)status >= sizeof names / sizeof *names)

@@ -77,8 +77,10 @@ static bool hex4(parser *self, uint32_t *unit)
         return fail(self, "incomplete \\u escape");
     for (int i = 0; i < 4; i++) {
         const char c = *self->at++;
-        const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                          : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        const int digit = c >= '0' && c <= '9'   ? c - '0'
+                          : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                          : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                                 : -1;
         if (digit < 0)
             return fail(self, "\\u needs four hexadecimal digits");
         sum = sum << 4 | (uint32_t)digit;
@@ -307,7 +309,8 @@ static json_value *parse_value(parser *self, int depth)
 xai_status json_parse(const char *bytes, size_t size, json_value **out, xai_error **error)
 {
     if (size > JSON_SIZE_LIMIT)
-        return error_set(error, XAI_ERROR_FORMAT, NULL, "JSON of %zu bytes; at most %zu are read", size, JSON_SIZE_LIMIT);
+        return error_set(error, XAI_ERROR_FORMAT, NULL, "JSON of %zu bytes; at most %zu are read", size,
+                         JSON_SIZE_LIMIT);
     memory_pool *pool = memory_pool_create();
     if (!pool)
         return error_memory(error, "JSON", 0);

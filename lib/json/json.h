@@ -27,9 +27,9 @@ const char *json_type_name(const json_value *value);       /* "a number", ... fo
 const char *json_text(const json_value *value);            /* NULL when not a string */
 bool json_number(const json_value *value, double *number); /* false when not a number, *number untouched */
 bool json_boolean(const json_value *value, bool *boolean);
-size_t json_count(const json_value *value);                                 /* elements or members */
-const json_value *json_item(const json_value *value, size_t index);         /* element or member; NULL beyond */
-const char *json_name(const json_value *value, size_t index);               /* of a member; NULL beyond */
-const json_value *json_member(const json_value *value, const char *name);   /* NULL when absent */
+size_t json_count(const json_value *value);                               /* elements or members */
+const json_value *json_item(const json_value *value, size_t index);       /* element or member; NULL beyond */
+const char *json_name(const json_value *value, size_t index);             /* of a member; NULL beyond */
+const json_value *json_member(const json_value *value, const char *name); /* NULL when absent */
 
 #endif

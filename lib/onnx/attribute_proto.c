@@ -24,13 +24,14 @@ enum {
 };
 
 /* AttributeType -> the field that holds its value; 0 where the standard has none. */
-static const uint8_t value_fields[] = {0,      FLOAT_VALUE, INT_VALUE, STRING_VALUE, TENSOR_VALUE, GRAPH_VALUE, FLOATS, INTS,
-                                       STRINGS, TENSORS,    GRAPHS,    SPARSE_VALUE, SPARSES,      TYPE_VALUE,  TYPES};
+static const uint8_t value_fields[] = {0,           FLOAT_VALUE,  INT_VALUE, STRING_VALUE, TENSOR_VALUE,
+                                       GRAPH_VALUE, FLOATS,       INTS,      STRINGS,      TENSORS,
+                                       GRAPHS,      SPARSE_VALUE, SPARSES,   TYPE_VALUE,   TYPES};
 #define TYPE_COUNT ((int32_t)(sizeof value_fields))
 
-#define VALUE_MASK                                                                                                     \
-    (FIELD(FLOAT_VALUE) | FIELD(INT_VALUE) | FIELD(STRING_VALUE) | FIELD(TENSOR_VALUE) | FIELD(GRAPH_VALUE) |          \
-     FIELD(FLOATS) | FIELD(INTS) | FIELD(STRINGS) | FIELD(TENSORS) | FIELD(GRAPHS) | FIELD(SPARSE_VALUE) |             \
+#define VALUE_MASK                                                                                            \
+    (FIELD(FLOAT_VALUE) | FIELD(INT_VALUE) | FIELD(STRING_VALUE) | FIELD(TENSOR_VALUE) | FIELD(GRAPH_VALUE) | \
+     FIELD(FLOATS) | FIELD(INTS) | FIELD(STRINGS) | FIELD(TENSORS) | FIELD(GRAPHS) | FIELD(SPARSE_VALUE) |    \
      FIELD(SPARSES) | FIELD(TYPE_VALUE) | FIELD(TYPES))
 
 /* What a first pass over the message finds. */
@@ -45,8 +46,9 @@ typedef struct attribute_facts {
 static message attribute_message(wire bytes)
 {
     return message_begin(bytes,
-                         FIELD(NAME) | FIELD(FLOAT_VALUE) | FIELD(INT_VALUE) | FIELD(STRING_VALUE) | FIELD(TENSOR_VALUE) |
-                             FIELD(GRAPH_VALUE) | FIELD(TYPE_VALUE) | FIELD(TYPE) | FIELD(REFERENCE) | FIELD(SPARSE_VALUE),
+                         FIELD(NAME) | FIELD(FLOAT_VALUE) | FIELD(INT_VALUE) | FIELD(STRING_VALUE) |
+                             FIELD(TENSOR_VALUE) | FIELD(GRAPH_VALUE) | FIELD(TYPE_VALUE) | FIELD(TYPE) |
+                             FIELD(REFERENCE) | FIELD(SPARSE_VALUE),
                          "AttributeProto");
 }
 

@@ -21,7 +21,8 @@ static const char *entry_value(reader *self, const onnx_property *entries, size_
 }
 
 /* Decimal digits only; `fallback` when the key is absent. */
-static uint64_t entry_number(reader *self, const onnx_property *entries, size_t count, const char *key, uint64_t fallback)
+static uint64_t entry_number(reader *self, const onnx_property *entries, size_t count, const char *key,
+                             uint64_t fallback)
 {
     const char *value = entry_value(self, entries, count, key);
     if (!value)
@@ -91,8 +92,8 @@ const uint8_t *external_payload(reader *self, const onnx_property *entries, size
     if (!view)
         return NULL;
     if (offset > view->size || length > view->size - offset) {
-        reader_fail(self, XAI_ERROR_FORMAT, "external data '%s' has %zu bytes, the tensor needs %llu from byte %llu", location,
-                    view->size, (unsigned long long)length, (unsigned long long)offset);
+        reader_fail(self, XAI_ERROR_FORMAT, "external data '%s' has %zu bytes, the tensor needs %llu from byte %llu",
+                    location, view->size, (unsigned long long)length, (unsigned long long)offset);
         return NULL;
     }
     return view->bytes ? view->bytes + offset : (const uint8_t *)"";

@@ -14,14 +14,14 @@
 /* Own words rather than strerror(): thread-safe and the same in every locale. */
 static xai_status file_error(xai_error **error, const char *place, const char *name, int code)
 {
-    const char *why = code == ENOENT                       ? "no such file"
-                      : code == EACCES || code == EPERM    ? "permission denied"
-                      : code == ELOOP                      ? "is a symbolic link, which is not followed here"
-                      : code == ENOTDIR                    ? "a part of the path is not a folder"
-                      : code == EISDIR                     ? "is a folder, not a file"
-                      : code == ENAMETOOLONG               ? "the name is too long"
-                      : code == EMFILE || code == ENFILE   ? "too many open files"
-                                                           : NULL;
+    const char *why = code == ENOENT                     ? "no such file"
+                      : code == EACCES || code == EPERM  ? "permission denied"
+                      : code == ELOOP                    ? "is a symbolic link, which is not followed here"
+                      : code == ENOTDIR                  ? "a part of the path is not a folder"
+                      : code == EISDIR                   ? "is a folder, not a file"
+                      : code == ENAMETOOLONG             ? "the name is too long"
+                      : code == EMFILE || code == ENFILE ? "too many open files"
+                                                         : NULL;
     const xai_status status = code == ENOMEM ? XAI_ERROR_MEMORY : XAI_ERROR_FILE;
     if (code == ENOMEM)
         why = "not enough address space to map it";

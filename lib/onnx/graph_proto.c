@@ -53,7 +53,8 @@ static void read_type(reader *self, wire bytes, onnx_value *out)
     while (message_next(self, &body, &field)) {
         if (field.number != TENSOR_TYPE)
             continue;
-        message type = message_begin(take_bytes(self, &body, &field), FIELD(ELEMENT) | FIELD(SHAPE), "TypeProto.Tensor");
+        message type =
+            message_begin(take_bytes(self, &body, &field), FIELD(ELEMENT) | FIELD(SHAPE), "TypeProto.Tensor");
         while (message_next(self, &type, &field)) {
             if (field.number == ELEMENT)
                 out->dtype = take_int32(self, &type, &field);
@@ -181,7 +182,8 @@ void read_graph(reader *self, wire bytes, onnx_graph *graph)
     reader_count(self, &self->values, graph->input_count, ONNX_VALUE_LIMIT, "inputs and outputs");
     reader_count(self, &self->values, graph->output_count, ONNX_VALUE_LIMIT, "inputs and outputs");
     onnx_node *nodes = reader_allocate(self, graph->node_count, sizeof *nodes, "nodes");
-    onnx_named_tensor *initializers = reader_allocate(self, graph->initializer_count, sizeof *initializers, "initializers");
+    onnx_named_tensor *initializers =
+        reader_allocate(self, graph->initializer_count, sizeof *initializers, "initializers");
     onnx_value *inputs = reader_allocate(self, graph->input_count, sizeof *inputs, "inputs");
     onnx_value *outputs = reader_allocate(self, graph->output_count, sizeof *outputs, "outputs");
     graph->nodes = nodes;

@@ -54,7 +54,7 @@ typedef struct onnx_value {
     const char *name;
     int32_t dtype; /* DTYPE_UNDEFINED when not a tensor */
     bool has_shape;
-    shape shape; /* -1 for a symbolic or absent dimension */
+    shape shape;                           /* -1 for a symbolic or absent dimension */
     const char *dim_names[SHAPE_MAX_RANK]; /* dim_param, or "" */
 } onnx_value;
 

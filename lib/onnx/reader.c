@@ -75,8 +75,8 @@ bool message_next(reader *self, message *from, wire_field *field)
     if (result == WIRE_END)
         return false;
     if (result == WIRE_MALFORMED) {
-        reader_fail(self, XAI_ERROR_FORMAT, "malformed %s at byte %zu (the file is damaged or not an ONNX model)", from->name,
-                    (size_t)(from->rest.at - self->begin));
+        reader_fail(self, XAI_ERROR_FORMAT, "malformed %s at byte %zu (the file is damaged or not an ONNX model)",
+                    from->name, (size_t)(from->rest.at - self->begin));
         return false;
     }
     if (field->number < 32 && (from->singular & FIELD(field->number))) {
@@ -95,8 +95,8 @@ static bool expect_type(reader *self, const message *from, const wire_field *fie
         return false;
     if (field->type == type)
         return true;
-    reader_fail(self, XAI_ERROR_FORMAT, "field %u of %s has wire type %d instead of %d", (unsigned)field->number, from->name,
-                field->type, type);
+    reader_fail(self, XAI_ERROR_FORMAT, "field %u of %s has wire type %d instead of %d", (unsigned)field->number,
+                from->name, field->type, type);
     return false;
 }
 
@@ -142,7 +142,8 @@ const char *take_string(reader *self, const message *from, const wire_field *fie
         return "";
     }
     if (!text_is_utf8((const char *)bytes.at, length)) {
-        reader_fail(self, XAI_ERROR_FORMAT, "a string in field %u of %s is not UTF-8", (unsigned)field->number, from->name);
+        reader_fail(self, XAI_ERROR_FORMAT, "a string in field %u of %s is not UTF-8", (unsigned)field->number,
+                    from->name);
         return "";
     }
     const char *copy = memory_pool_text(self->storage->pool, (const char *)bytes.at, length);

@@ -14,8 +14,8 @@
 #define ONNX_NODE_LIMIT ((size_t)1 << 18)
 #define ONNX_TENSOR_LIMIT ((size_t)1 << 18)
 #define ONNX_ATTRIBUTE_LIMIT ((size_t)1 << 20)
-#define ONNX_VALUE_LIMIT ((size_t)1 << 17)   /* declared inputs and outputs */
-#define ONNX_STRING_LIMIT ((size_t)1 << 24)  /* names and strings in lists */
+#define ONNX_VALUE_LIMIT ((size_t)1 << 17)  /* declared inputs and outputs */
+#define ONNX_STRING_LIMIT ((size_t)1 << 24) /* names and strings in lists */
 #define ONNX_OPSET_LIMIT ((size_t)256)
 #define ONNX_PROPERTY_LIMIT ((size_t)4096)
 #define ONNX_EXTERNAL_FILE_LIMIT ((size_t)4096)
@@ -29,9 +29,9 @@ typedef struct external_file {
 /* Everything that a model's views point into. */
 typedef struct onnx_storage {
     memory_pool *pool;
-    file_view file;  /* onnx_model_open */
-    uint8_t *copy;   /* onnx_model_parse */
-    char *folder;    /* where external data lies; NULL = none allowed */
+    file_view file; /* onnx_model_open */
+    uint8_t *copy;  /* onnx_model_parse */
+    char *folder;   /* where external data lies; NULL = none allowed */
     external_file *externals;
     size_t external_count, external_capacity;
 } onnx_storage;

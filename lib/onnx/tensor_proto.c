@@ -25,12 +25,11 @@ typedef struct tensor_facts {
     int32_t dtype, location;
     bool segment;
     size_t dims;
-    wire raw, packed;       /* `packed`: the last packed range of typed numbers */
-    size_t raw_count;       /* raw_data fields with bytes in them */
-    int typed_field;        /* the *_DATA field in use, or 0 */
-    size_t typed_fields;    /* how many times it occurs */
-    size_t typed_count;     /* numbers or strings in it */
-    size_t external_count;  /* entries */
+    wire raw, packed;      /* `packed`: the last packed range of typed numbers */
+    int typed_field;       /* the *_DATA field in use, or 0 */
+    size_t typed_fields;   /* how many times it occurs */
+    size_t typed_count;    /* numbers or strings in it */
+    size_t external_count; /* entries */
 } tensor_facts;
 
 static int typed_wire_type(uint32_t field)
@@ -60,8 +59,8 @@ static int typed_field_of(int32_t dtype)
 
 static message tensor_message(wire bytes)
 {
-    return message_begin(bytes, FIELD(DATA_TYPE) | FIELD(SEGMENT) | FIELD(NAME) | FIELD(RAW_DATA) | FIELD(DATA_LOCATION),
-                         "TensorProto");
+    return message_begin(
+        bytes, FIELD(DATA_TYPE) | FIELD(SEGMENT) | FIELD(NAME) | FIELD(RAW_DATA) | FIELD(DATA_LOCATION), "TensorProto");
 }
 
 static tensor_facts scan(reader *self, wire bytes)
@@ -123,7 +122,8 @@ static tensor_facts scan(reader *self, wire bytes)
 static void read_dims(reader *self, wire bytes, const tensor_facts *facts, shape *dims)
 {
     if (facts->dims > SHAPE_MAX_RANK) {
-        reader_fail(self, XAI_ERROR_UNSUPPORTED, "has %zu dimensions; at most %d are supported", facts->dims, SHAPE_MAX_RANK);
+        reader_fail(self, XAI_ERROR_UNSUPPORTED, "has %zu dimensions; at most %d are supported", facts->dims,
+                    SHAPE_MAX_RANK);
         return;
     }
     message body = tensor_message(bytes);

@@ -12,11 +12,11 @@ static const struct {
     uint8_t size;
     const char *name;
 } dtypes[] = {
-    [DTYPE_UNDEFINED] = {0, "undefined"}, [DTYPE_FLOAT] = {4, "float32"},     [DTYPE_UINT8] = {1, "uint8"},
-    [DTYPE_INT8] = {1, "int8"},           [DTYPE_UINT16] = {2, "uint16"},     [DTYPE_INT16] = {2, "int16"},
-    [DTYPE_INT32] = {4, "int32"},         [DTYPE_INT64] = {8, "int64"},       [DTYPE_STRING] = {0, "string"},
-    [DTYPE_BOOL] = {1, "bool"},           [DTYPE_FLOAT16] = {2, "float16"},   [DTYPE_DOUBLE] = {8, "float64"},
-    [DTYPE_UINT32] = {4, "uint32"},       [DTYPE_UINT64] = {8, "uint64"},     [DTYPE_BFLOAT16] = {2, "bfloat16"},
+    [DTYPE_UNDEFINED] = {0, "undefined"}, [DTYPE_FLOAT] = {4, "float32"},   [DTYPE_UINT8] = {1, "uint8"},
+    [DTYPE_INT8] = {1, "int8"},           [DTYPE_UINT16] = {2, "uint16"},   [DTYPE_INT16] = {2, "int16"},
+    [DTYPE_INT32] = {4, "int32"},         [DTYPE_INT64] = {8, "int64"},     [DTYPE_STRING] = {0, "string"},
+    [DTYPE_BOOL] = {1, "bool"},           [DTYPE_FLOAT16] = {2, "float16"}, [DTYPE_DOUBLE] = {8, "float64"},
+    [DTYPE_UINT32] = {4, "uint32"},       [DTYPE_UINT64] = {8, "uint64"},   [DTYPE_BFLOAT16] = {2, "bfloat16"},
 };
 
 static bool dtype_known(int32_t dtype)
@@ -95,9 +95,9 @@ const char *shape_text(const shape *self, char out[SHAPE_TEXT_SIZE])
     size_t length = (size_t)snprintf(out, SHAPE_TEXT_SIZE, "(");
     for (int i = 0; i < self->rank; i++) {
         const char *comma = i > 0 ? ", " : "";
-        const int written = self->dims[i] < 0
-                                ? snprintf(out + length, SHAPE_TEXT_SIZE - length, "%s?", comma)
-                                : snprintf(out + length, SHAPE_TEXT_SIZE - length, "%s%lld", comma, (long long)self->dims[i]);
+        const int written = self->dims[i] < 0 ? snprintf(out + length, SHAPE_TEXT_SIZE - length, "%s?", comma)
+                                              : snprintf(out + length, SHAPE_TEXT_SIZE - length, "%s%lld", comma,
+                                                         (long long)self->dims[i]);
         length += (size_t)written; /* 8 dimensions of 19 digits need 168 bytes */
     }
     snprintf(out + length, SHAPE_TEXT_SIZE - length, ")");
@@ -205,23 +205,25 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high)
 }
 
 /* One loop a type over [0, count) of possibly unaligned elements. X is the element as its own C type. */
-#define READ_LOOP(type, expression)                                                                                    \
-    for (size_t i = 0; i < count; i++) {                                                                               \
-        type X;                                                                                                        \
-        memcpy(&X, from + i * sizeof X, sizeof X);                                                                     \
-        out[i] = (expression);                                                                                         \
-    }                                                                                                                  \
+#define READ_LOOP(type, expression)                \
+    for (size_t i = 0; i < count; i++) {           \
+        type X;                                    \
+        memcpy(&X, from + i * sizeof X, sizeof X); \
+        out[i] = (expression);                     \
+    }                                              \
     break
 
 /* One loop a type; V is the caller's value and the expression what is stored. */
-#define WRITE_LOOP(type, expression)                                                                                   \
-    for (size_t i = 0; i < count; i++) {                                                                               \
-        const value_type V = values[i];                                                                                \
-        const type X = (type)(expression);                                                                             \
-        memcpy(to + i * sizeof X, &X, sizeof X);                                                                       \
-    }                                                                                                                  \
+#define WRITE_LOOP(type, expression)             \
+    for (size_t i = 0; i < count; i++) {         \
+        const value_type V = values[i];          \
+        const type X = (type)(expression);       \
+        memcpy(to + i * sizeof X, &X, sizeof X); \
+    }                                            \
     break
 
+/* Tables, one type a row. */
+/* clang-format off */
 void tensor_read_doubles(const tensor *self, size_t begin, size_t count, double *out)
 {
     const unsigned char *from = (const unsigned char *)self->data + begin * dtype_size(self->dtype);
@@ -315,6 +317,7 @@ void tensor_write_doubles(tensor *self, size_t begin, size_t count, const double
     default: break;
     }
 }
+/* clang-format on */
 
 double tensor_get(const tensor *self, size_t index)
 {
@@ -335,6 +338,7 @@ void tensor_set(tensor *self, size_t index, double value)
     tensor_write_doubles(self, index, 1, &value);
 }
 
+/* clang-format off */
 /* Integers keep their low bits, as a cast between integer types does in ONNX. */
 void tensor_set_int(tensor *self, size_t index, int64_t value)
 {
@@ -356,3 +360,4 @@ void tensor_set_int(tensor *self, size_t index, int64_t value)
     default: tensor_set(self, index, (double)value);
     }
 }
+/* clang-format on */

@@ -44,10 +44,10 @@ typedef struct tensor {
     bool owned; /* data is freed with the tensor */
 } tensor;
 
-size_t dtype_size(int32_t dtype); /* bytes an element; 0 for unknown types and strings */
+size_t dtype_size(int32_t dtype);      /* bytes an element; 0 for unknown types and strings */
 const char *dtype_name(int32_t dtype); /* "float32", "int64", ...; "unknown" */
-bool dtype_is_float(int32_t dtype); /* float16, bfloat16, float32, float64 */
-bool dtype_is_integer(int32_t dtype); /* signed and unsigned integers, not bool */
+bool dtype_is_float(int32_t dtype);    /* float16, bfloat16, float32, float64 */
+bool dtype_is_integer(int32_t dtype);  /* signed and unsigned integers, not bool */
 
 shape shape_make(int rank, const int64_t *dims);
 bool shape_equal(const shape *a, const shape *b);
@@ -60,7 +60,7 @@ const char *shape_text(const shape *self, char out[SHAPE_TEXT_SIZE]);
 /* Allocate the elements for dtype and shape (uninitialised). On failure *self is zeroed. */
 xai_status tensor_create(tensor *self, int32_t dtype, const shape *dims, xai_error **error);
 xai_status tensor_copy(tensor *self, const tensor *source, xai_error **error);
-void tensor_free(tensor *self); /* frees owned data and zeroes the struct */
+void tensor_free(tensor *self);          /* frees owned data and zeroes the struct */
 size_t tensor_count(const tensor *self); /* elements; 0 for a rank with a zero dimension, 1 for a scalar */
 size_t tensor_bytes(const tensor *self);
 

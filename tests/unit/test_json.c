@@ -63,10 +63,11 @@ END_TEST
 START_TEST(numbers_are_exact_in_any_locale)
 {
     setlocale(LC_ALL, "de_DE.UTF-8"); /* not installed everywhere: then this is the C locale again */
-    static const char *const sources[] = {"0.1",    "123456789.123456789", "5e-324", "1.7976931348623157e308", "-0.0",
-                                          "1e-999", "0.30000000000000004", "9007199254740993"};
-    static const double expected[] = {0.1, 123456789.123456789, 5e-324, 1.7976931348623157e308, -0.0,
-                                      0,   0.30000000000000004, 9007199254740992.0};
+    static const char *const sources[] = {
+        "0.1",    "123456789.123456789", "5e-324",          "1.7976931348623157e308", "-0.0",
+        "1e-999", "0.30000000000000004", "9007199254740993"};
+    static const double expected[] = {
+        0.1, 123456789.123456789, 5e-324, 1.7976931348623157e308, -0.0, 0, 0.30000000000000004, 9007199254740992.0};
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
         json_value *root = parse(sources[i]);
         double number;

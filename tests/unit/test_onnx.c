@@ -136,7 +136,8 @@ static void refuse(const buffer *bytes, xai_status status, const char *message)
 
 START_TEST(model_is_read_whole)
 {
-    buffer graph = {0}, node = {0}, attribute = {0}, value = {0}, type = {0}, dense = {0}, dims = {0}, dim = {0}, entry = {0};
+    buffer graph = {0}, node = {0}, attribute = {0}, value = {0}, type = {0}, dense = {0}, dims = {0}, dim = {0},
+           entry = {0};
     put_text(&graph, 2, "net");
     put_text(&node, 1, "x");
     put_text(&node, 1, "");
@@ -233,7 +234,8 @@ START_TEST(typed_values_are_read_packed_and_unpacked)
         for (int packed = 0; packed < 2; packed++) {
             buffer t = tensor_proto("w", cases[c].dtype, 1, (int64_t[]){3}), numbers = {0};
             for (int i = 0; i < 3; i++)
-                packed ? put_varint(&numbers, (uint64_t)cases[c].values[i]) : put_int(&t, cases[c].field, cases[c].values[i]);
+                packed ? put_varint(&numbers, (uint64_t)cases[c].values[i])
+                       : put_int(&t, cases[c].field, cases[c].values[i]);
             if (packed)
                 put_message(&t, cases[c].field, &numbers);
             const buffer bytes = model_with_initializer(&t);
@@ -518,9 +520,9 @@ START_TEST(wire_refuses_what_leaves_the_message)
         const char *bytes;
         size_t size;
     } cases[] = {
-        {"\x0a\x05xxxx", 6},                                     /* length beyond the end */
-        {"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11},    /* length 2^64 - 1 */
-        {"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 11},    /* varint above 64 bits */
+        {"\x0a\x05xxxx", 6},                                      /* length beyond the end */
+        {"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11},     /* length 2^64 - 1 */
+        {"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 11},     /* varint above 64 bits */
         {"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12}, /* varint of 11 bytes */
         {"\x08", 1},
         {"\x0d\x01\x02\x03", 4}, /* fixed32 of 3 bytes */
@@ -530,7 +532,8 @@ START_TEST(wire_refuses_what_leaves_the_message)
         {"\x0c", 1},             /* end of a group that never began */
         {"\x0b\x14", 2},         /* group 1 ended as group 2 */
         {"\x0b", 1},
-        {"\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b"
+        {"\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b"
+         "\x0b\x0b\x0b"
          "\x0b\x0b\x0b\x0b",
          34},
     };

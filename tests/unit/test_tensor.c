@@ -7,8 +7,9 @@
 #include "base/error.h"
 #include "tensor/tensor.h"
 
-static const int32_t numeric[] = {DTYPE_FLOAT, DTYPE_UINT8,   DTYPE_INT8,   DTYPE_UINT16, DTYPE_INT16,  DTYPE_INT32,   DTYPE_INT64,
-                                  DTYPE_BOOL,  DTYPE_FLOAT16, DTYPE_DOUBLE, DTYPE_UINT32, DTYPE_UINT64, DTYPE_BFLOAT16};
+static const int32_t numeric[] = {DTYPE_FLOAT,  DTYPE_UINT8,  DTYPE_INT8,    DTYPE_UINT16,  DTYPE_INT16,
+                                  DTYPE_INT32,  DTYPE_INT64,  DTYPE_BOOL,    DTYPE_FLOAT16, DTYPE_DOUBLE,
+                                  DTYPE_UINT32, DTYPE_UINT64, DTYPE_BFLOAT16};
 #define NUMERIC_COUNT (sizeof numeric / sizeof *numeric)
 
 START_TEST(dtype_sizes_and_names)
@@ -54,7 +55,8 @@ START_TEST(shape_prints_as_a_tuple)
     ck_assert_str_eq(shape_text(&s, out), "(1, 3, 224, ?)");
     s = shape_make(0, NULL);
     ck_assert_str_eq(shape_text(&s, out), "()");
-    s = shape_make(8, (int64_t[]){INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX});
+    s = shape_make(8,
+                   (int64_t[]){INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX});
     ck_assert_uint_eq(strlen(shape_text(&s, out)), 8 * 19 + 7 * 2 + 2);
     const shape t = shape_make(8, s.dims);
     ck_assert(shape_equal(&s, &t));
@@ -128,10 +130,20 @@ START_TEST(conversions_saturate_or_truncate_but_never_overflow)
         int32_t dtype;
         double value, expected;
     } cases[] = {
-        {DTYPE_UINT8, 300, 255},           {DTYPE_UINT8, -3, 0},        {DTYPE_INT8, -1000, -128},     {DTYPE_INT32, 1e300, INT32_MAX},
-        {DTYPE_INT32, -2.9, -2},           {DTYPE_INT32, NAN, 0},       {DTYPE_UINT64, -1, 0},         {DTYPE_UINT64, 1e30, 0x1p64},
-        {DTYPE_INT64, -1e30, -0x1p63},     {DTYPE_BOOL, 0.5, 1},        {DTYPE_FLOAT16, 65519, 65504}, {DTYPE_FLOAT16, 65520, INFINITY},
-        {DTYPE_BFLOAT16, 1.00390625, 1.0}, {DTYPE_UINT16, 1e5, 65535},
+        {DTYPE_UINT8, 300, 255},
+        {DTYPE_UINT8, -3, 0},
+        {DTYPE_INT8, -1000, -128},
+        {DTYPE_INT32, 1e300, INT32_MAX},
+        {DTYPE_INT32, -2.9, -2},
+        {DTYPE_INT32, NAN, 0},
+        {DTYPE_UINT64, -1, 0},
+        {DTYPE_UINT64, 1e30, 0x1p64},
+        {DTYPE_INT64, -1e30, -0x1p63},
+        {DTYPE_BOOL, 0.5, 1},
+        {DTYPE_FLOAT16, 65519, 65504},
+        {DTYPE_FLOAT16, 65520, INFINITY},
+        {DTYPE_BFLOAT16, 1.00390625, 1.0},
+        {DTYPE_UINT16, 1e5, 65535},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tensor t;
@@ -208,8 +220,8 @@ END_TEST
 START_TEST(bfloat16_rounds_to_nearest_even)
 {
     ck_assert_uint_eq(float_to_bfloat16(1.0f), 0x3f80);
-    ck_assert_uint_eq(float_to_bfloat16(1.00390625f), 0x3f80);             /* tie, even below */
-    ck_assert_uint_eq(float_to_bfloat16(1.01171875f), 0x3f82);             /* tie, even above */
+    ck_assert_uint_eq(float_to_bfloat16(1.00390625f), 0x3f80); /* tie, even below */
+    ck_assert_uint_eq(float_to_bfloat16(1.01171875f), 0x3f82); /* tie, even above */
     ck_assert_uint_eq(float_to_bfloat16(nextafterf(1.00390625f, 2)), 0x3f81);
     ck_assert_uint_eq(float_to_bfloat16(-3.4028235e38f), 0xff80);
     ck_assert_uint_eq(float_to_bfloat16(NAN) & 0x7fc0, 0x7fc0);
