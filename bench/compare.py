@@ -1,0 +1,332 @@
+"""Run the contestants side by side and print times, memory and ratios. Called by bench/run.
+
+Every contestant lives in its own process, with its own threads and memory. They take turns: in each round every
+contestant runs every task once, and the order moves on by one from round to round, so that a busy machine harms all
+of them alike. Only a ratio within one run means something. Cold starts and peak memory come from fresh processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+NAMES = ("libxai", "PyTorch", "pytorch-grad-cam", "pytorch-grad-cam, frozen", "Captum", "ONNX Runtime", "OpenVINO")
+TASKS = ("forward", "gradient", "gradcam", "gradcam14")
+TITLES = {
+    "forward": "forward",
+    "gradient": "gradient to the input",
+    "gradcam": "Grad-CAM",
+    "gradcam14": "Grad-CAM of 14 targets",
+}
+# Cold start: fresh process to the first result of this task.
+FIRST = {
+    "libxai": "gradcam",
+    "PyTorch": "gradient",
+    "pytorch-grad-cam": "gradcam",
+    "Captum": "gradcam",
+    "ONNX Runtime": "forward",
+    "OpenVINO": "forward",
+}
+
+
+@dataclass
+class Figure:
+    """All times of one contestant at one task, or the memory of a fresh process."""
+
+    network: str
+    threads: int
+    batch: int
+    task: str
+    contestant: str
+    milliseconds: list[float] = field(default_factory=list)
+    peak_mib: float | None = None
+
+    @property
+    def least(self) -> float:
+        return min(self.milliseconds)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.milliseconds)
+
+
+@dataclass(frozen=True)
+class Network:
+    """An exported network and the two names of its Grad-CAM layer."""
+
+    name: str
+    path: Path
+    module: str
+    value: str
+
+    def arguments(self, contestant: str, threads: int) -> list[str]:
+        """The command that serves one contestant."""
+        layer = self.value if contestant in ("libxai", "ONNX Runtime", "OpenVINO") else self.module
+        command = [sys.executable, "-m", "contestants.serve", contestant, self.name, str(self.path), layer]
+        return [*command, str(threads)]
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Threads for everyone; nobody may reach for a network."""
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+
+
+def prepare(names: list[str], batch: int) -> list[Network]:
+    """Export the networks and write the pictures, in a process of its own: this one stays small."""
+    script = (
+        "import sys, json, models, numpy\n"
+        "for name in sys.argv[2:]:\n"
+        "    path, module = models.onnx_file(name), models.GRADCAM_LAYER[name]\n"
+        "    numpy.save(path.parent / 'pictures.npy', models.pictures(int(sys.argv[1])))\n"
+        "    print(json.dumps([name, str(path), module, models.layer_value(path, module)]))\n"
+    )
+    command = [sys.executable, "-c", script, str(batch), *names]
+    lines = subprocess.run(command, cwd=HERE, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    return [Network(name, Path(path), module, value) for name, path, module, value in map(json.loads, lines)]
+
+
+class Served:
+    """A running contestant."""
+
+    def __init__(self, network: Network, name: str, threads: int):
+        self.name = name
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed by close()
+        self.process = subprocess.Popen(
+            network.arguments(name, threads),
+            cwd=HERE,
+            env=environment(threads),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        self.version = self._line()["version"]
+
+    def _line(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.log.seek(0)
+            reason = (self.log.read().strip().splitlines() or ["it ended without a word"])[-1]
+            raise RuntimeError(f"{self.name}: {reason}")
+        return json.loads(line)
+
+    def ask(self, **request: object) -> dict:
+        """Send one request and wait for its answer."""
+        with contextlib.suppress(BrokenPipeError):  # its reason is read below
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+        return self._line()
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
+
+
+def start(network: Network, names: list[str], threads: int) -> list[Served]:
+    """Start the contestants; those that cannot start are left out with a word."""
+    served = []
+    for name in names:
+        try:
+            served.append(Served(network, name, threads))
+        except RuntimeError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    return served
+
+
+def race(served: list[Served], network: str, threads: int, batch: int, rounds: int, quiet: float) -> list[Figure]:
+    """Times of all tasks, one run a round, in turns; one run before counts for nothing."""
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        for task in TASKS:
+            racing: list[tuple[Served, Figure]] = []
+            for contestant in served:
+                saved = str(Path(folder) / f"{contestant.name}.npy")
+                if "missing" not in contestant.ask(task=task, batch=batch, times=2, save=saved):
+                    racing.append((contestant, Figure(network, threads, batch, task, contestant.name)))
+            for turn in range(rounds):
+                for place in range(len(racing)):
+                    contestant, figure = racing[(place + turn) % len(racing)]
+                    time.sleep(quiet)  # threads of the last one may still be spinning
+                    figure.milliseconds += contestant.ask(task=task, batch=batch, times=1)["milliseconds"]
+            figures += [figure for _, figure in racing]
+            agree(task, [(contestant.name, Path(folder) / f"{contestant.name}.npy") for contestant, _ in racing])
+            for file in Path(folder).iterdir():
+                file.unlink()
+    return figures
+
+
+def agree(task: str, results: list[tuple[str, Path]]) -> None:
+    """Say how far the results are from the first contestant's: nobody is fast by being wrong.
+
+    Grad-CAM maps are not compared here: pytorch-grad-cam returns them scaled and resized. tests/parity does.
+    """
+    import numpy as np
+
+    if task not in ("forward", "gradient") or len(results) < 2:
+        return
+    reference = np.load(results[0][1])
+    for name, file in results[1:]:
+        other = np.load(file)
+        distance = float(np.linalg.norm(other - reference) / np.linalg.norm(reference))
+        print(f"  {task}: {name} differs from {results[0][0]} by {distance:.1e} (relative L2)", file=sys.stderr)
+        if not distance < 1e-3:
+            raise SystemExit(f"{task}: {name} and {results[0][0]} compute different things: the times mean nothing")
+
+
+def cold_start(network: Network, names: list[str], threads: int, rounds: int) -> list[Figure]:
+    """Fresh process to first result, and the peak memory of that process; contestants in turns."""
+    figures = {}
+    for turn in range(rounds + 1):  # the first turn only fills the file cache
+        for name in [name for name in names if name in FIRST]:
+            begin = time.perf_counter()
+            done = subprocess.run(
+                [*network.arguments(name, threads), FIRST[name]],
+                cwd=HERE,
+                env=environment(threads),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            elapsed = (time.perf_counter() - begin) * 1000
+            if done.returncode != 0 or turn == 0:
+                continue
+            figure = figures.setdefault(name, Figure(network.name, threads, 1, f"cold {FIRST[name]}", name))
+            figure.milliseconds.append(elapsed)
+            figure.peak_mib = max(figure.peak_mib or 0, json.loads(done.stdout)["peak_mib"])
+    return list(figures.values())
+
+
+def cold_program(network: Network, program: Path, threads: int, rounds: int) -> list[Figure]:
+    """The same for the program `xai`, if it was built: no Python at all."""
+    if not program.exists():
+        return []
+    figure = Figure(network.name, threads, 1, "cold gradcam", "libxai (program xai)")
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "picture.npy"
+        crop = "import sys, numpy; numpy.save(sys.argv[2], numpy.load(sys.argv[1])[:1])"
+        subprocess.run([sys.executable, "-c", crop, network.path.parent / "pictures.npy", picture], check=True)
+        command = [str(program), "explain", str(network.path), str(picture), "--method", "gradcam"]
+        command += ["--layer", network.value, "--target", "3", "--npy", str(Path(folder) / "map.npy")]
+        for turn in range(rounds + 1):
+            begin = time.perf_counter()
+            process = subprocess.Popen(command, env=environment(threads), stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode != 0:
+                print(f"left out: {' '.join(command)} failed", file=sys.stderr)
+                return []
+            if turn:
+                figure.milliseconds.append((time.perf_counter() - begin) * 1000)
+                figure.peak_mib = max(figure.peak_mib or 0, usage.ru_maxrss / 1024)
+    return [figure]
+
+
+def cell(figure: Figure | None, reference: Figure | None) -> str:
+    """Best and median, and how many times the reference's best."""
+    if figure is None:
+        return "–"
+    text = f"{figure.least:.1f} / {figure.median:.1f} ms"
+    return text if reference is None else f"{text}, **x{figure.least / reference.least:.2f}**"
+
+
+def tables(figures: list[Figure], cold: list[Figure]) -> str:
+    """Markdown: best / median and the ratio to libxai's best, one table a network, thread count and batch."""
+    lines = []
+    settings = dict.fromkeys((f.network, f.threads, f.batch) for f in figures)
+    for network, threads, batch in settings:
+        chosen = {
+            (f.contestant, f.task): f for f in figures if (f.network, f.threads, f.batch) == (network, threads, batch)
+        }
+        tasks = [task for task in TASKS if any(t == task for _, t in chosen)]
+        plural = "s" if threads > 1 else ""
+        lines += [f"### {network}, batch {batch}, {threads} thread{plural}", ""]
+        lines += ["| | " + " | ".join(TITLES[task] for task in tasks) + " |", "| --- |" + " --- |" * len(tasks)]
+        for name in dict.fromkeys(name for name, _ in chosen):
+            cells = [cell(chosen.get((name, task)), chosen.get(("libxai", task))) for task in tasks]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        one, many = chosen.get(("libxai", "gradcam")), chosen.get(("libxai", "gradcam14"))
+        if one and many:
+            lines += ["", f"libxai: 14 targets take {many.least / one.least:.2f} times as long as one."]
+        lines.append("")
+    for network, threads in dict.fromkeys((f.network, f.threads) for f in cold):
+        lines += [f"### {network}, fresh process to the first result, {threads} threads", ""]
+        lines += ["| | first result | best / median | peak memory |", "| --- | --- | --- | --- |"]
+        chosen = [f for f in cold if (f.network, f.threads) == (network, threads)]
+        reference = next((f for f in chosen if f.contestant == "libxai"), None)
+        for figure in chosen:
+            what = TITLES[figure.task.removeprefix("cold ")]
+            lines.append(f"| {figure.contestant} | {what} | {cell(figure, reference)} | {figure.peak_mib:.0f} MiB |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def processor() -> str:
+    """Name of the processor."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="DenseNet-121, batch 1, 2 threads, 5 rounds")
+    parser.add_argument("--network", action="append", help="default: densenet121 and resnet50")
+    parser.add_argument("--threads", type=int, action="append", help="default: 1 and 2")
+    parser.add_argument("--batch", type=int, action="append", choices=(1, 16), help="default: 1 and 16")
+    parser.add_argument("--contestant", action="append", choices=NAMES, help="default: all")
+    parser.add_argument("--rounds", type=int, help="default: 15 for batch 1, a third of it for batch 16")
+    parser.add_argument("--quiet", type=float, default=0.1, help="seconds between turns")
+    parser.add_argument("--program", type=Path, default=HERE.parent / "build" / "xai", help="the program xai")
+    parser.add_argument("--output", type=Path, default=Path("bench.json"))
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    names = list(arguments.contestant or NAMES)
+    rounds = arguments.rounds or (5 if quick else 15)
+    batches = arguments.batch or ([1] if quick else [1, 16])
+    networks = prepare(arguments.network or (["densenet121"] if quick else ["densenet121", "resnet50"]), 16)
+
+    figures: list[Figure] = []
+    cold: list[Figure] = []
+    versions: dict[str, str] = {}
+    for network in networks:  # first of all, while this process is small
+        cold += cold_start(network, names, 2, 1 if quick else 5)
+        cold += cold_program(network, arguments.program, 2, 1 if quick else 5)
+    for network in networks:
+        for threads in arguments.threads or ([2] if quick else [1, 2]):
+            served = start(network, names, threads)
+            versions |= {contestant.name: contestant.version for contestant in served}
+            for batch in batches:
+                print(f"{network.name}, {threads} threads, batch {batch}", file=sys.stderr)
+                turns = rounds if batch == 1 else max(rounds // 3, 1)
+                figures += race(served, network.name, threads, batch, turns, arguments.quiet)
+            for contestant in served:
+                contestant.close()
+
+    machine = {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()}
+    report = {"machine": machine, "versions": versions, "figures": [asdict(figure) for figure in figures + cold]}
+    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    text = f"{machine['processor']}, {machine['cores']} cores. {listed}.\n"
+    text += "Best / median of the rounds; **xR**: R times libxai's best of the same run.\n\n"
+    text += tables(figures, cold)
+    arguments.output.with_suffix(".md").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""One contestant in its own process, driven line by line over its pipes by compare.py.
+
+    python -m contestants.serve NAME NETWORK ONNX_FILE LAYER THREADS          # answers one JSON line a request
+    python -m contestants.serve NAME NETWORK ONNX_FILE LAYER THREADS TASK     # runs TASK once and ends: a cold start
+
+A request is {"task", "batch", "times"} with an optional "save" (a file for the result); the answer holds the
+milliseconds of every run, or {"missing": why}.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from .base import Contestant
+
+# name -> (module, class, whether Grad-CAM's layer is named as in PyTorch or as in the ONNX file)
+CONTESTANTS = {
+    "libxai": ("xai", "LibXai", "onnx"),
+    "PyTorch": ("pytorch", "PyTorch", "torch"),
+    "pytorch-grad-cam": ("pytorch_gradcam", "PytorchGradCam", "torch"),
+    "pytorch-grad-cam, frozen": ("pytorch_gradcam", "PytorchGradCamFrozen", "torch"),
+    "Captum": ("captum_gradcam", "Captum", "torch"),
+    "ONNX Runtime": ("onnx_runtime", "OnnxRuntime", "onnx"),
+    "OpenVINO": ("open_vino", "OpenVino", "onnx"),
+}
+TARGET = 3
+
+
+def run(contestant: Contestant, task: str, x: np.ndarray) -> np.ndarray:
+    """One run of a task."""
+    if task == "forward":
+        return contestant.forward(x)
+    if task == "gradient":
+        return contestant.gradient(x, TARGET)
+    if task == "gradcam":
+        return contestant.gradcam(x, [TARGET])
+    if task == "gradcam14":
+        return contestant.gradcam(x, list(range(14)))
+    raise ValueError(f"unknown task {task!r}")
+
+
+def peak_memory() -> float:
+    """The most memory this process ever held, MiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    raise OSError("no VmHWM in /proc/self/status")
+
+
+def answer(contestant: Contestant, request: dict, inputs: dict[int, np.ndarray]) -> dict:
+    """Do what one request says."""
+    x = inputs[request["batch"]]
+    milliseconds = []
+    try:
+        for _ in range(request["times"]):
+            start = time.perf_counter()
+            result = run(contestant, request["task"], x)
+            milliseconds.append((time.perf_counter() - start) * 1000)
+    except NotImplementedError:
+        return {"missing": "not offered"}
+    if "save" in request:
+        np.save(request["save"], result)
+    return {"milliseconds": milliseconds}
+
+
+def main() -> None:
+    name, network, path, layer, threads = sys.argv[1:6]
+    module, kind, _ = CONTESTANTS[name]
+    # Whatever a peer prints goes to stderr: stdout carries answers alone.
+    channel, sys.stdout = sys.stdout, sys.stderr
+    pictures = np.load(Path(path).parent / "pictures.npy")
+    contestant = getattr(importlib.import_module(f"contestants.{module}"), kind)(
+        network, Path(path), layer, int(threads)
+    )
+    if len(sys.argv) > 6:
+        run(contestant, sys.argv[6], pictures[:1])
+        print(json.dumps({"peak_mib": peak_memory()}), file=channel, flush=True)
+        return
+    inputs = {count: np.ascontiguousarray(pictures[:count]) for count in (1, len(pictures))}
+    print(json.dumps({"version": contestant.version()}), file=channel, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(contestant, json.loads(line), inputs)), file=channel, flush=True)
+
+
+if __name__ == "__main__":
+    main()
