@@ -1,0 +1,356 @@
+"""The program `xai`: what it prints and writes, its exit codes, and that it never leaves half a file."""
+
+import json
+import os
+import resource
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import CARD, make_model, read_png, scores_of, write_png
+
+
+def succeeds(process):
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    return process.stdout
+
+
+def fails(process, *words):
+    """Exit status 1 and one line on standard error that has these words."""
+    assert process.returncode == 1, (process.returncode, process.stdout, process.stderr)
+    assert process.stderr.startswith("xai: ") and process.stderr.count("\n") == 1, process.stderr
+    for word in words:
+        assert word in process.stderr
+    return process.stderr
+
+
+def misused(process, *words):
+    assert process.returncode == 2, (process.returncode, process.stdout, process.stderr)
+    assert process.stdout == ""
+    assert process.stderr.count("\n") == 1 and "see 'xai help" in process.stderr
+    for word in words:
+        assert word in process.stderr
+
+
+def printed_scores(text):
+    return {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if line.startswith("  ")}
+
+
+def resized(picture, size):
+    """Triangle-weighted means, the definition of the smooth resize, in float64."""
+
+    def axis(n, out):
+        scale = n / out
+        support = max(scale, 1)
+        centre = (np.arange(out)[:, None] + 0.5) * scale
+        weights = np.maximum(1 - np.abs(np.arange(n)[None] + 0.5 - centre) / support, 0)
+        return weights / weights.sum(1, keepdims=True)
+
+    return axis(picture.shape[0], size) @ picture @ axis(picture.shape[1], size).T
+
+
+# --- help, version, usage
+
+
+def test_help_names_every_command(xai):
+    text = succeeds(xai("help"))
+    for command in ("info", "run", "explain", "methods", "bench"):
+        assert f"  {command} " in text
+        assert f"usage: xai {command}" in succeeds(xai("help", command))
+        assert f"usage: xai {command}" in succeeds(xai(command, "--help"))
+
+
+def test_version_is_that_of_the_library(xai):
+    assert succeeds(xai("--version")).startswith("xai 0.1.0 (interface 1, ")
+
+
+def test_methods_are_listed_with_a_line_each(xai):
+    names = [line.split()[0] for line in succeeds(xai("methods")).splitlines()]
+    assert {"gradcam", "gradcam++"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        ([], "no command"),
+        (["frobnicate"], "frobnicate"),
+        (["help", "frobnicate"], "frobnicate"),
+        (["info"], "no model"),
+        (["info", "a.onnx", "b.onnx"], "b.onnx"),
+        (["run", "a.onnx"], "no image"),
+        (["explain", "a.onnx"], "no image"),
+        (["explain", "a.onnx", "b.png", "--frob", "1"], "--frob"),
+        (["explain", "a.onnx", "b.png", "--threads"], "--threads"),
+        (["explain", "a.onnx", "b.png", "--threads", "two"], "two"),
+        (["explain", "a.onnx", "b.png", "--threads=-1"], "-1"),
+        (["explain", "a.onnx", "b.png", "--score", "odds"], "odds"),
+        (["explain", "a.onnx", "b.png", "--scaling", "none"], "none"),
+        (["explain", "a.onnx", "b.png", "--colours", "jet"], "jet"),
+        (["explain", "a.onnx", "b.png", "--alpha", "2"], "2"),
+        (["explain", "a.onnx", "b.png", "--alpha", "nan"], "nan"),
+        (["explain", "a.onnx", "b.png", "--window", "5,5"], "5,5"),
+        (["explain", "a.onnx", "b.png", "-o", "same", "--json", "same"], "same"),
+        (["methods", "extra"], "extra"),
+        (["bench", "a.onnx", "--runs", "0"], "--runs"),
+    ],
+)
+def test_wrong_usage_has_status_2_and_one_line(xai, arguments, word):
+    misused(xai(*arguments), word)
+
+
+# --- info and run
+
+
+def test_info_tells_inputs_outputs_labels_and_layers(xai, model):
+    text = succeeds(xai("info", model, "--layers"))
+    assert "input 'image': float32 (batch, 1, 16, 16)" in text
+    assert "output 'scores': float32 (batch, 3)" in text
+    assert "0 Effusion, 1 Nodule, 2 7" in text
+    assert "by default" in text and "'activation' (Relu)" in text
+
+
+def test_run_normalises_a_picture_as_the_card_says(xai, model, weights, image, picture):
+    values = (resized(picture / 255, 16) - 0.5) / 0.25
+    expected = scores_of(weights, values[None, None])[0]
+    scores = printed_scores(succeeds(xai("run", model, image)))
+    assert list(scores) == ["Effusion", "Nodule", "7"]
+    np.testing.assert_allclose(list(scores.values()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_run_reads_16_bits_with_and_without_a_window(xai, tmp_path, model, weights, picture):
+    deep = picture.astype(np.uint16) * 16  # 12 bits in 16
+    write_png(tmp_path / "deep.png", deep)
+    for arguments, white in (([], 65535), (["--window", "0,4080"], 4080)):
+        expected = scores_of(weights, ((resized(deep / white, 16) - 0.5) / 0.25)[None, None])[0]
+        scores = printed_scores(succeeds(xai("run", model, tmp_path / "deep.png", *arguments)))
+        np.testing.assert_allclose(list(scores.values()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gray_goes_into_three_channels_and_rgb_into_one(xai, tmp_path, model, image, picture):
+    write_png(tmp_path / "rgb.png", np.stack([picture] * 3, -1))
+    assert succeeds(xai("run", model, tmp_path / "rgb.png")) == succeeds(xai("run", model, image))
+    weights = make_model(tmp_path / "three.onnx", {**CARD, "xai.input.mean": "[0.4, 0.5, 0.6]"}, channels=3)
+    values = (resized(picture / 255, 16)[None] - np.array([0.4, 0.5, 0.6])[:, None, None]) / 0.25
+    scores = printed_scores(succeeds(xai("run", tmp_path / "three.onnx", image)))
+    np.testing.assert_allclose(list(scores.values()), scores_of(weights, values[None])[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (1, 16, 16), (1, 1, 16, 16)])
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4"])
+def test_an_npy_of_floats_is_the_tensor_itself(xai, tmp_path, model, weights, shape, dtype):
+    values = np.random.default_rng(1).standard_normal(shape).astype(dtype)
+    np.save(tmp_path / "x.npy", values)
+    scores = printed_scores(succeeds(xai("run", model, tmp_path / "x.npy")))
+    expected = scores_of(weights, values.astype(np.float64).reshape(1, 1, 16, 16))[0]
+    np.testing.assert_allclose(list(scores.values()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_npy_of_bytes_is_a_picture(xai, tmp_path, model, image, picture):
+    np.save(tmp_path / "x.npy", np.asfortranarray(picture))
+    assert succeeds(xai("run", model, tmp_path / "x.npy")) == succeeds(xai("run", model, image))
+
+
+def test_run_writes_the_scores_of_a_batch(xai, tmp_path, model, weights):
+    values = np.random.default_rng(1).standard_normal((5, 1, 16, 16)).astype(np.float32)
+    np.save(tmp_path / "x.npy", values)
+    succeeds(xai("run", model, tmp_path / "x.npy", "--npy", tmp_path / "y.npy"))
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), scores_of(weights, values), rtol=1e-4, atol=1e-5)
+
+
+def test_top_sorts_by_score(xai, model, image):
+    scores = printed_scores(succeeds(xai("run", model, image)))
+    best = printed_scores(succeeds(xai("run", model, image, "--top", "2")))
+    assert list(best) == sorted(scores, key=scores.get, reverse=True)[:2]
+
+
+# --- explain
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++"])
+def test_explain_writes_overlay_facts_and_map(xai, tmp_path, model, image, picture, method):
+    overlay, facts, npy, values = (tmp_path / name for name in ("o.png", "f.json", "m.npy", "v.npy"))
+    text = succeeds(
+        xai("explain", model, image, "--method", method, "--target", "Nodule", "-o", overlay, "--json", facts,
+            "--npy", npy, "--values", values)
+    )  # fmt: skip
+    assert text.startswith("Nodule ")
+    told = json.loads(facts.read_text())
+    assert told["method"] == method
+    cam, drawn = np.load(npy), read_png(overlay)
+    assert cam.shape == (1, 16, 16) and cam.dtype == np.float32 and cam.min() >= 0 and cam.max() <= 1
+    assert np.load(values).shape == (1, 16, 16)
+    assert drawn.shape == (40, 48, 3), "the picture's own size"
+    flat = drawn.reshape(-1, 3)
+    unchanged = (flat == picture.reshape(-1, 1)).all(1)
+    assert (cam.max() > 0) == (not unchanged.all())
+    for path in (overlay, facts, npy, values):
+        assert oct(path.stat().st_mode & 0o777) == oct(0o666 & ~current_umask())
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["small.onnx", "image.png", "o.png", "f.json", "m.npy", "v.npy"]
+    )
+
+
+def current_umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_label_wins_over_an_index(xai, model, image):
+    """The label of score 2 is "7"; "1" is no label, so it is an index."""
+    assert succeeds(xai("explain", model, image, "--target", "7")).startswith("7 ")
+    assert succeeds(xai("explain", model, image, "--target", "1")).startswith("Nodule ")
+    assert succeeds(xai("explain", model, image, "--target", "-3")).startswith("Effusion ")
+
+
+def test_without_a_target_the_highest_score_is_explained(xai, model, image):
+    best = next(iter(printed_scores(succeeds(xai("run", model, image, "--top", "1")))))
+    assert succeeds(xai("explain", model, image)).startswith(best + " ")
+
+
+def test_json_goes_to_standard_output(xai, model, image):
+    assert json.loads(succeeds(xai("explain", model, image, "--json", "-")))["method"] == "gradcam"
+
+
+def test_threads_do_not_change_a_bit(xai, tmp_path, model, image):
+    for threads in ("1", "2", "3"):
+        succeeds(xai("explain", model, image, "--npy", tmp_path / f"{threads}.npy", "--threads", threads))
+    assert (tmp_path / "1.npy").read_bytes() == (tmp_path / "2.npy").read_bytes() == (tmp_path / "3.npy").read_bytes()
+
+
+def test_a_symbolic_link_stays_and_its_file_is_replaced(xai, tmp_path, model, image):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("folder/real.json")
+    succeeds(xai("explain", model, image, "--json", tmp_path / "link.json"))
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "folder/real.json").read_text())["method"] == "gradcam"
+
+
+# --- failures
+
+
+def test_errors_have_status_1_and_one_line(xai, tmp_path, model, image):
+    fails(xai("info", tmp_path / "absent.onnx"), "absent.onnx")
+    fails(xai("info", tmp_path), str(tmp_path))
+    fails(xai("info", image))
+    fails(xai("run", model, tmp_path / "absent.png"), "absent.png", "No such file")
+    fails(xai("run", model, model), "neither a PNG nor an NPY")
+    fails(xai("explain", model, image, "--method", "gradcan"), "gradcan", "gradcam")
+    fails(xai("explain", model, image, "--target", "Effussion"), "Effussion")
+    fails(xai("explain", model, image, "--target", "3"), "3")
+    fails(xai("explain", model, image, "--layer", "nowhere"), "nowhere")
+    fails(xai("explain", model, image, "--output", "nowhere"), "nowhere")
+    fails(xai("explain", model, image, "--threads", "5000"))
+    fails(xai("run", model, image, image), "1 input")
+
+
+def test_a_line_break_in_a_path_stays_one_line(xai):
+    fails(xai("info", "two\nlines\x1b[2J.onnx"))
+
+
+def test_a_picture_without_a_card_tells_how_to_make_one(xai, tmp_path, image):
+    make_model(tmp_path / "bare.onnx")
+    fails(xai("run", tmp_path / "bare.onnx", image), "card", "docs/model-card.md", "NPY")
+    (tmp_path / "bare.xai.json").write_text('{"input": {"range": [0, 1]}}')
+    succeeds(xai("run", tmp_path / "bare.onnx", image))
+
+
+def test_a_tensor_of_another_size_is_refused(xai, tmp_path, model):
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 8, 16), np.float32))
+    fails(xai("run", model, tmp_path / "x.npy"), "16")
+
+
+def test_not_a_number_in_the_input_is_refused(xai, tmp_path, model):
+    values = np.zeros((1, 1, 16, 16), np.float32)
+    values[0, 0, 3, 5] = np.nan
+    np.save(tmp_path / "x.npy", values)
+    fails(xai("explain", model, tmp_path / "x.npy"))
+
+
+def test_every_cut_picture_is_refused(xai, tmp_path, model, image):
+    data = image.read_bytes()
+    for length in (0, 7, 8, 20, 33, 60, len(data) - 13, len(data) - 1):
+        (tmp_path / "cut.png").write_bytes(data[:length])
+        fails(xai("run", model, tmp_path / "cut.png"), "cut.png")
+
+
+def test_a_damaged_picture_is_refused(xai, tmp_path, model, image):
+    data = bytearray(image.read_bytes())
+    data[60] ^= 0xFF
+    (tmp_path / "damaged.png").write_bytes(data)
+    fails(xai("run", model, tmp_path / "damaged.png"), "damaged.png")
+
+
+def test_a_picture_that_claims_to_be_vast_is_refused_at_once(xai, tmp_path, model):
+    write_png(tmp_path / "one.png", np.zeros((1, 1), np.uint8))
+    data = bytearray((tmp_path / "one.png").read_bytes())
+    import struct
+    import zlib
+
+    data[16:24] = struct.pack(">II", 60000, 60000)
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    (tmp_path / "vast.png").write_bytes(data)
+    fails(xai("run", model, tmp_path / "vast.png"), "million pixels")
+
+
+def test_an_output_is_never_an_input(xai, model, image):
+    before = image.read_bytes(), model.read_bytes()
+    fails(xai("explain", model, image, "-o", image), "overwritten")
+    fails(xai("explain", model, image, "--json", model), "overwritten")
+    assert before == (image.read_bytes(), model.read_bytes())
+
+
+def test_unwritable_outputs_leave_nothing(xai, tmp_path, model, image):
+    fails(xai("explain", model, image, "-o", tmp_path / "absent/o.png"), "absent/o.png", "No such file")
+    fails(xai("explain", model, image, "-o", tmp_path), "folder")
+    good = tmp_path / "facts.json"
+    good.write_text("old")
+    fails(xai("explain", model, image, "--json", good, "--npy", tmp_path / "absent/m.npy"))
+    assert good.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["facts.json", "image.png", "small.onnx"]
+
+
+def test_a_failure_after_the_outputs_were_opened_leaves_nothing(xai, tmp_path, model):
+    np.save(tmp_path / "x.npy", np.full((1, 1, 16, 16), np.inf, np.float32))
+    fails(xai("explain", model, tmp_path / "x.npy", "-o", tmp_path / "o.png", "--json", tmp_path / "f.json"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["small.onnx", "x.npy"]
+
+
+@pytest.mark.parametrize("option", ["-o", "--json", "--npy"])
+def test_a_full_disk_is_one_error_and_leaves_the_device(xai, model, image, option):
+    fails(xai("explain", model, image, option, "/dev/full"), "/dev/full", "No space left")
+    assert os.stat("/dev/full").st_rdev != 0
+
+
+@pytest.mark.parametrize("option", ["-o", "--json", "--npy"])
+def test_a_file_that_may_not_grow_is_one_error_and_leaves_the_old_one(xai, tmp_path, model, image, option):
+    """The limit on the size of files stands for a disk that runs full while writing."""
+    target = tmp_path / "out"
+    target.write_text("old")
+
+    def limit():
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+
+    fails(xai("explain", model, image, option, target, preexec_fn=limit), "cannot write", "out")
+    assert target.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["image.png", "out", "small.onnx"]
+
+
+def test_standard_output_that_cannot_be_written_is_an_error(xai, model):
+    with open("/dev/full", "w") as full:
+        process = xai("info", model, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    fails(process, "standard output")
+
+
+# --- bench
+
+
+def test_bench_prints_times_and_memory(xai, model):
+    text = succeeds(xai("bench", model, "--runs", "2", "--threads", "1"))
+    assert {"scores", "gradient", "gradcam"} <= {line.split()[0] for line in text.splitlines()}
+    assert "peak memory" in text
