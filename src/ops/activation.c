@@ -124,21 +124,21 @@ static xai_status gelu_choose(const operator_call *call, const unary_kernel **ke
 
 static xai_status gelu_infer(operator_call *call)
 {
-    const unary_kernel *kernel;
+    const unary_kernel *kernel = NULL;
     const xai_status status = gelu_choose(call, &kernel);
     return status == XAI_OK ? unary_infer(call, kernel, TYPES_FLOAT) : status;
 }
 
 static xai_status gelu_forward(operator_call *call)
 {
-    const unary_kernel *kernel;
+    const unary_kernel *kernel = NULL;
     const xai_status status = gelu_choose(call, &kernel);
     return status == XAI_OK ? unary_forward(call, kernel) : status;
 }
 
 static xai_status gelu_backward(operator_call *call)
 {
-    const unary_kernel *kernel;
+    const unary_kernel *kernel = NULL;
     const xai_status status = gelu_choose(call, &kernel);
     return status == XAI_OK ? unary_backward(call, kernel) : status;
 }
