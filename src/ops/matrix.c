@@ -4,7 +4,7 @@
 #define DEPTH 4  /* rows of b at a time */
 
 /* Two rows of c from four rows of b. */
-static void update_pair(size_t n, const double w[2][DEPTH], const double *const b[DEPTH], double *restrict c0,
+static void update_pair(size_t n, double w[2][DEPTH], const double *const b[DEPTH], double *restrict c0,
                         double *restrict c1)
 {
     const double *restrict b0 = b[0], *restrict b1 = b[1], *restrict b2 = b[2], *restrict b3 = b[3];
