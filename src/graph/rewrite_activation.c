@@ -3,7 +3,7 @@
  *   Clip(x + b, 0, m) / m                   -> HardSigmoid(x; alpha = 1/m, beta = b/m)
  *   x HardSigmoid(x; 1/6, 1/2)              -> HardSwish(x)
  *   x Clip(x + 3, 0, 6) / 6                 -> HardSwish(x)
- *   x Sigmoid(x)                            -> xai.Silu(x) */
+ *   x Sigmoid(x), Swish(x; alpha = 1)       -> xai.Silu(x) */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -151,6 +151,9 @@ xai_status rewrite_activation(rewriter *self, int index)
         double low;
         if (rewrite_scalar_operand(self, node, &source, &low) && low == 0)
             return replace_unary(self, index, "", "Relu", source, 14);
+    } else if (rewrite_is(node, "Swish")) {
+        if (rewrite_attribute_float(node, "alpha", 1) == 1)
+            return replace_unary(self, index, "xai", "Silu", node->inputs[0], 1);
     } else if (rewrite_is(node, "Div")) {
         return rewrite_quotient(self, index);
     } else if (rewrite_is(node, "Mul") && node->input_count == 2) {

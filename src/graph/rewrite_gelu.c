@@ -66,18 +66,19 @@ static bool is_multiple(const rewriter *self, int value, double scale, int *x)
     return true;
 }
 
-/* value = x^3 */
-static bool is_cube(const rewriter *self, int value, int x)
+/* value = 0.044715 x^3, with inner values read once. */
+static bool is_cubic_term(const rewriter *self, int value, int x)
 {
-    if (!rewrite_is_inner(self, value))
-        return false;
-    const graph_node *power = rewrite_producer(self, value, "Pow");
-    if (power)
-        return power->inputs[0] == x && rewrite_is_scalar(self, power->inputs[1], 3);
     product found = {.scale = 1};
     const graph_node *node = rewrite_producer(self, value, "Mul");
-    return node && match_product(self, node, 2, &found) && found.count == 3 && found.scale == 1 &&
-           found.values[0] == x && found.values[1] == x && found.values[2] == x;
+    if (!node || !rewrite_is_inner(self, value) || !match_product(self, node, 3, &found) ||
+        !near(found.scale, 0.044715))
+        return false;
+    if (found.count == 3)
+        return found.values[0] == x && found.values[1] == x && found.values[2] == x;
+    const graph_node *power = rewrite_producer(self, found.values[0], "Pow");
+    return found.count == 1 && power && rewrite_is_inner(self, found.values[0]) &&
+           power->inputs[0] == x && rewrite_is_scalar(self, power->inputs[1], 3);
 }
 
 /* value = sqrt(2 / pi) (x + 0.044715 x^3) */
@@ -89,13 +90,8 @@ static bool is_tanh_argument(const rewriter *self, int value, int x)
     const graph_node *add = rewrite_producer(self, sum, "Add");
     if (!add || !rewrite_is_inner(self, sum))
         return false;
-    for (int k = 0; k < 2; k++) {
-        int cube;
-        if (add->inputs[1 - k] == x && is_multiple(self, add->inputs[k], 0.044715, &cube) &&
-            is_cube(self, cube, x))
-            return true;
-    }
-    return false;
+    return (add->inputs[0] == x && is_cubic_term(self, add->inputs[1], x)) ||
+           (add->inputs[1] == x && is_cubic_term(self, add->inputs[0], x));
 }
 
 /* value = 1 + erf(x / sqrt 2), or with tanh. */

@@ -1,0 +1,742 @@
+/* src/graph/rewrite_*.c: every rewrite keeps the numbers (in the portable kernels, which compute in double), shrinks the
+ * graph, and is stopped by a kept value inside its pattern. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model_builder.h"
+
+/* One model; the caller adds its nodes from "x" to "y". */
+typedef struct pattern {
+    model_builder *builder;
+    shape input;
+} pattern;
+
+static pattern start(int64_t opset, int rank, const int64_t *dims)
+{
+    pattern self = {.builder = model_create(opset), .input = shape_make(rank, dims)};
+    model_input(self.builder, "x", DTYPE_FLOAT, rank, dims);
+    return self;
+}
+
+static tensor random_input(const shape *dims)
+{
+    tensor x = {0};
+    unsigned state = 7;
+    ck_assert_int_eq(tensor_create(&x, DTYPE_FLOAT, dims, NULL), XAI_OK);
+    for (size_t i = 0; i < tensor_count(&x); i++)
+        tensor_set(&x, i, 4 * model_uniform(&state));
+    return x;
+}
+
+/* The operators that are left, in order: "Conv Relu". */
+static void operators_text(const graph *g, char *out, size_t size)
+{
+    *out = '\0';
+    for (size_t i = 0; i < g->node_count; i++)
+        if (!g->nodes[i].removed) {
+            if (*out)
+                strncat(out, " ", size - strlen(out) - 1);
+            strncat(out, g->nodes[i].definition->name, size - strlen(out) - 1);
+        }
+}
+
+/* The largest difference relative to the largest number. */
+static double difference(const tensor *a, const tensor *b)
+{
+    double largest = 0, apart = 0;
+    ck_assert(shape_equal(&a->shape, &b->shape));
+    ck_assert_int_eq(a->dtype, b->dtype);
+    for (size_t i = 0; i < tensor_count(a); i++) {
+        const double p = tensor_get(a, i), q = tensor_get(b, i);
+        ck_assert(isfinite(p) && isfinite(q));
+        largest = fmax(largest, fabs(p));
+        apart = fmax(apart, fabs(p - q));
+    }
+    return largest > 0 ? apart / largest : apart;
+}
+
+/* Specialise with and without rewrites, compare y (and the kept value), and the operators that are left. Ends the builder.
+ * The tolerance: every value is rounded to float32 once a node, and a rewrite has other nodes. */
+static void check(pattern *self, const char *keep, const char *expected)
+{
+    onnx_model *file;
+    graph *source, *plain = NULL, *made = NULL;
+    xai_error *error = NULL;
+    char left[512];
+    model_output(self->builder, "y");
+    source = model_graph(self->builder, &file);
+    int values[2] = {source->outputs[0], GRAPH_NONE};
+    const size_t count = keep ? 2 : 1;
+    if (keep) {
+        values[1] = graph_find(source, keep);
+        ck_assert_int_ne(values[1], GRAPH_NONE);
+    }
+    xai_status status = graph_specialise(source, &self->input, &values[1], count - 1, false, &plain, &error);
+    ck_assert_msg(status == XAI_OK, "%s", error ? xai_error_message(error) : "");
+    status = graph_specialise(source, &self->input, &values[1], count - 1, true, &made, &error);
+    ck_assert_msg(status == XAI_OK, "%s", error ? xai_error_message(error) : "");
+    operators_text(made, left, sizeof left);
+    ck_assert_msg(strcmp(left, expected) == 0, "left: %s; expected: %s", left, expected);
+    tensor x = random_input(&self->input), before[2] = {{0}, {0}}, after[2] = {{0}, {0}};
+    model_evaluate(plain, &x, values, count, before);
+    model_evaluate(made, &x, values, count, after);
+    for (size_t i = 0; i < count; i++) {
+        const double apart = difference(&before[i], &after[i]);
+        ck_assert_msg(apart <= 2e-6, "%s: %g apart", i ? keep : "y", apart);
+        tensor_free(&before[i]);
+        tensor_free(&after[i]);
+    }
+    tensor_free(&x);
+    graph_free(plain);
+    graph_free(made);
+    graph_free(source);
+    onnx_model_free(file);
+    model_free(self->builder);
+}
+
+static const int64_t image[] = {2, 4, 6, 6}; /* x of most patterns */
+static const int64_t channels[] = {4};
+
+static void batch_norm(model_builder *m, const char *from, const char *to, int64_t count)
+{
+    const int64_t dims[] = {count};
+    model_positive(m, "gamma", 1, dims, 31);
+    model_random(m, "beta", 1, dims, 32);
+    model_random(m, "mean", 1, dims, 33);
+    model_positive(m, "variance", 1, dims, 34);
+    char inputs[128];
+    snprintf(inputs, sizeof inputs, "%s gamma beta mean variance", from);
+    model_node(m, "BatchNormalization", inputs, to);
+    model_float_attribute(m, "epsilon", 1e-3f);
+}
+
+START_TEST(nodes_that_change_nothing_vanish)
+{
+    pattern p = start(17, 4, image);
+    model_builder *m = p.builder;
+    model_ints(m, "same", 4, image);
+    model_ints(m, "no_pads", 8, (int64_t[]){0, 0, 0, 0, 0, 0, 0, 0});
+    model_ints(m, "starts", 1, (int64_t[]){0});
+    model_ints(m, "ends", 1, (int64_t[]){INT64_MAX});
+    model_scalar(m, "one", 1);
+    model_scalar(m, "zero", 0);
+    model_node(m, "Identity", "x", "a");
+    model_node(m, "Dropout", "a", "b");
+    model_node(m, "Reshape", "b same", "c");
+    model_node(m, "Cast", "c", "d");
+    model_int_attribute(m, "to", DTYPE_FLOAT);
+    model_node(m, "Pad", "d no_pads", "e");
+    model_node(m, "Transpose", "e", "f");
+    model_ints_attribute(m, "perm", 4, (int64_t[]){0, 1, 2, 3});
+    model_node(m, "Slice", "f starts ends", "g");
+    model_node(m, "Mul", "one g", "h");
+    model_node(m, "Add", "h zero", "i");
+    model_node(m, "Concat", "i", "j");
+    model_int_attribute(m, "axis", 1);
+    model_node(m, "Relu", "j", "k");
+    model_node(m, "Identity", "k", "y"); /* the output's name moves to Relu */
+    check(&p, NULL, "Relu");
+}
+END_TEST
+
+START_TEST(kept_identity_stays)
+{
+    pattern p = start(17, 4, image);
+    model_node(p.builder, "Identity", "x", "a");
+    model_node(p.builder, "Relu", "a", "y");
+    check(&p, "a", "Identity Relu");
+}
+END_TEST
+
+START_TEST(changing_nodes_are_not_taken_for_identities)
+{
+    pattern p = start(17, 4, image);
+    model_builder *m = p.builder;
+    model_ints(m, "shift", 8, (int64_t[]){0, 0, 0, 1, 0, 0, 0, -1});
+    model_ints(m, "starts", 1, (int64_t[]){-1});
+    model_ints(m, "ends", 1, (int64_t[]){INT64_MIN});
+    model_ints(m, "axes", 1, (int64_t[]){3});
+    model_ints(m, "steps", 1, (int64_t[]){-1});
+    model_node(m, "Pad", "x shift", "a"); /* the same shape */
+    model_node(m, "Slice", "a starts ends axes steps", "b"); /* reversed */
+    model_node(m, "Transpose", "b", "y"); /* square */
+    model_ints_attribute(m, "perm", 4, (int64_t[]){0, 1, 3, 2});
+    check(&p, NULL, "Pad Slice Transpose");
+}
+END_TEST
+
+START_TEST(views_of_views_and_transposes_of_transposes_merge)
+{
+    pattern p = start(17, 4, image);
+    model_builder *m = p.builder;
+    model_ints(m, "wide", 2, (int64_t[]){4, -1});
+    model_node(m, "Flatten", "x", "a");
+    model_node(m, "Reshape", "a wide", "b");
+    model_node(m, "Exp", "b", "c");
+    model_node(m, "Transpose", "c", "d");
+    model_node(m, "Sigmoid", "d", "e");
+    model_node(m, "Transpose", "e", "f");
+    model_node(m, "Transpose", "f", "g");
+    model_node(m, "Transpose", "g", "y");
+    check(&p, NULL, "Reshape Exp Transpose Sigmoid Transpose");
+}
+END_TEST
+
+static void conv(model_builder *m, const char *inputs, int64_t group, int64_t out)
+{
+    model_random(m, "w", 4, (int64_t[]){out, 4 / group, 3, 3}, 1);
+    model_random(m, "bias", 1, (int64_t[]){out}, 2);
+    model_node(m, "Conv", inputs, "a");
+    model_int_attribute(m, "group", group);
+    model_ints_attribute(m, "pads", 4, (int64_t[]){1, 1, 1, 1});
+}
+
+START_TEST(batch_norm_folds_into_convolution)
+{
+    for (int64_t group = 1; group <= 4; group *= 2)
+        for (int bias = 0; bias < 2; bias++) {
+            pattern p = start(17, 4, image);
+            conv(p.builder, bias ? "x w bias" : "x w", group, 8);
+            batch_norm(p.builder, "a", "y", 8);
+            check(&p, NULL, "Conv");
+        }
+}
+END_TEST
+
+START_TEST(batch_norm_folds_into_transposed_convolution)
+{
+    for (int64_t group = 1; group <= 2; group++) {
+        pattern p = start(17, 4, image);
+        model_random(p.builder, "w", 4, (int64_t[]){4, 6 / group, 2, 2}, 1);
+        model_node(p.builder, "ConvTranspose", "x w", "a");
+        model_int_attribute(p.builder, "group", group);
+        model_ints_attribute(p.builder, "strides", 2, (int64_t[]){2, 2});
+        batch_norm(p.builder, "a", "y", 6);
+        check(&p, NULL, "ConvTranspose");
+    }
+}
+END_TEST
+
+START_TEST(batch_norm_folds_into_gemm)
+{
+    for (int transposed = 0; transposed < 2; transposed++)
+        for (int bias = 0; bias < 3; bias++) {
+            pattern p = start(17, 2, (int64_t[]){3, 4});
+            model_builder *m = p.builder;
+            model_random(m, "w", 2, transposed ? (int64_t[]){5, 4} : (int64_t[]){4, 5}, 1);
+            model_random(m, "bias", bias == 2 ? 2 : 1, bias == 2 ? (int64_t[]){1, 5} : (int64_t[]){5}, 2);
+            model_node(m, "Gemm", bias ? "x w bias" : "x w", "a");
+            model_int_attribute(m, "transB", transposed);
+            model_float_attribute(m, "alpha", 0.5f);
+            model_float_attribute(m, "beta", 3);
+            batch_norm(m, "a", "y", 5);
+            check(&p, NULL, "Gemm");
+        }
+}
+END_TEST
+
+START_TEST(per_channel_arithmetic_folds_into_convolution)
+{
+    pattern p = start(17, 4, image);
+    model_builder *m = p.builder;
+    conv(m, "x w", 1, 4);
+    model_positive(m, "c1", 4, (int64_t[]){1, 4, 1, 1}, 3);
+    model_random(m, "c2", 3, (int64_t[]){4, 1, 1}, 4);
+    model_scalar(m, "c3", 1.7f);
+    model_node(m, "Mul", "c1 a", "b");
+    model_node(m, "Sub", "c2 b", "c");
+    model_node(m, "Div", "c c1", "d");
+    model_node(m, "Sub", "d c2", "e");
+    model_node(m, "Add", "e c3", "f");
+    model_node(m, "Div", "f c3", "y");
+    check(&p, NULL, "Conv");
+}
+END_TEST
+
+START_TEST(arithmetic_along_other_axes_does_not_fold)
+{
+    pattern p = start(17, 4, (int64_t[]){1, 4, 4, 4});
+    conv(p.builder, "x w", 1, 4);
+    model_positive(p.builder, "row", 1, channels, 3); /* along the last axis, as long as the channels */
+    model_positive(p.builder, "plane", 4, (int64_t[]){1, 4, 4, 1}, 3);
+    model_node(p.builder, "Mul", "a row", "b");
+    model_node(p.builder, "Mul", "b plane", "y");
+    check(&p, NULL, "Conv Mul Mul");
+}
+END_TEST
+
+START_TEST(kept_convolution_output_stops_folding)
+{
+    pattern p = start(17, 4, image);
+    conv(p.builder, "x w", 1, 4);
+    batch_norm(p.builder, "a", "y", 4);
+    check(&p, "a", "Conv ScaleShift");
+}
+END_TEST
+
+START_TEST(second_reader_of_a_convolution_stops_folding)
+{
+    pattern p = start(17, 4, image);
+    conv(p.builder, "x w", 1, 4);
+    batch_norm(p.builder, "a", "b", 4);
+    model_node(p.builder, "Add", "a b", "y");
+    check(&p, NULL, "Conv ScaleShift Add");
+}
+END_TEST
+
+START_TEST(convolution_of_a_weight_at_run_time_is_not_folded)
+{
+    pattern p = start(17, 4, (int64_t[]){4, 4, 3, 3});
+    model_node(p.builder, "Conv", "x x", "a");
+    batch_norm(p.builder, "a", "y", 4);
+    check(&p, NULL, "Conv ScaleShift");
+}
+END_TEST
+
+START_TEST(lone_batch_norm_becomes_scale_shift)
+{
+    pattern p = start(17, 4, image);
+    batch_norm(p.builder, "x", "a", 4);
+    model_node(p.builder, "Relu", "a", "y");
+    check(&p, NULL, "ScaleShift Relu");
+}
+END_TEST
+
+START_TEST(per_channel_chain_becomes_scale_shift)
+{
+    pattern p = start(17, 4, image);
+    model_builder *m = p.builder;
+    model_positive(m, "scale", 4, (int64_t[]){1, 4, 1, 1}, 3);
+    model_random(m, "shift", 3, (int64_t[]){4, 1, 1}, 4);
+    model_scalar(m, "two", 2);
+    model_node(m, "Sub", "x shift", "a");
+    model_node(m, "Div", "a scale", "b");
+    model_node(m, "Mul", "b two", "c");
+    batch_norm(m, "c", "y", 4);
+    check(&p, NULL, "ScaleShift");
+}
+END_TEST
+
+START_TEST(broken_batch_norm_is_left_alone)
+{
+    /* variance -1: the numbers are not finite; the rewrite must not hide that by folding */
+    pattern p = start(17, 4, image);
+    model_fill(p.builder, "gamma", 1, channels, 0);
+    model_fill(p.builder, "variance", 1, channels, 0);
+    model_node(p.builder, "BatchNormalization", "x gamma gamma gamma variance", "y");
+    model_float_attribute(p.builder, "epsilon", 0);
+    model_output(p.builder, "y");
+    onnx_model *file;
+    graph *source = model_graph(p.builder, &file), *made = NULL;
+    char left[64];
+    ck_assert_int_eq(graph_specialise(source, &p.input, NULL, 0, true, &made, NULL), XAI_OK);
+    operators_text(made, left, sizeof left);
+    ck_assert_str_eq(left, "BatchNormalization");
+    graph_free(made);
+    graph_free(source);
+    onnx_model_free(file);
+    model_free(p.builder);
+}
+END_TEST
+
+START_TEST(silu_is_found_in_both_orders)
+{
+    for (int order = 0; order < 2; order++) {
+        pattern p = start(17, 4, image);
+        model_node(p.builder, "Sigmoid", "x", "s");
+        model_node(p.builder, "Mul", order ? "x s" : "s x", "y");
+        check(&p, NULL, "Silu");
+    }
+    pattern p = start(17, 4, image);
+    model_node(p.builder, "Sigmoid", "x", "s");
+    model_node(p.builder, "Mul", "x s", "y");
+    check(&p, "s", "Sigmoid Mul");
+    p = start(17, 4, image); /* the gate of another value */
+    model_node(p.builder, "Tanh", "x", "t");
+    model_node(p.builder, "Sigmoid", "t", "s");
+    model_node(p.builder, "Mul", "x s", "y");
+    check(&p, NULL, "Tanh Sigmoid Mul");
+}
+END_TEST
+
+static void clip6(model_builder *m, const char *from, const char *to)
+{
+    char inputs[64];
+    model_scalar(m, "low", 0);
+    model_scalar(m, "high", 6);
+    model_scalar(m, "three", 3);
+    model_scalar(m, "six", 6);
+    model_scalar(m, "sixth", 1.0f / 6);
+    snprintf(inputs, sizeof inputs, "%s three", from);
+    model_node(m, "Add", inputs, "shifted");
+    model_node(m, "Clip", "shifted low high", to);
+}
+
+START_TEST(hard_swish_is_found_in_its_exports)
+{
+    pattern p = start(13, 4, image);
+    model_node(p.builder, "HardSigmoid", "x", "s");
+    model_float_attribute(p.builder, "alpha", 1.0f / 6);
+    model_node(p.builder, "Mul", "x s", "y");
+    check(&p, NULL, "HardSwish");
+    p = start(13, 4, image);
+    clip6(p.builder, "x", "c");
+    model_node(p.builder, "Mul", "x c", "m");
+    model_node(p.builder, "Div", "m six", "y");
+    check(&p, NULL, "HardSwish");
+    p = start(13, 4, image);
+    clip6(p.builder, "x", "c");
+    model_node(p.builder, "Div", "c six", "d");
+    model_node(p.builder, "Mul", "d x", "y");
+    check(&p, NULL, "HardSwish");
+    p = start(13, 4, image);
+    clip6(p.builder, "x", "c");
+    model_node(p.builder, "Mul", "c sixth", "d");
+    model_node(p.builder, "Mul", "d x", "y");
+    check(&p, NULL, "HardSwish");
+    p = start(13, 4, image);
+    clip6(p.builder, "x", "c");
+    model_node(p.builder, "Div", "c six", "y");
+    check(&p, NULL, "HardSigmoid");
+    p = start(13, 4, image); /* another slope is another function */
+    model_node(p.builder, "HardSigmoid", "x", "s");
+    model_node(p.builder, "Mul", "x s", "y");
+    check(&p, NULL, "HardSigmoid Mul");
+    p = start(13, 4, image);
+    clip6(p.builder, "x", "c");
+    model_node(p.builder, "Mul", "x c", "m");
+    model_node(p.builder, "Div", "m six", "y");
+    check(&p, "c", "Add Clip Mul Div");
+}
+END_TEST
+
+START_TEST(clip_at_zero_is_relu)
+{
+    pattern p = start(13, 4, image);
+    model_scalar(p.builder, "low", 0);
+    model_node(p.builder, "Clip", "x low", "y");
+    check(&p, NULL, "Relu");
+    p = start(7, 4, image);
+    model_node(p.builder, "Clip", "x", "y");
+    model_float_attribute(p.builder, "min", 0);
+    check(&p, NULL, "Relu");
+    p = start(13, 4, image);
+    model_scalar(p.builder, "low", 0);
+    model_node(p.builder, "Max", "low x", "y");
+    check(&p, NULL, "Relu");
+    p = start(13, 4, image);
+    model_scalar(p.builder, "low", 0);
+    model_scalar(p.builder, "high", 6);
+    model_node(p.builder, "Clip", "x low high", "y");
+    check(&p, NULL, "Clip");
+}
+END_TEST
+
+static void erf_gate(model_builder *m, bool divide)
+{
+    model_scalar(m, "root", divide ? 1.41421356f : 0.70710678f);
+    model_scalar(m, "one", 1);
+    model_scalar(m, "half", 0.5f);
+    model_node(m, divide ? "Div" : "Mul", "x root", "a");
+    model_node(m, "Erf", "a", "b");
+    model_node(m, "Add", divide ? "b one" : "one b", "g");
+}
+
+START_TEST(gelu_is_found_in_every_order)
+{
+    static const char *const products[][4] = {
+        {"x g", "p", "p half", "y"}, {"x half", "p", "p g", "y"}, {"half g", "p", "x p", "y"}};
+    for (int divide = 0; divide < 2; divide++)
+        for (size_t i = 0; i < 3; i++) {
+            pattern p = start(17, 4, image);
+            erf_gate(p.builder, divide);
+            model_node(p.builder, "Mul", products[i][0], products[i][1]);
+            model_node(p.builder, "Mul", products[i][2], products[i][3]);
+            check(&p, NULL, "Gelu");
+        }
+    pattern p = start(17, 4, image);
+    erf_gate(p.builder, true);
+    model_node(p.builder, "Mul", "x g", "p");
+    model_node(p.builder, "Mul", "p half", "y");
+    check(&p, "b", "Div Erf Add Mul Mul");
+}
+END_TEST
+
+START_TEST(gelu_with_tanh_is_found)
+{
+    for (int power = 0; power < 2; power++) {
+        pattern p = start(17, 4, image);
+        model_builder *m = p.builder;
+        model_scalar(m, "half", 0.5f);
+        model_scalar(m, "one", 1);
+        model_scalar(m, "three", 3);
+        model_scalar(m, "cubic", 0.044715f);
+        model_scalar(m, "slope", 0.79788456f);
+        if (power) {
+            model_node(m, "Pow", "x three", "cube");
+        } else {
+            model_node(m, "Mul", "x x", "square");
+            model_node(m, "Mul", "square x", "cube");
+        }
+        model_node(m, "Mul", "cube cubic", "a");
+        model_node(m, "Add", "x a", "b");
+        model_node(m, "Mul", "slope b", "c");
+        model_node(m, "Tanh", "c", "d");
+        model_node(m, "Add", "d one", "e");
+        model_node(m, "Mul", "x half", "f");
+        model_node(m, "Mul", "f e", "y");
+        check(&p, NULL, "Gelu");
+    }
+}
+END_TEST
+
+static void layer_norm_parts(model_builder *m, int64_t opset, bool power, bool affine)
+{
+    const int64_t last[] = {-1};
+    model_ints(m, "last", 1, last);
+    model_scalar(m, "two", 2);
+    model_scalar(m, "epsilon", 1e-4f);
+    model_positive(m, "gamma", 1, (int64_t[]){6}, 5);
+    model_random(m, "beta", 1, (int64_t[]){6}, 6);
+    model_node(m, "ReduceMean", opset >= 18 ? "x last" : "x", "mean");
+    if (opset < 18)
+        model_ints_attribute(m, "axes", 1, last);
+    model_node(m, "Sub", "x mean", "d");
+    model_node(m, power ? "Pow" : "Mul", power ? "d two" : "d d", "square");
+    model_node(m, "ReduceMean", opset >= 18 ? "square last" : "square", "variance");
+    if (opset < 18)
+        model_ints_attribute(m, "axes", 1, last);
+    model_node(m, "Add", "variance epsilon", "safe");
+    model_node(m, "Sqrt", "safe", "deviation");
+    model_node(m, "Div", "d deviation", affine ? "n" : "y");
+    if (affine) {
+        model_node(m, "Mul", "n gamma", "scaled");
+        model_node(m, "Add", "beta scaled", "y");
+    }
+}
+
+START_TEST(layer_norm_is_found_with_and_without_scale_and_bias)
+{
+    for (int variant = 0; variant < 8; variant++) {
+        const int64_t opset = variant & 1 ? 18 : 13;
+        pattern p = start(opset, 3, (int64_t[]){2, 5, 6});
+        layer_norm_parts(p.builder, opset, variant & 2, variant & 4);
+        check(&p, NULL, "LayerNormalization");
+    }
+    pattern p = start(13, 3, (int64_t[]){2, 5, 6});
+    layer_norm_parts(p.builder, 13, true, true);
+    check(&p, "d", "ReduceMean Sub Pow ReduceMean Add Sqrt Div Mul Add");
+    p = start(13, 3, (int64_t[]){2, 5, 6});
+    layer_norm_parts(p.builder, 13, true, true);
+    check(&p, "n", "LayerNormalization Mul Add");
+}
+END_TEST
+
+static pattern padded(int64_t opset, float value)
+{
+    pattern p = start(opset, 4, image);
+    model_ints(p.builder, "pads", 8, (int64_t[]){0, 0, 1, 0, 0, 0, 2, 1});
+    model_scalar(p.builder, "value", value);
+    model_node(p.builder, "Pad", "x pads value", "a");
+    return p;
+}
+
+START_TEST(zero_pad_merges_into_convolution)
+{
+    pattern p = padded(13, 0);
+    model_random(p.builder, "w", 4, (int64_t[]){3, 4, 3, 3}, 1);
+    model_node(p.builder, "Conv", "a w", "y");
+    model_ints_attribute(p.builder, "pads", 4, (int64_t[]){0, 1, 0, 1});
+    model_ints_attribute(p.builder, "strides", 2, (int64_t[]){2, 2});
+    check(&p, NULL, "Conv");
+    p = start(10, 4, image); /* pads as an attribute */
+    model_random(p.builder, "w", 4, (int64_t[]){3, 4, 3, 3}, 1);
+    model_node(p.builder, "Pad", "x", "a");
+    model_ints_attribute(p.builder, "pads", 8, (int64_t[]){0, 0, 1, 1, 0, 0, 1, 1});
+    model_node(p.builder, "Conv", "a w", "y");
+    check(&p, NULL, "Conv");
+    p = start(18, 4, image); /* with axes */
+    model_random(p.builder, "w", 4, (int64_t[]){3, 4, 3, 3}, 1);
+    model_ints(p.builder, "pads", 4, (int64_t[]){1, 2, 3, 4});
+    model_ints(p.builder, "axes", 2, (int64_t[]){-1, 2});
+    model_node(p.builder, "Pad", "x pads - axes", "a");
+    model_node(p.builder, "Conv", "a w", "y");
+    check(&p, NULL, "Conv");
+}
+END_TEST
+
+START_TEST(other_pads_stay)
+{
+    pattern p = padded(13, 1); /* not zero */
+    model_random(p.builder, "w", 4, (int64_t[]){3, 4, 3, 3}, 1);
+    model_node(p.builder, "Conv", "a w", "y");
+    check(&p, NULL, "Pad Conv");
+    p = padded(13, 0);
+    model_random(p.builder, "w", 4, (int64_t[]){3, 4, 3, 3}, 1);
+    model_node(p.builder, "Conv", "a w", "y");
+    check(&p, "a", "Pad Conv");
+    p = padded(13, 0);
+    model_random(p.builder, "w", 4, (int64_t[]){3, 4, 3, 3}, 1);
+    model_node(p.builder, "Conv", "a w", "y");
+    model_text_attribute(p.builder, "auto_pad", "SAME_UPPER");
+    check(&p, NULL, "Pad Conv");
+    p = start(13, 4, image); /* reflection */
+    model_random(p.builder, "w", 4, (int64_t[]){3, 4, 3, 3}, 1);
+    model_ints(p.builder, "pads", 8, (int64_t[]){0, 0, 1, 1, 0, 0, 1, 1});
+    model_node(p.builder, "Pad", "x pads", "a");
+    model_text_attribute(p.builder, "mode", "reflect");
+    model_node(p.builder, "Conv", "a w", "y");
+    check(&p, NULL, "Pad Conv");
+    p = start(13, 4, image); /* of the channels */
+    model_random(p.builder, "w", 4, (int64_t[]){3, 5, 3, 3}, 1);
+    model_ints(p.builder, "pads", 8, (int64_t[]){0, 1, 0, 0, 0, 0, 0, 0});
+    model_node(p.builder, "Pad", "x pads", "a");
+    model_node(p.builder, "Conv", "a w", "y");
+    check(&p, NULL, "Pad Conv");
+}
+END_TEST
+
+START_TEST(zero_pad_merges_into_average_pool_by_counting)
+{
+    static const struct {
+        int64_t own, include;
+        const char *left;
+    } cases[] = {{0, 0, "AveragePool"}, {0, 1, "AveragePool"}, {1, 1, "AveragePool"}, {1, 0, "Pad AveragePool"}};
+    for (size_t i = 0; i < 4; i++) {
+        pattern p = padded(13, 0);
+        model_node(p.builder, "AveragePool", "a", "y");
+        model_ints_attribute(p.builder, "kernel_shape", 2, (int64_t[]){4, 3});
+        model_ints_attribute(p.builder, "pads", 4, (int64_t[]){cases[i].own, 0, cases[i].own, 0});
+        model_int_attribute(p.builder, "count_include_pad", cases[i].include);
+        check(&p, NULL, cases[i].left);
+    }
+}
+END_TEST
+
+START_TEST(only_infinite_pad_merges_into_max_pool)
+{
+    static const struct {
+        float value;
+        const char *left;
+    } cases[] = {{-INFINITY, "MaxPool"}, {0, "Pad MaxPool"}, {-100, "Pad MaxPool"}};
+    for (size_t i = 0; i < 3; i++) {
+        pattern p = padded(13, cases[i].value);
+        model_node(p.builder, "MaxPool", "a", "y");
+        model_ints_attribute(p.builder, "kernel_shape", 2, (int64_t[]){3, 3});
+        check(&p, NULL, cases[i].left);
+    }
+}
+END_TEST
+
+START_TEST(means_over_the_plane_become_a_global_pool)
+{
+    pattern p = start(13, 4, image);
+    model_node(p.builder, "ReduceMean", "x", "y");
+    model_ints_attribute(p.builder, "axes", 2, (int64_t[]){-1, 2});
+    check(&p, NULL, "GlobalAveragePool");
+    p = start(18, 4, image);
+    model_ints(p.builder, "axes", 2, (int64_t[]){2, 3});
+    model_node(p.builder, "ReduceMean", "x axes", "a");
+    model_int_attribute(p.builder, "keepdims", 0);
+    model_node(p.builder, "Relu", "a", "y");
+    check(&p, NULL, "GlobalAveragePool Reshape Relu");
+    p = start(13, 4, image);
+    model_node(p.builder, "AveragePool", "x", "y");
+    model_ints_attribute(p.builder, "kernel_shape", 2, (int64_t[]){6, 6});
+    check(&p, NULL, "GlobalAveragePool");
+    p = start(13, 4, image);
+    model_node(p.builder, "ReduceMean", "x", "y");
+    model_ints_attribute(p.builder, "axes", 2, (int64_t[]){1, 2});
+    check(&p, NULL, "ReduceMean");
+    p = start(13, 4, image); /* padding in the divisor */
+    model_node(p.builder, "AveragePool", "x", "y");
+    model_ints_attribute(p.builder, "kernel_shape", 2, (int64_t[]){6, 6});
+    model_ints_attribute(p.builder, "pads", 4, (int64_t[]){1, 1, 1, 1});
+    model_ints_attribute(p.builder, "strides", 2, (int64_t[]){6, 6});
+    model_int_attribute(p.builder, "count_include_pad", 1);
+    check(&p, NULL, "AveragePool");
+}
+END_TEST
+
+START_TEST(matrix_product_with_bias_becomes_gemm)
+{
+    pattern p = start(13, 2, (int64_t[]){3, 4});
+    model_random(p.builder, "w", 2, (int64_t[]){4, 5}, 1);
+    model_random(p.builder, "bias", 1, (int64_t[]){5}, 2);
+    model_node(p.builder, "MatMul", "x w", "a");
+    model_node(p.builder, "Add", "bias a", "y");
+    check(&p, NULL, "Gemm");
+    p = start(13, 2, (int64_t[]){3, 4});
+    model_random(p.builder, "w", 2, (int64_t[]){4, 5}, 1);
+    model_random(p.builder, "bias", 1, (int64_t[]){5}, 2);
+    model_node(p.builder, "MatMul", "x w", "a");
+    model_node(p.builder, "Add", "bias a", "y");
+    check(&p, "a", "Gemm Add");
+    p = start(13, 3, (int64_t[]){2, 3, 4}); /* rows of tokens stay */
+    model_random(p.builder, "w", 2, (int64_t[]){4, 5}, 1);
+    model_random(p.builder, "bias", 1, (int64_t[]){5}, 2);
+    model_node(p.builder, "MatMul", "x w", "a");
+    model_node(p.builder, "Add", "bias a", "y");
+    check(&p, NULL, "MatMul Add");
+}
+END_TEST
+
+START_TEST(rewrites_follow_each_other)
+{
+    /* Pad, convolution, batch norm, hard swish, mean: one node each way */
+    pattern p = padded(13, 0);
+    model_builder *m = p.builder;
+    model_random(m, "w", 4, (int64_t[]){4, 4, 3, 3}, 1);
+    model_node(m, "Conv", "a w", "c");
+    batch_norm(m, "c", "n", 4);
+    clip6(m, "n", "clipped");
+    model_node(m, "Mul", "n clipped", "p");
+    model_node(m, "Div", "p six", "h");
+    model_node(m, "ReduceMean", "h", "y");
+    model_ints_attribute(m, "axes", 2, (int64_t[]){2, 3});
+    check(&p, NULL, "Conv HardSwish GlobalAveragePool");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("rewrites");
+    TCase *rules = tcase_create("rules");
+    tcase_add_test(rules, nodes_that_change_nothing_vanish);
+    tcase_add_test(rules, kept_identity_stays);
+    tcase_add_test(rules, changing_nodes_are_not_taken_for_identities);
+    tcase_add_test(rules, views_of_views_and_transposes_of_transposes_merge);
+    tcase_add_test(rules, batch_norm_folds_into_convolution);
+    tcase_add_test(rules, batch_norm_folds_into_transposed_convolution);
+    tcase_add_test(rules, batch_norm_folds_into_gemm);
+    tcase_add_test(rules, per_channel_arithmetic_folds_into_convolution);
+    tcase_add_test(rules, arithmetic_along_other_axes_does_not_fold);
+    tcase_add_test(rules, kept_convolution_output_stops_folding);
+    tcase_add_test(rules, second_reader_of_a_convolution_stops_folding);
+    tcase_add_test(rules, convolution_of_a_weight_at_run_time_is_not_folded);
+    tcase_add_test(rules, lone_batch_norm_becomes_scale_shift);
+    tcase_add_test(rules, per_channel_chain_becomes_scale_shift);
+    tcase_add_test(rules, broken_batch_norm_is_left_alone);
+    tcase_add_test(rules, silu_is_found_in_both_orders);
+    tcase_add_test(rules, hard_swish_is_found_in_its_exports);
+    tcase_add_test(rules, clip_at_zero_is_relu);
+    tcase_add_test(rules, gelu_is_found_in_every_order);
+    tcase_add_test(rules, gelu_with_tanh_is_found);
+    tcase_add_test(rules, layer_norm_is_found_with_and_without_scale_and_bias);
+    tcase_add_test(rules, zero_pad_merges_into_convolution);
+    tcase_add_test(rules, other_pads_stay);
+    tcase_add_test(rules, zero_pad_merges_into_average_pool_by_counting);
+    tcase_add_test(rules, only_infinite_pad_merges_into_max_pool);
+    tcase_add_test(rules, means_over_the_plane_become_a_global_pool);
+    tcase_add_test(rules, matrix_product_with_bias_becomes_gemm);
+    tcase_add_test(rules, rewrites_follow_each_other);
+    suite_add_tcase(suite, rules);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
