@@ -94,8 +94,8 @@ static int model_channels(const xai_model *model, size_t index, const char *path
     }
     if (rank == 4 && dims[1] != -1)
         return (int)dims[1];
-    const size_t means = xai_model_input_mean(model, NULL), deviations = xai_model_input_std(model, NULL);
-    return means == 3 || deviations == 3 ? 3 : from_picture;
+    const int64_t said = index == 0 ? xai_model_input_channels(model) : 0;
+    return said == 1 || said == 3 ? (int)said : from_picture;
 }
 
 /* Resize, scale to the card's range, subtract the mean, divide by the deviation: (1, C, H, W). */
