@@ -288,6 +288,7 @@ static double coordinate(const resize *self, const resize_axis *axis, int64_t o)
 {
     const double x = (double)o, in = (double)axis->in, out = (double)axis->out, scale = axis->scale;
     switch (self->coordinates) {
+    /* With the whole output size, as the definition says and frameworks do, also where the scale would give a fraction. */
     case TRANSFORM_ALIGN_CORNERS: return axis->out == 1 ? 0 : x * (in - 1) / (out - 1);
     /* x * in / out is exact where the result is a whole number */
     case TRANSFORM_ASYMMETRIC: return axis->from_sizes ? x * in / out : x / scale;

@@ -115,13 +115,19 @@ static xai_status transpose_make(const operator_call *call, permutation *self, s
     return XAI_OK;
 }
 
-/* The block size and the (N, C, H, W) of the input; `divided` dimensions are multiples of the block. */
-static xai_status read_block(const operator_call *call, int64_t *block)
+/* The block size, and whether channels come before the positions in a block (mode CRD) in the deep tensor. */
+static xai_status read_block(const operator_call *call, int64_t *block, bool *channels_first)
 {
     char text[SHAPE_TEXT_SIZE];
-    const xai_status status = operator_attribute_int(call, "blocksize", 0, block);
+    const char *mode;
+    xai_status status = operator_attribute_int(call, "blocksize", 0, block);
+    if (status == XAI_OK)
+        status = operator_attribute_text(call, "mode", "DCR", &mode);
     if (status != XAI_OK)
         return status;
+    *channels_first = strcmp(mode, "CRD") == 0;
+    if (!*channels_first && strcmp(mode, "DCR") != 0)
+        return operator_error(call, XAI_ERROR_UNSUPPORTED, "mode '%s' is not DCR or CRD", mode);
     if (call->inputs[0]->shape.rank != 4 || *block < 1 || *block > INT16_MAX)
         return operator_error(call, XAI_ERROR_SHAPE, "an input of shape %s and blocksize %lld",
                               shape_text(&call->inputs[0]->shape, text), (long long)*block);
@@ -133,15 +139,10 @@ static xai_status depth_to_space_make(const operator_call *call, permutation *se
     char text[SHAPE_TEXT_SIZE];
     const shape *x = &call->inputs[0]->shape;
     int64_t b;
-    const char *mode;
-    xai_status status = read_block(call, &b);
-    if (status == XAI_OK)
-        status = operator_attribute_text(call, "mode", "DCR", &mode);
+    bool channels_first;
+    const xai_status status = read_block(call, &b, &channels_first);
     if (status != XAI_OK)
         return status;
-    const bool channels_first = strcmp(mode, "CRD") == 0;
-    if (!channels_first && strcmp(mode, "DCR") != 0)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED, "mode '%s' is not DCR or CRD", mode);
     const int64_t n = x->dims[0], c = x->dims[1] / (b * b), h = x->dims[2], w = x->dims[3];
     int64_t height, width;
     if (x->dims[1] % (b * b) != 0 || __builtin_mul_overflow(h, b, &height) || __builtin_mul_overflow(w, b, &width))
@@ -158,14 +159,16 @@ static xai_status space_to_depth_make(const operator_call *call, permutation *se
     char text[SHAPE_TEXT_SIZE];
     const shape *x = &call->inputs[0]->shape;
     int64_t b, channels;
-    const xai_status status = read_block(call, &b);
+    bool channels_first;
+    const xai_status status = read_block(call, &b, &channels_first);
     if (status != XAI_OK)
         return status;
     const int64_t n = x->dims[0], c = x->dims[1], h = x->dims[2] / b, w = x->dims[3] / b;
     if (x->dims[2] % b != 0 || x->dims[3] % b != 0 || __builtin_mul_overflow(c, b * b, &channels))
         return operator_error(call, XAI_ERROR_SHAPE, "height and width of %s are not multiples of blocksize %lld",
                               shape_text(x, text), (long long)b);
-    *self = (permutation){{6, {n, c, h, b, w, b}}, {0, 3, 5, 1, 2, 4}};
+    *self = channels_first ? (permutation){{6, {n, c, h, b, w, b}}, {0, 1, 3, 5, 2, 4}}
+                           : (permutation){{6, {n, c, h, b, w, b}}, {0, 3, 5, 1, 2, 4}};
     *y = shape_make(4, (const int64_t[]){n, channels, h, w});
     return XAI_OK;
 }
