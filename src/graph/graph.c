@@ -120,6 +120,17 @@ const char *graph_place_text(graph *self, const char *domain, const char *op, co
     return copy;
 }
 
+/* A node's outputs vary when one of its inputs does. */
+static void follow_inputs(graph *self, const graph_node *node)
+{
+    bool varies = false;
+    for (int k = 0; k < node->input_count; k++)
+        varies = varies || (node->inputs[k] != GRAPH_NONE && self->values[node->inputs[k]].varies);
+    for (int k = 0; k < node->output_count; k++)
+        if (node->outputs[k] != GRAPH_NONE)
+            self->values[node->outputs[k]].varies = varies;
+}
+
 static int *copy_ids(graph *self, const int *ids, int count)
 {
     int *copy = memory_pool_allocate(self->pool, count > 0 ? (size_t)count : 1, sizeof *copy);
@@ -161,6 +172,7 @@ int graph_append_node(graph *self, const operator_definition *definition, const 
     for (int k = 0; k < output_count; k++)
         if (outputs[k] != GRAPH_NONE)
             self->values[outputs[k]].producer = index;
+    follow_inputs(self, node);
     return index;
 }
 
@@ -236,10 +248,14 @@ xai_status graph_sort(graph *self, xai_error **error)
     }
     if (count > 0)
         memcpy(self->nodes, sorted, count * sizeof *sorted);
-    for (size_t i = 0; i < count; i++)
-        for (int k = 0; !self->nodes[i].removed && k < self->nodes[i].output_count; k++)
+    for (size_t i = 0; i < count; i++) {
+        if (self->nodes[i].removed)
+            continue;
+        for (int k = 0; k < self->nodes[i].output_count; k++)
             if (self->nodes[i].outputs[k] != GRAPH_NONE)
                 self->values[self->nodes[i].outputs[k]].producer = (int)i;
+        follow_inputs(self, &self->nodes[i]);
+    }
 done:
     memory_free(state);
     memory_free(stack);

@@ -19,6 +19,7 @@ typedef struct graph_value {
     tensor constant; /* a view into the model file, or owned; valid when is_constant */
     int producer; /* node index, or GRAPH_NONE for inputs and constants */
     bool removed; /* rewritten away by this specialisation */
+    bool varies; /* depends on a run-time input */
 } graph_value;
 
 typedef struct graph_node {

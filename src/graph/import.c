@@ -173,6 +173,7 @@ static xai_status add_inputs(importer *self)
             graph_add_value(to, input->name, input->dtype, input->has_shape ? &input->shape : NULL);
         if (entry->value == GRAPH_NONE)
             return out_of_memory(self);
+        to->values[entry->value].varies = true;
         to->inputs[to->input_count++] = entry->value;
     }
     for (size_t i = 0; i < file->initializer_count; i++) {

@@ -28,32 +28,21 @@ static bool gives_no_float(const graph_node *node)
 size_t graph_layers(const graph *self, int *out, size_t capacity)
 {
     size_t count = 0;
-    bool *computed = memory_allocate_zeroed(self->value_count, sizeof *computed);
-    if (!computed)
-        return 0;
-    for (size_t i = 0; i < self->input_count; i++)
-        computed[self->inputs[i]] = true;
     for (size_t i = 0; i < self->node_count; i++) {
         const graph_node *node = &self->nodes[i];
-        bool from_input = false;
-        for (int k = 0; k < node->input_count; k++)
-            from_input = from_input || (node->inputs[k] != GRAPH_NONE && computed[node->inputs[k]]);
-        if (node->removed || !from_input || gives_no_float(node))
+        if (node->removed || gives_no_float(node))
             continue;
         for (int k = 0; k < node->output_count; k++) {
-            const int value = node->outputs[k];
-            if (value == GRAPH_NONE)
-                continue;
-            computed[value] = true;
-            if (self->values[value].dtype != DTYPE_UNDEFINED &&
-                !dtype_is_float(self->values[value].dtype))
+            const graph_value *value =
+                node->outputs[k] == GRAPH_NONE ? NULL : &self->values[node->outputs[k]];
+            if (!value || !value->varies ||
+                (value->dtype != DTYPE_UNDEFINED && !dtype_is_float(value->dtype)))
                 continue;
             if (count < capacity)
-                out[count] = value;
+                out[count] = node->outputs[k];
             count++;
         }
     }
-    memory_free(computed);
     return count;
 }
 

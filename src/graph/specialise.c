@@ -26,6 +26,7 @@ xai_status graph_copy(const graph *source, graph **out, xai_error **error)
         to->constant = from->constant;
         to->constant.owned = false;
         to->removed = from->removed;
+        to->varies = from->varies;
     }
     for (size_t i = 0; i < source->node_count; i++) {
         const graph_node *node = &source->nodes[i];
@@ -232,6 +233,7 @@ static xai_status fold(graph *self, graph_node *node, operator_call *call, size_
         value->is_constant = true;
         value->constant = *output;
         value->producer = GRAPH_NONE;
+        value->varies = false;
     }
     if (status != XAI_OK)
         error_add_place(error, node->place);
