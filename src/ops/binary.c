@@ -1,4 +1,5 @@
-/* Arithmetic of two tensors with NumPy's broadcasting, and PRelu. Integers are exact (int64, wrapping to their type). */
+/* Arithmetic of two tensors with NumPy's broadcasting, and PRelu. Integers are exact (int64,
+ * wrapping to their type). */
 #include "ops/binary.h"
 
 #include <string.h>
@@ -12,7 +13,8 @@ number_class number_class_of(int32_t dtype)
     return TYPES_UNSIGNED >> dtype & 1 ? NUMBER_UNSIGNED : NUMBER_SIGNED;
 }
 
-xai_status binary_operands_read(const operator_call *call, const shape *common, binary_operands *out)
+xai_status binary_operands_read(const operator_call *call, const shape *common,
+                                binary_operands *out)
 {
     const tensor *a = call->inputs[0], *b = call->inputs[1];
     *out = (binary_operands){.class = number_class_of(a->dtype)};
@@ -43,9 +45,11 @@ xai_status binary_infer(operator_call *call, uint32_t types, int32_t output_dtyp
     if (status == XAI_OK)
         status = operator_check_same_type(call, 0, 1);
     if (status == XAI_OK)
-        status = operator_broadcast(call, &call->inputs[0]->shape, &call->inputs[1]->shape, &common);
+        status =
+            operator_broadcast(call, &call->inputs[0]->shape, &call->inputs[1]->shape, &common);
     if (status == XAI_OK)
-        status = operator_set_output(call, 0, output_dtype ? output_dtype : call->inputs[0]->dtype, &common);
+        status = operator_set_output(call, 0, output_dtype ? output_dtype : call->inputs[0]->dtype,
+                                     &common);
     return status;
 }
 
@@ -57,7 +61,7 @@ typedef void (*binary_slope)(size_t count, const double *a, const double *b, dou
 typedef struct binary_kernel {
     binary_loop loops[NUMBER_CLASSES];
     binary_slope slopes[2]; /* by operand */
-    bool slopes_read; /* the operands' values */
+    bool slopes_read;       /* the operands' values */
 } binary_kernel;
 
 static xai_status binary_forward(operator_call *call, const binary_kernel *kernel)
@@ -110,42 +114,53 @@ static xai_status binary_backward(operator_call *call, const binary_kernel *kern
     return status;
 }
 
-/* Loops over one class: VALUE and SLOPE are expressions of a and b; the result replaces a, the slope multiplies g. */
-#define BINARY_LOOP(symbol, type, VALUE)                                                                               \
-    static bool symbol(size_t count, void *first, const void *second)                                                  \
-    {                                                                                                                  \
-        type *as = first;                                                                                              \
-        const type *bs = second;                                                                                       \
-        for (size_t i = 0; i < count; i++) {                                                                           \
-            const type a = as[i], b = bs[i];                                                                           \
-            as[i] = VALUE;                                                                                             \
-        }                                                                                                              \
-        return true;                                                                                                   \
+/* Loops over one class: VALUE and SLOPE are expressions of a and b; the result replaces a, the
+ * slope multiplies g. */
+#define BINARY_LOOP(symbol, type, VALUE)                              \
+    static bool symbol(size_t count, void *first, const void *second) \
+    {                                                                 \
+        type *as = first;                                             \
+        const type *bs = second;                                      \
+        for (size_t i = 0; i < count; i++) {                          \
+            const type a = as[i], b = bs[i];                          \
+            as[i] = VALUE;                                            \
+        }                                                             \
+        return true;                                                  \
     }
-#define BINARY_SLOPE(symbol, SLOPE)                                                                                    \
-    static void symbol(size_t count, const double *as, const double *bs, double *g)                                    \
-    {                                                                                                                  \
-        for (size_t i = 0; i < count; i++) {                                                                           \
-            const double a = as[i], b = bs[i];                                                                         \
-            (void)a, (void)b;                                                                                          \
-            g[i] *= SLOPE;                                                                                             \
-        }                                                                                                              \
+#define BINARY_SLOPE(symbol, SLOPE)                                                 \
+    static void symbol(size_t count, const double *as, const double *bs, double *g) \
+    {                                                                               \
+        for (size_t i = 0; i < count; i++) {                                        \
+            const double a = as[i], b = bs[i];                                      \
+            (void)a, (void)b;                                                       \
+            g[i] *= SLOPE;                                                          \
+        }                                                                           \
     }
-#define BINARY_DEFINITION(symbol, name, first_opset, types, reads)                                                     \
-    static xai_status symbol##_infer(operator_call *call)                                                              \
-    {                                                                                                                  \
-        return binary_infer(call, types, DTYPE_UNDEFINED);                                                             \
-    }                                                                                                                  \
-    static xai_status symbol##_forward(operator_call *call)                                                            \
-    {                                                                                                                  \
-        return binary_forward(call, &symbol##_kernel);                                                                 \
-    }                                                                                                                  \
-    static xai_status symbol##_backward(operator_call *call)                                                           \
-    {                                                                                                                  \
-        return binary_backward(call, &symbol##_kernel);                                                                \
-    }                                                                                                                  \
-    const operator_definition operator_##symbol = {name, "", 2, 2, 1, 1, first_opset, 0, reads, symbol##_infer,        \
-                                                   symbol##_forward, symbol##_backward}
+#define BINARY_DEFINITION(symbol, name, first_opset, types, reads)   \
+    static xai_status symbol##_infer(operator_call *call)            \
+    {                                                                \
+        return binary_infer(call, types, DTYPE_UNDEFINED);           \
+    }                                                                \
+    static xai_status symbol##_forward(operator_call *call)          \
+    {                                                                \
+        return binary_forward(call, &symbol##_kernel);               \
+    }                                                                \
+    static xai_status symbol##_backward(operator_call *call)         \
+    {                                                                \
+        return binary_backward(call, &symbol##_kernel);              \
+    }                                                                \
+    const operator_definition operator_##symbol = {name,             \
+                                                   "",               \
+                                                   2,                \
+                                                   2,                \
+                                                   1,                \
+                                                   1,                \
+                                                   first_opset,      \
+                                                   0,                \
+                                                   reads,            \
+                                                   symbol##_infer,   \
+                                                   symbol##_forward, \
+                                                   symbol##_backward}
 
 #define READS_BOTH (OPERATOR_READS_INPUT(0) | OPERATOR_READS_INPUT(1))
 
@@ -154,8 +169,8 @@ BINARY_LOOP(add_doubles, double, a + b)
 BINARY_LOOP(add_integers, uint64_t, a + b)
 BINARY_LOOP(subtract_doubles, double, a - b)
 BINARY_LOOP(subtract_integers, uint64_t, a - b)
-BINARY_LOOP(multiply_doubles, double, a * b)
-BINARY_LOOP(multiply_integers, uint64_t, a * b)
+BINARY_LOOP(multiply_doubles, double, (a * b))
+BINARY_LOOP(multiply_integers, uint64_t, (a * b))
 BINARY_LOOP(divide_doubles, double, a / b)
 
 static void slope_one(size_t count, const double *a, const double *b, double *g)
@@ -175,7 +190,8 @@ BINARY_SLOPE(slope_b, b)
 BINARY_SLOPE(divide_slope_a, 1 / b)
 BINARY_SLOPE(divide_slope_b, -a / (b * b))
 
-static const binary_kernel add_kernel = {{add_doubles, add_integers, add_integers}, {slope_one, slope_one}, false};
+static const binary_kernel add_kernel = {
+    {add_doubles, add_integers, add_integers}, {slope_one, slope_one}, false};
 static const binary_kernel sub_kernel = {
     {subtract_doubles, subtract_integers, subtract_integers}, {slope_one, slope_minus_one}, false};
 static const binary_kernel mul_kernel = {
@@ -214,7 +230,8 @@ static const binary_kernel div_kernel = {
 BINARY_DEFINITION(div, "Div", 7, TYPES_NUMBER, READS_BOTH);
 
 /* Mod: the remainder has the sign of the divisor (fmod = 0) or of the dividend (fmod = 1).
- * Floats with fmod = 0 have a meaning since opset 28 only, and get the same before, as NumPy does. */
+ * Floats with fmod = 0 have a meaning since opset 28 only, and get the same before, as NumPy
+ * does. */
 static double floor_mod(double a, double b)
 {
     const double r = fmod(a, b);
@@ -265,8 +282,10 @@ BINARY_LOOP(fmod_doubles, double, fmod(a, b))
 BINARY_SLOPE(mod_slope_b, -floor(a / b))
 BINARY_SLOPE(fmod_slope_b, -trunc(a / b))
 
-static const binary_kernel mod_kernel = {{mod_doubles, mod_signed, mod_unsigned}, {slope_one, mod_slope_b}, true};
-static const binary_kernel fmod_kernel = {{fmod_doubles, fmod_signed, mod_unsigned}, {slope_one, fmod_slope_b}, true};
+static const binary_kernel mod_kernel = {
+    {mod_doubles, mod_signed, mod_unsigned}, {slope_one, mod_slope_b}, true};
+static const binary_kernel fmod_kernel = {
+    {fmod_doubles, fmod_signed, mod_unsigned}, {slope_one, fmod_slope_b}, true};
 
 static xai_status mod_choose(const operator_call *call, const binary_kernel **kernel)
 {
@@ -299,8 +318,8 @@ static xai_status mod_backward(operator_call *call)
     return status == XAI_OK ? binary_backward(call, kernel) : status;
 }
 
-const operator_definition operator_mod = {"Mod", "",         2,         2,           1,           1,
-                                          10,    0,          READS_BOTH, mod_infer, mod_forward, mod_backward};
+const operator_definition operator_mod = {
+    "Mod", "", 2, 2, 1, 1, 10, 0, READS_BOTH, mod_infer, mod_forward, mod_backward};
 
 /* PRelu: x < 0 ? slope x : x; the slope is repeated to the shape of x, never the other way. */
 BINARY_LOOP(prelu_doubles, double, a < 0 ? a * b : a)
@@ -318,11 +337,13 @@ static xai_status prelu_infer(operator_call *call)
     shape common;
     xai_status status = binary_infer(call, TYPES_NUMBER, DTYPE_UNDEFINED);
     if (status == XAI_OK)
-        status = operator_broadcast(call, &call->inputs[0]->shape, &call->inputs[1]->shape, &common);
+        status =
+            operator_broadcast(call, &call->inputs[0]->shape, &call->inputs[1]->shape, &common);
     if (status == XAI_OK && !shape_equal(&common, &call->inputs[0]->shape))
-        status = operator_error(call, XAI_ERROR_SHAPE, "slope of shape %s does not fit x of shape %s",
-                                shape_text(&call->inputs[1]->shape, slope_text),
-                                shape_text(&call->inputs[0]->shape, text));
+        status =
+            operator_error(call, XAI_ERROR_SHAPE, "slope of shape %s does not fit x of shape %s",
+                           shape_text(&call->inputs[1]->shape, slope_text),
+                           shape_text(&call->inputs[0]->shape, text));
     return status;
 }
 
@@ -336,5 +357,5 @@ static xai_status prelu_backward(operator_call *call)
     return binary_backward(call, &prelu_kernel);
 }
 
-const operator_definition operator_prelu = {"PRelu", "", 2,          2,           1,             1,
-                                            7,       0,  READS_BOTH, prelu_infer, prelu_forward, prelu_backward};
+const operator_definition operator_prelu = {
+    "PRelu", "", 2, 2, 1, 1, 7, 0, READS_BOTH, prelu_infer, prelu_forward, prelu_backward};

@@ -8,8 +8,8 @@
 
 /* How the loops see an element type. */
 typedef enum number_class {
-    NUMBER_FLOAT, /* double */
-    NUMBER_SIGNED, /* int64 */
+    NUMBER_FLOAT,    /* double */
+    NUMBER_SIGNED,   /* int64 */
     NUMBER_UNSIGNED, /* uint64 */
     NUMBER_CLASSES
 } number_class;
@@ -23,7 +23,8 @@ typedef struct binary_operands {
     void *a, *b;
 } binary_operands;
 
-xai_status binary_operands_read(const operator_call *call, const shape *common, binary_operands *out);
+xai_status binary_operands_read(const operator_call *call, const shape *common,
+                                binary_operands *out);
 void binary_operands_free(binary_operands *self);
 
 /* Type checks and the common shape; `output_dtype` 0 = the type of input 0. */

@@ -1,14 +1,18 @@
-/* Index arithmetic that many families share: broadcasting, and tensors seen as rows over a set of axes.
+/* Index arithmetic that many families share: broadcasting, and tensors seen as rows over a set of
+ * axes.
  *
- * Both walk a row-major tensor by an odometer over all dimensions but the last, with a strided inner loop. */
+ * Both walk a row-major tensor by an odometer over all dimensions but the last, with a strided
+ * inner loop. */
 #include <stdint.h>
 #include <string.h>
 
 #include "ops/support.h"
 
-#define WORD sizeof(uint64_t) /* bytes of a double or an int64; copied as bytes, so that either type may be in it */
+/* Bytes of a double or an int64; words are copied as bytes, so that either type may be in them. */
+#define WORD sizeof(uint64_t)
 
-/* Steps of `inner` in elements when one of `outer`'s indices grows by one: 0 where `inner` is repeated. */
+/* Steps of `inner` in elements when one of `outer`'s indices grows by one: 0 where `inner` is
+ * repeated. */
 static void repeat_strides(const shape *inner, const shape *outer, size_t strides[SHAPE_MAX_RANK])
 {
     const int missing = outer->rank - inner->rank;
@@ -101,7 +105,8 @@ static void row_strides(const shape *dims, uint32_t axes, size_t strides[SHAPE_M
     }
 }
 
-static void rows_copy(const shape *dims, uint32_t axes, const unsigned char *in, unsigned char *out, bool gather)
+static void rows_copy(const shape *dims, uint32_t axes, const unsigned char *in, unsigned char *out,
+                      bool gather)
 {
     size_t count, strides[SHAPE_MAX_RANK], offset = 0;
     int64_t index[SHAPE_MAX_RANK] = {0};

@@ -15,43 +15,33 @@ static xai_status compare_forward(operator_call *call, const compare_loop *loops
     return XAI_OK;
 }
 
-#define COMPARE_LOOP(symbol, type, VALUE)                                                                              \
-    static void symbol(size_t count, const void *first, const void *second, unsigned char *y)                          \
-    {                                                                                                                  \
-        const type *as = first, *bs = second;                                                                          \
-        for (size_t i = 0; i < count; i++) {                                                                           \
-            const type a = as[i], b = bs[i];                                                                           \
-            y[i] = (VALUE) ? 1 : 0;                                                                                    \
-        }                                                                                                              \
+#define COMPARE_LOOP(symbol, type, VALUE)                                                     \
+    static void symbol(size_t count, const void *first, const void *second, unsigned char *y) \
+    {                                                                                         \
+        const type *as = first, *bs = second;                                                 \
+        for (size_t i = 0; i < count; i++) {                                                  \
+            const type a = as[i], b = bs[i];                                                  \
+            y[i] = (VALUE) ? 1 : 0;                                                           \
+        }                                                                                     \
     }
 
 /* A comparison of `types`; VALUE is an expression of a and b. */
-#define COMPARE(symbol, name, first_opset, types, VALUE)                                                               \
-    COMPARE_LOOP(symbol##_doubles, double, VALUE)                                                                      \
-    COMPARE_LOOP(symbol##_signed, int64_t, VALUE)                                                                      \
-    COMPARE_LOOP(symbol##_unsigned, uint64_t, VALUE)                                                                   \
-    static const compare_loop symbol##_loops[NUMBER_CLASSES] = {symbol##_doubles, symbol##_signed,                     \
-                                                                symbol##_unsigned};                                    \
-    static xai_status symbol##_infer(operator_call *call)                                                              \
-    {                                                                                                                  \
-        return binary_infer(call, types, DTYPE_BOOL);                                                                  \
-    }                                                                                                                  \
-    static xai_status symbol##_forward(operator_call *call)                                                            \
-    {                                                                                                                  \
-        return compare_forward(call, symbol##_loops);                                                                  \
-    }                                                                                                                  \
-    const operator_definition operator_##symbol = {name,                                                               \
-                                                   "",                                                                 \
-                                                   2,                                                                  \
-                                                   2,                                                                  \
-                                                   1,                                                                  \
-                                                   1,                                                                  \
-                                                   first_opset,                                                        \
-                                                   0,                                                                  \
-                                                   0,                                                                  \
-                                                   symbol##_infer,                                                     \
-                                                   symbol##_forward,                                                   \
-                                                   NULL}
+#define COMPARE(symbol, name, first_opset, types, VALUE)                                           \
+    COMPARE_LOOP(symbol##_doubles, double, VALUE)                                                  \
+    COMPARE_LOOP(symbol##_signed, int64_t, VALUE)                                                  \
+    COMPARE_LOOP(symbol##_unsigned, uint64_t, VALUE)                                               \
+    static const compare_loop symbol##_loops[NUMBER_CLASSES] = {symbol##_doubles, symbol##_signed, \
+                                                                symbol##_unsigned};                \
+    static xai_status symbol##_infer(operator_call *call)                                          \
+    {                                                                                              \
+        return binary_infer(call, types, DTYPE_BOOL);                                              \
+    }                                                                                              \
+    static xai_status symbol##_forward(operator_call *call)                                        \
+    {                                                                                              \
+        return compare_forward(call, symbol##_loops);                                              \
+    }                                                                                              \
+    const operator_definition operator_##symbol = {                                                \
+        name, "", 2, 2, 1, 1, first_opset, 0, 0, symbol##_infer, symbol##_forward, NULL}
 
 COMPARE(equal, "Equal", 7, TYPES_NUMBER | TYPES_BOOL, a == b);
 COMPARE(less, "Less", 7, TYPES_NUMBER, a < b);
@@ -74,7 +64,8 @@ static xai_status where_infer(operator_call *call)
     if (status == XAI_OK)
         status = operator_check_same_type(call, 1, 2);
     if (status == XAI_OK)
-        status = operator_broadcast(call, &call->inputs[0]->shape, &call->inputs[1]->shape, &common);
+        status =
+            operator_broadcast(call, &call->inputs[0]->shape, &call->inputs[1]->shape, &common);
     if (status == XAI_OK)
         status = operator_broadcast(call, &common, &call->inputs[2]->shape, &common);
     if (status == XAI_OK)
@@ -88,7 +79,8 @@ static xai_status where_forward(operator_call *call)
     tensor *y = call->outputs[0];
     const bool as_doubles = dtype_is_float(y->dtype);
     const size_t count = tensor_count(y);
-    xai_status status = operator_read_repeated(call, call->inputs[0], false, &y->shape, &condition_words);
+    xai_status status =
+        operator_read_repeated(call, call->inputs[0], false, &y->shape, &condition_words);
     if (status == XAI_OK)
         status = operator_read_repeated(call, call->inputs[1], as_doubles, &y->shape, &a_words);
     if (status == XAI_OK)
@@ -128,7 +120,8 @@ static xai_status where_backward(operator_call *call)
     if (operator_wanted_gradient(call, 0))
         operator_zero(call->input_gradients[0]);
     const size_t count = tensor_count(given);
-    xai_status status = operator_read_repeated(call, call->inputs[0], false, &given->shape, &condition_words);
+    xai_status status =
+        operator_read_repeated(call, call->inputs[0], false, &given->shape, &condition_words);
     for (int k = 1; status == XAI_OK && k < 3; k++) {
         if (!operator_wanted_gradient(call, k))
             continue;
@@ -147,4 +140,5 @@ static xai_status where_backward(operator_call *call)
 }
 
 const operator_definition operator_where = {
-    "Where", "", 3, 3, 1, 1, 9, 0, OPERATOR_READS_INPUT(0), where_infer, where_forward, where_backward};
+    "Where",       "", 3, 3, 1, 1, 9, 0, OPERATOR_READS_INPUT(0), where_infer, where_forward,
+    where_backward};

@@ -1,13 +1,15 @@
-/* Normalisations without parameters: LRN across channels, LpNormalization, MeanVarianceNormalization. */
+/* Normalisations without parameters: LRN across channels, LpNormalization,
+ * MeanVarianceNormalization. */
 #include <math.h>
 
 #include "ops/families.h"
 #include "ops/support.h"
 
-/* LRN: y_c = x_c d_c^-beta with d_c = bias + alpha / size * sum of x_j^2 over the channels j of the window around c. */
+/* LRN: y_c = x_c d_c^-beta with d_c = bias + alpha / size * sum of x_j^2 over the channels j of
+ * the window around c. */
 typedef struct lrn {
     size_t rows, channels, inner;
-    size_t before, after; /* channels of the window on either side of c */
+    size_t before, after;      /* channels of the window on either side of c */
     double factor, beta, bias; /* factor = alpha / size */
 } lrn;
 
@@ -27,9 +29,11 @@ static xai_status lrn_describe(const operator_call *call, lrn *out)
     if (status != XAI_OK)
         return status;
     if (size < 1)
-        return operator_error(call, XAI_ERROR_FORMAT, "attribute 'size' is missing or not positive");
+        return operator_error(call, XAI_ERROR_FORMAT,
+                              "attribute 'size' is missing or not positive");
     if (dims->rank < 2)
-        return operator_error(call, XAI_ERROR_SHAPE, "x of shape %s has no channels", shape_text(dims, text));
+        return operator_error(call, XAI_ERROR_SHAPE, "x of shape %s has no channels",
+                              shape_text(dims, text));
     *out = (lrn){.rows = (size_t)dims->dims[0], .channels = (size_t)dims->dims[1], .inner = 1};
     for (int i = 2; i < dims->rank; i++)
         out->inner *= (size_t)dims->dims[i];
@@ -44,7 +48,8 @@ static xai_status lrn_describe(const operator_call *call, lrn *out)
 }
 
 /* sum[c, i] = sum of values[j, i] over c - before <= j <= c + after, one example. */
-static void window_sums(const lrn *self, size_t before, size_t after, const double *values, double *sums)
+static void window_sums(const lrn *self, size_t before, size_t after, const double *values,
+                        double *sums)
 {
     for (size_t c = 0; c < self->channels; c++) {
         const size_t first = c > before ? c - before : 0;
@@ -72,7 +77,8 @@ static xai_status lrn_infer(operator_call *call)
 }
 
 /* Forward, or with `given` the gradient of x:
- *   gx_i = g_i d_i^-beta - 2 factor beta x_i sum over { j : i in window(j) } of g_j x_j d_j^(-beta - 1) */
+ *   gx_i = g_i d_i^-beta - 2 factor beta x_i sum over { j : i in window(j) } of g_j x_j
+ *   d_j^(-beta - 1) */
 static xai_status lrn_compute(operator_call *call, const tensor *given, tensor *result)
 {
     lrn self;
@@ -137,11 +143,12 @@ static xai_status lrn_backward(operator_call *call)
 const operator_definition operator_lrn = {
     "LRN", "", 1, 1, 1, 1, 1, 0, OPERATOR_READS_INPUT(0), lrn_infer, lrn_forward, lrn_backward};
 
-/* Operators on rows of x in place; with g, which holds the gradient of y, the row of g becomes the gradient of x. */
+/* Operators on rows of x in place; with g, which holds the gradient of y, the row of g becomes
+ * the gradient of x. */
 typedef void (*row_function)(double *x, double *g, size_t width);
 
-static xai_status rows_compute(operator_call *call, uint32_t axes, row_function function, const tensor *given,
-                               tensor *result)
+static xai_status rows_compute(operator_call *call, uint32_t axes, row_function function,
+                               const tensor *given, tensor *result)
 {
     double *x = NULL, *g = NULL;
     const shape *dims = &call->inputs[0]->shape;
@@ -213,7 +220,8 @@ static xai_status lp_describe(const operator_call *call, uint32_t *axes, row_fun
     if (status == XAI_OK)
         status = operator_axis(call, given, call->inputs[0]->shape.rank, &axis);
     if (status == XAI_OK && p != 1 && p != 2)
-        status = operator_error(call, XAI_ERROR_FORMAT, "attribute 'p' is %lld, not 1 or 2", (long long)p);
+        status = operator_error(call, XAI_ERROR_FORMAT, "attribute 'p' is %lld, not 1 or 2",
+                                (long long)p);
     if (status != XAI_OK)
         return status;
     *axes = 1u << axis;
@@ -251,11 +259,21 @@ static xai_status lp_normalization_backward(operator_call *call)
     return status == XAI_OK ? rows_backward(call, axes, function) : status;
 }
 
-const operator_definition operator_lp_normalization = {
-    "LpNormalization", "", 1, 1, 1, 1, 1, 0, OPERATOR_READS_INPUT(0), lp_normalization_infer, lp_normalization_forward,
-    lp_normalization_backward};
+const operator_definition operator_lp_normalization = {"LpNormalization",
+                                                       "",
+                                                       1,
+                                                       1,
+                                                       1,
+                                                       1,
+                                                       1,
+                                                       0,
+                                                       OPERATOR_READS_INPUT(0),
+                                                       lp_normalization_infer,
+                                                       lp_normalization_forward,
+                                                       lp_normalization_backward};
 
-/* MeanVarianceNormalization: y = (x - mean) / (deviation + 1e-9). With c = x - mean, s = deviation, d = s + 1e-9:
+/* MeanVarianceNormalization: y = (x - mean) / (deviation + 1e-9). With c = x - mean, s =
+ * deviation, d = s + 1e-9:
  *   gx = (g - mean(g)) / d - c <g, c> / (d^2 width s) */
 static void mean_variance_row(double *x, double *g, size_t width)
 {
@@ -319,7 +337,8 @@ static xai_status mean_variance_normalization_forward(operator_call *call)
 {
     uint32_t axes;
     const xai_status status = mean_variance_axes(call, &axes);
-    return status == XAI_OK ? rows_compute(call, axes, mean_variance_row, NULL, call->outputs[0]) : status;
+    return status == XAI_OK ? rows_compute(call, axes, mean_variance_row, NULL, call->outputs[0])
+                            : status;
 }
 
 static xai_status mean_variance_normalization_backward(operator_call *call)
@@ -329,15 +348,16 @@ static xai_status mean_variance_normalization_backward(operator_call *call)
     return status == XAI_OK ? rows_backward(call, axes, mean_variance_row) : status;
 }
 
-const operator_definition operator_mean_variance_normalization = {"MeanVarianceNormalization",
-                                                                  "",
-                                                                  1,
-                                                                  1,
-                                                                  1,
-                                                                  1,
-                                                                  9,
-                                                                  0,
-                                                                  OPERATOR_READS_INPUT(0),
-                                                                  mean_variance_normalization_infer,
-                                                                  mean_variance_normalization_forward,
-                                                                  mean_variance_normalization_backward};
+const operator_definition operator_mean_variance_normalization = {
+    "MeanVarianceNormalization",
+    "",
+    1,
+    1,
+    1,
+    1,
+    9,
+    0,
+    OPERATOR_READS_INPUT(0),
+    mean_variance_normalization_infer,
+    mean_variance_normalization_forward,
+    mean_variance_normalization_backward};

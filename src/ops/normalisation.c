@@ -1,4 +1,5 @@
-/* Per-channel affine maps with known statistics: BatchNormalization at inference, and ScaleShift, which it is folded to. */
+/* Per-channel affine maps with known statistics: BatchNormalization at inference, and ScaleShift,
+ * which it is folded to. */
 #include <math.h>
 
 #include "ops/families.h"
@@ -18,12 +19,14 @@ static channel_view channel_view_of(const shape *dims, bool per_element)
         view.channels = (size_t)dims->dims[1];
     for (int i = 2; i < dims->rank; i++)
         *(per_element ? &view.channels : &view.inner) *= (size_t)dims->dims[i];
-    if (view.rows == 0 || view.inner == 0) /* no element: keep loops over the other dimensions short */
+    if (view.rows == 0 ||
+        view.inner == 0) /* no element: keep loops over the other dimensions short */
         view.rows = 0;
     return view;
 }
 
-static xai_status check_parameter(const operator_call *call, int i, const channel_view *view, bool per_element)
+static xai_status check_parameter(const operator_call *call, int i, const channel_view *view,
+                                  bool per_element)
 {
     char text[SHAPE_TEXT_SIZE];
     const shape *dims = &call->inputs[i]->shape;
@@ -32,8 +35,10 @@ static xai_status check_parameter(const operator_call *call, int i, const channe
     if (status != XAI_OK)
         return status;
     if (!shape_count(dims, &count) || count != view->channels || (!per_element && dims->rank != 1))
-        return operator_error(call, XAI_ERROR_SHAPE, "input %d has shape %s where one value for each of %zu channels is "
-                              "needed", i, shape_text(dims, text), view->channels);
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "input %d has shape %s where one value for each of %zu channels is "
+                              "needed",
+                              i, shape_text(dims, text), view->channels);
     return XAI_OK;
 }
 
@@ -50,8 +55,10 @@ static void affine_free(affine *self)
     memory_free(self->inverse);
 }
 
-/* Gradients of one call by input, summed over a channel: 1 scale, 2 shift, and with statistics 3 mean, 4 variance. */
-static xai_status channel_gradients(operator_call *call, const channel_view *view, const affine *map, bool statistics)
+/* Gradients of one call by input, summed over a channel: 1 scale, 2 shift, and with statistics 3
+ * mean, 4 variance. */
+static xai_status channel_gradients(operator_call *call, const channel_view *view,
+                                    const affine *map, bool statistics)
 {
     double *x = NULL, *g = NULL, *sums = NULL;
     const tensor *given = operator_output_gradient(call, 0);
@@ -67,7 +74,8 @@ static xai_status channel_gradients(operator_call *call, const channel_view *vie
     for (size_t n = 0; n < view->rows; n++) {
         for (size_t c = 0; c < view->channels; c++) {
             const size_t begin = (n * view->channels + c) * view->inner;
-            const double mean = statistics ? map->mean[c] : 0, inverse = statistics ? map->inverse[c] : 1;
+            const double mean = statistics ? map->mean[c] : 0,
+                         inverse = statistics ? map->inverse[c] : 1;
             double sum = 0, product = 0;
             for (size_t i = begin; i < begin + view->inner; i++) {
                 sum += g[i];
@@ -90,7 +98,8 @@ static xai_status channel_gradients(operator_call *call, const channel_view *vie
         if (operator_wanted_gradient(call, 3))
             tensor_set(call->input_gradients[3], c, -g_sum[c] * map->scale[c] * inverse);
         if (operator_wanted_gradient(call, 4))
-            tensor_set(call->input_gradients[4], c, -0.5 * gx_sum[c] * map->scale[c] * inverse * inverse);
+            tensor_set(call->input_gradients[4], c,
+                       -0.5 * gx_sum[c] * map->scale[c] * inverse * inverse);
     }
 done:
     memory_free(x);
@@ -99,7 +108,8 @@ done:
     return status;
 }
 
-static xai_status channel_forward(operator_call *call, const channel_view *view, const affine *map, bool statistics)
+static xai_status channel_forward(operator_call *call, const channel_view *view, const affine *map,
+                                  bool statistics)
 {
     double *x = NULL;
     xai_status status = operator_read_doubles(call, call->inputs[0], &x);
@@ -130,7 +140,8 @@ static xai_status batch_attributes(const operator_call *call, bool *per_element,
     if (status == XAI_OK && call->opset >= 14)
         status = operator_attribute_int(call, "training_mode", 0, &training);
     if (status == XAI_OK && training)
-        status = operator_error(call, XAI_ERROR_UNSUPPORTED, "training_mode is on; export the model for inference");
+        status = operator_error(call, XAI_ERROR_UNSUPPORTED,
+                                "training_mode is on; export the model for inference");
     *per_element = spatial == 0;
     *epsilon = (double)given;
     return status;
@@ -145,8 +156,9 @@ static xai_status batch_normalization_infer(operator_call *call)
         status = batch_attributes(call, &per_element, &epsilon);
     for (int i = 1; status == XAI_OK && i < call->output_count; i++)
         if (call->outputs[i])
-            status = operator_error(call, XAI_ERROR_UNSUPPORTED,
-                                    "output %d exists in training mode only; export the model for inference", i);
+            status = operator_error(
+                call, XAI_ERROR_UNSUPPORTED,
+                "output %d exists in training mode only; export the model for inference", i);
     if (status == XAI_OK)
         status = operator_check_type(call, 0, TYPES_FLOAT);
     if (status == XAI_OK && call->inputs[0]->shape.rank == 0)
@@ -162,7 +174,8 @@ static xai_status batch_normalization_infer(operator_call *call)
 }
 
 /* The statistics and, forward only, the shift. */
-static xai_status batch_map(const operator_call *call, bool with_shift, affine *map, channel_view *view)
+static xai_status batch_map(const operator_call *call, bool with_shift, affine *map,
+                            channel_view *view)
 {
     bool per_element;
     double epsilon;
@@ -218,7 +231,8 @@ const operator_definition operator_batch_normalization = {
     5,
     7,
     0,
-    OPERATOR_READS_INPUT(0) | OPERATOR_READS_INPUT(1) | OPERATOR_READS_INPUT(3) | OPERATOR_READS_INPUT(4),
+    OPERATOR_READS_INPUT(0) | OPERATOR_READS_INPUT(1) | OPERATOR_READS_INPUT(3) |
+        OPERATOR_READS_INPUT(4),
     batch_normalization_infer,
     batch_normalization_forward,
     batch_normalization_backward};

@@ -1,6 +1,6 @@
 /* Pow: base and exponent may have different types; the result has the base's. */
-#include "ops/families.h"
 #include "ops/binary.h"
+#include "ops/families.h"
 
 static xai_status pow_infer(operator_call *call)
 {
@@ -13,7 +13,8 @@ static xai_status pow_infer(operator_call *call)
     if (status == XAI_OK && call->opset < 12)
         status = operator_check_same_type(call, 0, 1);
     if (status == XAI_OK)
-        status = operator_broadcast(call, &call->inputs[0]->shape, &call->inputs[1]->shape, &common);
+        status =
+            operator_broadcast(call, &call->inputs[0]->shape, &call->inputs[1]->shape, &common);
     if (status == XAI_OK)
         status = operator_set_output(call, 0, call->inputs[0]->dtype, &common);
     return status;
@@ -86,7 +87,8 @@ static xai_status pow_forward(operator_call *call)
     return status;
 }
 
-/* d/da = b a^(b-1) (0 for b = 0, also at a = 0); d/db = a^b log a (0 at a = 0 and b >= 0, its limit). */
+/* d/da = b a^(b-1) (0 for b = 0, also at a = 0); d/db = a^b log a (0 at a = 0 and b >= 0, its
+ * limit). */
 static xai_status pow_backward(operator_call *call)
 {
     void *a_words = NULL, *b_words = NULL;
@@ -127,4 +129,7 @@ static xai_status pow_backward(operator_call *call)
 }
 
 const operator_definition operator_pow = {
-    "Pow", "", 2, 2, 1, 1, 7, 0, OPERATOR_READS_INPUT(0) | OPERATOR_READS_INPUT(1), pow_infer, pow_forward, pow_backward};
+    "Pow",     "",          2,
+    2,         1,           1,
+    7,         0,           OPERATOR_READS_INPUT(0) | OPERATOR_READS_INPUT(1),
+    pow_infer, pow_forward, pow_backward};

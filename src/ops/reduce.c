@@ -5,7 +5,8 @@
 #include "ops/families.h"
 #include "ops/support.h"
 
-/* The set of reduced axes. They are an attribute before `axes_input_since` and an optional constant input 1 from it on. */
+/* The set of reduced axes. They are an attribute before `axes_input_since` and an optional
+ * constant input 1 from it on. */
 static xai_status reduced_axes(const operator_call *call, int axes_input_since, uint32_t *axes)
 {
     int64_t values[SHAPE_MAX_RANK * 4], keep_all = 0;
@@ -19,7 +20,8 @@ static xai_status reduced_axes(const operator_call *call, int axes_input_since, 
         status = operator_attribute_ints(call, "axes", &given, &count);
     } else {
         if (operator_has_input(call, 1))
-            status = operator_constant_ints(call, 1, values, sizeof values / sizeof *values, &count);
+            status =
+                operator_constant_ints(call, 1, values, sizeof values / sizeof *values, &count);
         if (status == XAI_OK)
             status = operator_attribute_int(call, "noop_with_empty_axes", 0, &keep_all);
     }
@@ -49,7 +51,8 @@ static shape reduced_shape(const shape *dims, uint32_t axes, bool keep)
 typedef struct reduce_kernel {
     int axes_input_since; /* opset */
     double (*value)(const double *x, size_t width);
-    /* Exact value of the elements as int64 (uint64: the same bits); NULL = computed in double and truncated. */
+    /* Exact value of the elements as int64 (uint64: the same bits); NULL = computed in double and
+     * truncated. */
     int64_t (*integer)(const int64_t *x, size_t width, int32_t dtype);
     /* slopes[i] = d value / d x[i]; x is NULL when the slope does not read it. */
     void (*slope)(const double *x, double *slopes, size_t width);
@@ -64,7 +67,8 @@ static xai_status reduce_infer(operator_call *call, const reduce_kernel *kernel,
     if (status == XAI_OK)
         status = operator_check_type(call, 0, types);
     if (status == XAI_OK && call->opset < kernel->axes_input_since && call->input_count > 1)
-        status = operator_error(call, XAI_ERROR_FORMAT, "axes are an attribute in opset %d, not an input", call->opset);
+        status = operator_error(call, XAI_ERROR_FORMAT,
+                                "axes are an attribute in opset %d, not an input", call->opset);
     if (status == XAI_OK)
         status = reduced_axes(call, kernel->axes_input_since, &axes);
     if (status == XAI_OK)
@@ -163,31 +167,33 @@ static xai_status reduce_backward(operator_call *call, const reduce_kernel *kern
 }
 
 /* The definition of one reduction from symbol_value, symbol_integer or NULL, symbol_slope. */
-#define REDUCE(symbol, name, since, types, integer_function, reads)                                                    \
-    static const reduce_kernel symbol##_kernel = {since, symbol##_value, integer_function, symbol##_slope, reads};     \
-    static xai_status symbol##_infer(operator_call *call)                                                              \
-    {                                                                                                                  \
-        return reduce_infer(call, &symbol##_kernel, types);                                                            \
-    }                                                                                                                  \
-    static xai_status symbol##_forward(operator_call *call)                                                            \
-    {                                                                                                                  \
-        return reduce_forward(call, &symbol##_kernel);                                                                 \
-    }                                                                                                                  \
-    static xai_status symbol##_backward(operator_call *call)                                                           \
-    {                                                                                                                  \
-        return reduce_backward(call, &symbol##_kernel);                                                                \
-    }                                                                                                                  \
-    const operator_definition operator_##symbol = {name,                                                               \
-                                                   "",                                                                 \
-                                                   1,                                                                  \
-                                                   2,                                                                  \
-                                                   1,                                                                  \
-                                                   1,                                                                  \
-                                                   1,                                                                  \
-                                                   0,                                                                  \
-                                                   ((reads) ? OPERATOR_READS_INPUT(0) : 0) | OPERATOR_READS_INPUT(1),  \
-                                                   symbol##_infer,                                                     \
-                                                   symbol##_forward,                                                   \
+#define REDUCE(symbol, name, since, types, integer_function, reads)                          \
+    static const reduce_kernel symbol##_kernel = {since, symbol##_value, integer_function,   \
+                                                  symbol##_slope, reads};                    \
+    static xai_status symbol##_infer(operator_call *call)                                    \
+    {                                                                                        \
+        return reduce_infer(call, &symbol##_kernel, types);                                  \
+    }                                                                                        \
+    static xai_status symbol##_forward(operator_call *call)                                  \
+    {                                                                                        \
+        return reduce_forward(call, &symbol##_kernel);                                       \
+    }                                                                                        \
+    static xai_status symbol##_backward(operator_call *call)                                 \
+    {                                                                                        \
+        return reduce_backward(call, &symbol##_kernel);                                      \
+    }                                                                                        \
+    const operator_definition operator_##symbol = {name,                                     \
+                                                   "",                                       \
+                                                   1,                                        \
+                                                   2,                                        \
+                                                   1,                                        \
+                                                   1,                                        \
+                                                   1,                                        \
+                                                   0,                                        \
+                                                   ((reads) ? OPERATOR_READS_INPUT(0) : 0) | \
+                                                       OPERATOR_READS_INPUT(1),              \
+                                                   symbol##_infer,                           \
+                                                   symbol##_forward,                         \
                                                    symbol##_backward}
 
 static bool is_unsigned(int32_t dtype)
@@ -235,7 +241,8 @@ static int64_t integer_mean(const int64_t *x, size_t width, int32_t dtype)
     const int64_t sum = integer_sum(x, width, dtype);
     if (width == 0)
         return 0;
-    return is_unsigned(dtype) ? (int64_t)((uint64_t)sum / width) : sum / (int64_t)width; /* toward zero */
+    return is_unsigned(dtype) ? (int64_t)((uint64_t)sum / width)
+                              : sum / (int64_t)width; /* toward zero */
 }
 
 static void reduce_mean_slope(const double *x, double *slopes, size_t width)

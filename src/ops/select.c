@@ -6,7 +6,8 @@
 #include "ops/binary.h"
 #include "ops/families.h"
 
-/* Numbers that compare like the elements: doubles for floats, int64 for integers (uint64 with its top bit flipped). */
+/* Numbers that compare like the elements: doubles for floats, int64 for integers (uint64 with its
+ * top bit flipped). */
 typedef struct keys {
     bool as_doubles;
     double *doubles;
@@ -30,7 +31,8 @@ static xai_status keys_read(const operator_call *call, const tensor *x, uint32_t
     if (out->integers)
         rows_gather(&x->shape, axes, values, out->integers);
     else
-        status = error_memory(call->error, "the keys of a selection", count * sizeof *out->integers);
+        status =
+            error_memory(call->error, "the keys of a selection", count * sizeof *out->integers);
     memory_free(values);
     return status;
 }
@@ -45,8 +47,10 @@ static void keys_free(keys *self)
 static bool key_before(const keys *self, bool largest, size_t i, size_t j)
 {
     if (!self->as_doubles)
-        return largest ? self->integers[i] > self->integers[j] : self->integers[i] < self->integers[j];
-    const double a = largest ? self->doubles[i] : self->doubles[j], b = largest ? self->doubles[j] : self->doubles[i];
+        return largest ? self->integers[i] > self->integers[j]
+                       : self->integers[i] < self->integers[j];
+    const double a = largest ? self->doubles[i] : self->doubles[j],
+                 b = largest ? self->doubles[j] : self->doubles[i];
     return a > b || (a != a && b == b);
 }
 
@@ -54,7 +58,8 @@ static xai_status axis_attribute(const operator_call *call, int64_t fallback, in
 {
     int64_t given;
     const xai_status status = operator_attribute_int(call, "axis", fallback, &given);
-    return status == XAI_OK ? operator_axis(call, given, call->inputs[0]->shape.rank, axis) : status;
+    return status == XAI_OK ? operator_axis(call, given, call->inputs[0]->shape.rank, axis)
+                            : status;
 }
 
 static xai_status extreme_index_infer(operator_call *call)
@@ -75,11 +80,13 @@ static xai_status extreme_index_infer(operator_call *call)
         return status;
     dims = call->inputs[0]->shape;
     if (dims.dims[axis] == 0)
-        return operator_error(call, XAI_ERROR_SHAPE, "axis %d has no elements to choose from", axis);
+        return operator_error(call, XAI_ERROR_SHAPE, "axis %d has no elements to choose from",
+                              axis);
     if (keep) {
         dims.dims[axis] = 1;
     } else {
-        memmove(dims.dims + axis, dims.dims + axis + 1, (size_t)(dims.rank - axis - 1) * sizeof *dims.dims);
+        memmove(dims.dims + axis, dims.dims + axis + 1,
+                (size_t)(dims.rank - axis - 1) * sizeof *dims.dims);
         dims.rank--;
     }
     return operator_set_output(call, 0, DTYPE_INT64, &dims);
@@ -143,7 +150,8 @@ static xai_status topk_count(const operator_call *call, int64_t *k)
 static xai_status topk_order(const operator_call *call, bool *largest)
 {
     int64_t given = 1;
-    const xai_status status = call->opset >= 11 ? operator_attribute_int(call, "largest", 1, &given) : XAI_OK;
+    const xai_status status =
+        call->opset >= 11 ? operator_attribute_int(call, "largest", 1, &given) : XAI_OK;
     *largest = given != 0;
     return status;
 }
@@ -166,14 +174,16 @@ static xai_status topk_infer(operator_call *call)
         return status;
     shape dims = call->inputs[0]->shape;
     if (k < 0 || k > dims.dims[axis])
-        return operator_error(call, XAI_ERROR_SHAPE, "the top %lld of %lld elements cannot be taken", (long long)k,
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "the top %lld of %lld elements cannot be taken", (long long)k,
                               (long long)dims.dims[axis]);
     dims.dims[axis] = k;
     status = operator_set_output(call, 0, call->inputs[0]->dtype, &dims);
     return status == XAI_OK ? operator_set_output(call, 1, DTYPE_INT64, &dims) : status;
 }
 
-/* Moves the first element of heap[0, size) down to its place; the heap's root is the last in the order. */
+/* Moves the first element of heap[0, size) down to its place; the heap's root is the last in the
+ * order. */
 static void sift_down(const keys *k, bool largest, size_t *heap, size_t size, size_t root)
 {
     for (;;) {
@@ -193,8 +203,10 @@ static void sift_down(const keys *k, bool largest, size_t *heap, size_t size, si
     }
 }
 
-/* The first `count` of [begin, begin + width) in the order, sorted, by a heap of `count` elements. */
-static void select_first(const keys *k, bool largest, size_t begin, size_t width, size_t count, size_t *heap)
+/* The first `count` of [begin, begin + width) in the order, sorted, by a heap of `count`
+ * elements. */
+static void select_first(const keys *k, bool largest, size_t begin, size_t width, size_t count,
+                         size_t *heap)
 {
     for (size_t i = 0; i < count; i++)
         heap[i] = begin + i;
@@ -252,7 +264,8 @@ static xai_status topk_forward(operator_call *call)
             if (values && k.as_doubles)
                 tensor_set(values, at, k.doubles[heap[i]]);
             else if (values)
-                tensor_set_int(values, at, tensor_get_int(x, (outer * width + index) * inner + lane));
+                tensor_set_int(values, at,
+                               tensor_get_int(x, (outer * width + index) * inner + lane));
             if (indices)
                 tensor_set_int(indices, at, (int64_t)index);
         }
@@ -263,9 +276,11 @@ done:
     return status;
 }
 
-const operator_definition operator_topk = {"TopK", "", 1, 2, 1, 2, 1, 0, 0, topk_infer, topk_forward, NULL};
+const operator_definition operator_topk = {"TopK",     "",           1,   2, 1, 2, 1, 0, 0,
+                                           topk_infer, topk_forward, NULL};
 
-/* CumSum: running sums along the axis in input 1; exclusive leaves the element itself out; reverse runs from the end. */
+/* CumSum: running sums along the axis in input 1; exclusive leaves the element itself out;
+ * reverse runs from the end. */
 static xai_status cum_sum_attributes(const operator_call *call, bool *exclusive, bool *reverse)
 {
     int64_t leaves_out, backwards;
@@ -309,16 +324,16 @@ static xai_status cum_sum_infer(operator_call *call)
     return status;
 }
 
-#define RUNNING_SUM(symbol, type)                                                                                      \
-    static void symbol(type *row, size_t width, bool exclusive, bool reverse)                                          \
-    {                                                                                                                  \
-        type sum = 0;                                                                                                  \
-        for (size_t i = 0; i < width; i++) {                                                                           \
-            type *at = row + (reverse ? width - 1 - i : i);                                                            \
-            const type x = *at;                                                                                        \
-            *at = exclusive ? sum : sum + x;                                                                           \
-            sum += x;                                                                                                  \
-        }                                                                                                              \
+#define RUNNING_SUM(symbol, type)                                             \
+    static void symbol(type *row, size_t width, bool exclusive, bool reverse) \
+    {                                                                         \
+        type sum = 0;                                                         \
+        for (size_t i = 0; i < width; i++) {                                  \
+            type *at = row + (reverse ? width - 1 - i : i);                   \
+            const type x = *at;                                               \
+            *at = exclusive ? sum : sum + x;                                  \
+            sum += x;                                                         \
+        }                                                                     \
     }
 RUNNING_SUM(running_sum, double)
 RUNNING_SUM(running_sum_words, uint64_t) /* wraps */
@@ -395,4 +410,5 @@ static xai_status cum_sum_backward(operator_call *call)
 }
 
 const operator_definition operator_cum_sum = {
-    "CumSum", "", 2, 2, 1, 1, 11, 0, OPERATOR_READS_INPUT(1), cum_sum_infer, cum_sum_forward, cum_sum_backward};
+    "CumSum",        "", 2, 2, 1, 1, 11, 0, OPERATOR_READS_INPUT(1), cum_sum_infer, cum_sum_forward,
+    cum_sum_backward};

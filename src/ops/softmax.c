@@ -1,4 +1,5 @@
-/* Softmax, LogSoftmax and Hardmax over rows: since opset 13 along one axis, before over all axes from `axis` on. */
+/* Softmax, LogSoftmax and Hardmax over rows: since opset 13 along one axis, before over all axes
+ * from `axis` on. */
 #include <math.h>
 
 #include "ops/families.h"
@@ -73,7 +74,8 @@ static xai_status rows_backward(operator_call *call, row_slope slope)
     if (status == XAI_OK)
         status = operator_read_rows(call, given, axes, &g);
     if (status == XAI_OK && tensor_count(given) > 0) {
-        const size_t width = rows_width(&given->shape, axes), count = rows_count(&given->shape, axes);
+        const size_t width = rows_width(&given->shape, axes),
+                     count = rows_count(&given->shape, axes);
         for (size_t r = 0; r < count; r++)
             slope(y + r * width, g + r * width, width);
         status = operator_write_rows(call, wanted, axes, g);
@@ -170,9 +172,19 @@ static xai_status hardmax_forward(operator_call *call)
 }
 
 const operator_definition operator_softmax = {
-    "Softmax", "", 1, 1, 1, 1, 1, 0, OPERATOR_READS_OUTPUT(0), softmax_infer, softmax_forward, softmax_backward};
-const operator_definition operator_log_softmax = {
-    "LogSoftmax", "", 1, 1, 1, 1, 1, 0, OPERATOR_READS_OUTPUT(0), softmax_infer, log_softmax_forward,
-    log_softmax_backward};
+    "Softmax",       "", 1, 1, 1, 1, 1, 0, OPERATOR_READS_OUTPUT(0), softmax_infer, softmax_forward,
+    softmax_backward};
+const operator_definition operator_log_softmax = {"LogSoftmax",
+                                                  "",
+                                                  1,
+                                                  1,
+                                                  1,
+                                                  1,
+                                                  1,
+                                                  0,
+                                                  OPERATOR_READS_OUTPUT(0),
+                                                  softmax_infer,
+                                                  log_softmax_forward,
+                                                  log_softmax_backward};
 const operator_definition operator_hardmax = {
     "Hardmax", "", 1, 1, 1, 1, 1, 0, 0, softmax_infer, hardmax_forward, NULL};

@@ -1,9 +1,12 @@
 /* Rows brought to mean 0 and variance 1 (or to a root mean square of 1), then scaled and shifted:
  * InstanceNormalization, LayerNormalization, GroupNormalization and RMSNormalization.
  *
- *     normal = (x - mean) inverse,  inverse = 1 / sqrt(variance + epsilon),  y = scale normal + shift
+ *     inverse = 1 / sqrt(variance + epsilon)
+ *     normal = (x - mean) inverse
+ *     y = scale normal + shift
  *
- * All are one map: x seen under another shape whose last axes make a row, with scale and shift broadcast to it. */
+ * All are one map: x seen under another shape whose last axes make a row, with scale and shift
+ * broadcast to it. */
 #include <math.h>
 #include <string.h>
 
@@ -11,7 +14,7 @@
 #include "ops/support.h"
 
 typedef struct standardisation {
-    shape view; /* of x */
+    shape view;         /* of x */
     size_t rows, width; /* rows of the view's last axes */
     shape scale, shift; /* the parameters' shapes, broadcast to the view */
     double epsilon;
@@ -121,10 +124,11 @@ static xai_status standardise_forward(operator_call *call, describe describe_cal
     return status;
 }
 
-/* gx = inverse (h - mean(h) - normal mean(h normal)) with h = scale g; without the middle term when not centred.
- * The statistics as outputs add g_mean / width and -g_inverse inverse^2 normal / width. */
-static void row_gradients(const standardisation *s, const double *normal, const double *inverses, const double *g_means,
-                          const double *g_inverses, double *h)
+/* gx = inverse (h - mean(h) - normal mean(h normal)) with h = scale g; without the middle term
+ * when not centred. The statistics as outputs add g_mean / width and -g_inverse inverse^2 normal
+ * / width. */
+static void row_gradients(const standardisation *s, const double *normal, const double *inverses,
+                          const double *g_means, const double *g_inverses, double *h)
 {
     for (size_t r = 0; r < s->rows; r++) {
         const double *row = normal + r * s->width, width = (double)s->width;
@@ -151,8 +155,8 @@ static xai_status read_gradient(const operator_call *call, int i, size_t count, 
 }
 
 /* Sum of g (the view's shape) over the repetitions of a parameter. */
-static xai_status write_parameter_gradient(operator_call *call, int i, const standardisation *s, const shape *dims,
-                                           const double *g)
+static xai_status write_parameter_gradient(operator_call *call, int i, const standardisation *s,
+                                           const shape *dims, const double *g)
 {
     tensor *wanted = operator_wanted_gradient(call, i);
     if (!wanted)
@@ -165,7 +169,8 @@ static xai_status write_parameter_gradient(operator_call *call, int i, const sta
 static xai_status standardise_backward(operator_call *call, describe describe_call)
 {
     standardisation s;
-    double *normal = NULL, *inverses = NULL, *g = NULL, *product = NULL, *g_means = NULL, *g_inverses = NULL;
+    double *normal = NULL, *inverses = NULL, *g = NULL, *product = NULL, *g_means = NULL,
+           *g_inverses = NULL;
     void *scale = NULL;
     const size_t count = tensor_count(call->inputs[0]);
     xai_status status = describe_call(call, &s);
@@ -213,26 +218,27 @@ done:
     return status;
 }
 
-#define STANDARDISE(symbol, name, least_inputs, most_inputs, most_outputs, first_opset)                                \
-    static xai_status symbol##_forward(operator_call *call)                                                            \
-    {                                                                                                                  \
-        return standardise_forward(call, symbol##_describe);                                                           \
-    }                                                                                                                  \
-    static xai_status symbol##_backward(operator_call *call)                                                           \
-    {                                                                                                                  \
-        return standardise_backward(call, symbol##_describe);                                                          \
-    }                                                                                                                  \
-    const operator_definition operator_##symbol = {name,                                                               \
-                                                   "",                                                                 \
-                                                   least_inputs,                                                       \
-                                                   most_inputs,                                                        \
-                                                   1,                                                                  \
-                                                   most_outputs,                                                       \
-                                                   first_opset,                                                        \
-                                                   0,                                                                  \
-                                                   OPERATOR_READS_INPUT(0) | OPERATOR_READS_INPUT(1),                  \
-                                                   symbol##_infer,                                                     \
-                                                   symbol##_forward,                                                   \
+#define STANDARDISE(symbol, name, least_inputs, most_inputs, most_outputs, first_opset) \
+    static xai_status symbol##_forward(operator_call *call)                             \
+    {                                                                                   \
+        return standardise_forward(call, symbol##_describe);                            \
+    }                                                                                   \
+    static xai_status symbol##_backward(operator_call *call)                            \
+    {                                                                                   \
+        return standardise_backward(call, symbol##_describe);                           \
+    }                                                                                   \
+    const operator_definition operator_##symbol = {name,                                \
+                                                   "",                                  \
+                                                   least_inputs,                        \
+                                                   most_inputs,                         \
+                                                   1,                                   \
+                                                   most_outputs,                        \
+                                                   first_opset,                         \
+                                                   0,                                   \
+                                                   OPERATOR_READS_INPUT(0) |            \
+                                                       OPERATOR_READS_INPUT(1),         \
+                                                   symbol##_infer,                      \
+                                                   symbol##_forward,                    \
                                                    symbol##_backward}
 
 /* Error unless parameter i is a list of `count` values. */
@@ -242,7 +248,8 @@ static xai_status check_list(const operator_call *call, int i, int64_t count, co
     const shape *dims = &call->inputs[i]->shape;
     if (dims->rank == 1 && dims->dims[0] == count)
         return XAI_OK;
-    return operator_error(call, XAI_ERROR_SHAPE, "input %d has shape %s where one value for each of %lld %s is needed", i,
+    return operator_error(call, XAI_ERROR_SHAPE,
+                          "input %d has shape %s where one value for each of %lld %s is needed", i,
                           shape_text(dims, text), (long long)count, each);
 }
 
@@ -288,7 +295,8 @@ static xai_status instance_normalization_infer(operator_call *call)
 }
 STANDARDISE(instance_normalization, "InstanceNormalization", 3, 3, 1, 1);
 
-/* GroupNormalization: a row is one group of channels. Parameters are one a group in opset 18, one a channel since 21. */
+/* GroupNormalization: a row is one group of channels. Parameters are one a group in opset 18, one
+ * a channel since 21. */
 static xai_status group_normalization_describe(const operator_call *call, standardisation *out)
 {
     int64_t groups;
@@ -303,15 +311,19 @@ static xai_status group_normalization_describe(const operator_call *call, standa
         return status;
     const int64_t channels = dims->dims[1];
     if (groups < 1 || channels % groups != 0)
-        return operator_error(call, XAI_ERROR_SHAPE, "%lld channels cannot be parted into num_groups = %lld",
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "%lld channels cannot be parted into num_groups = %lld",
                               (long long)channels, (long long)groups);
     const bool per_channel = call->opset >= 21;
     for (int i = 1; status == XAI_OK && i < 3; i++)
-        status = check_list(call, i, per_channel ? channels : groups, per_channel ? "channels" : "groups");
+        status = check_list(call, i, per_channel ? channels : groups,
+                            per_channel ? "channels" : "groups");
     if (status != XAI_OK)
         return status;
-    out->view = shape_make(4, (const int64_t[]){dims->dims[0], groups, channels / groups, inner_size(dims)});
-    out->scale = out->shift = shape_make(3, (const int64_t[]){groups, per_channel ? channels / groups : 1, 1});
+    out->view = shape_make(
+        4, (const int64_t[]){dims->dims[0], groups, channels / groups, inner_size(dims)});
+    out->scale = out->shift =
+        shape_make(3, (const int64_t[]){groups, per_channel ? channels / groups : 1, 1});
     set_rows(out, 2);
     return XAI_OK;
 }
@@ -322,8 +334,10 @@ static xai_status group_normalization_infer(operator_call *call)
 }
 STANDARDISE(group_normalization, "GroupNormalization", 3, 3, 1, 18);
 
-/* LayerNormalization and RMSNormalization: a row is all axes from `axis` on; parameters are broadcast to x. */
-static xai_status describe_last_axes(const operator_call *call, bool centred, standardisation *out, int *axis)
+/* LayerNormalization and RMSNormalization: a row is all axes from `axis` on; parameters are
+ * broadcast to x. */
+static xai_status describe_last_axes(const operator_call *call, bool centred, standardisation *out,
+                                     int *axis)
 {
     char text[SHAPE_TEXT_SIZE], x_text[SHAPE_TEXT_SIZE];
     int64_t given;
@@ -341,8 +355,9 @@ static xai_status describe_last_axes(const operator_call *call, bool centred, st
         *(i == 1 ? &out->scale : &out->shift) = call->inputs[i]->shape;
         status = operator_broadcast(call, dims, &call->inputs[i]->shape, &common);
         if (status == XAI_OK && !shape_equal(&common, dims))
-            status = operator_error(call, XAI_ERROR_SHAPE, "input %d of shape %s does not fit x of shape %s", i,
-                                    shape_text(&call->inputs[i]->shape, text), shape_text(dims, x_text));
+            status = operator_error(
+                call, XAI_ERROR_SHAPE, "input %d of shape %s does not fit x of shape %s", i,
+                shape_text(&call->inputs[i]->shape, text), shape_text(dims, x_text));
     }
     if (status == XAI_OK)
         set_rows(out, *axis);
@@ -366,7 +381,8 @@ static xai_status layer_normalization_infer(operator_call *call)
         status = describe_last_axes(call, true, &s, &axis);
     if (status == XAI_OK)
         status = operator_attribute_int(call, "stash_type", DTYPE_FLOAT, &statistics_type);
-    if (status == XAI_OK && (statistics_type > DTYPE_BFLOAT16 || !dtype_is_float((int32_t)statistics_type)))
+    if (status == XAI_OK &&
+        (statistics_type > DTYPE_BFLOAT16 || !dtype_is_float((int32_t)statistics_type)))
         status = operator_error(call, XAI_ERROR_FORMAT, "stash_type %lld is not a float type",
                                 (long long)statistics_type);
     if (status != XAI_OK)

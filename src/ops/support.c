@@ -7,13 +7,17 @@ xai_status operator_check(const operator_call *call)
     const operator_definition *definition = call->definition;
     if (call->input_count < definition->min_inputs ||
         (definition->max_inputs != OPERATOR_VARIADIC && call->input_count > definition->max_inputs))
-        return operator_error(call, XAI_ERROR_FORMAT, "%d inputs where %s takes %d to %d", call->input_count,
-                              definition->name, definition->min_inputs, definition->max_inputs);
+        return operator_error(call, XAI_ERROR_FORMAT, "%d inputs where %s takes %d to %d",
+                              call->input_count, definition->name, definition->min_inputs,
+                              definition->max_inputs);
     if (call->output_count < definition->min_outputs ||
-        (definition->max_outputs != OPERATOR_VARIADIC && call->output_count > definition->max_outputs))
-        return operator_error(call, XAI_ERROR_FORMAT, "%d outputs where %s gives %d to %d", call->output_count,
-                              definition->name, definition->min_outputs, definition->max_outputs);
-    const int required = definition->max_inputs == OPERATOR_VARIADIC ? call->input_count : definition->min_inputs;
+        (definition->max_outputs != OPERATOR_VARIADIC &&
+         call->output_count > definition->max_outputs))
+        return operator_error(call, XAI_ERROR_FORMAT, "%d outputs where %s gives %d to %d",
+                              call->output_count, definition->name, definition->min_outputs,
+                              definition->max_outputs);
+    const int required =
+        definition->max_inputs == OPERATOR_VARIADIC ? call->input_count : definition->min_inputs;
     for (int i = 0; i < required; i++)
         if (!call->inputs[i])
             return operator_error(call, XAI_ERROR_FORMAT, "input %d is missing", i);
@@ -48,16 +52,18 @@ xai_status operator_check_type(const operator_call *call, int i, uint32_t types)
     const int32_t dtype = call->inputs[i]->dtype;
     if (dtype > 0 && dtype < 32 && (types >> dtype & 1))
         return XAI_OK;
-    return operator_error(call, XAI_ERROR_UNSUPPORTED, "input %d has type %s, which %s does not take", i,
-                          dtype_name(dtype), call->definition->name);
+    return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                          "input %d has type %s, which %s does not take", i, dtype_name(dtype),
+                          call->definition->name);
 }
 
 xai_status operator_check_same_type(const operator_call *call, int i, int j)
 {
     if (call->inputs[i]->dtype == call->inputs[j]->dtype)
         return XAI_OK;
-    return operator_error(call, XAI_ERROR_FORMAT, "inputs %d and %d have different types %s and %s", i, j,
-                          dtype_name(call->inputs[i]->dtype), dtype_name(call->inputs[j]->dtype));
+    return operator_error(call, XAI_ERROR_FORMAT, "inputs %d and %d have different types %s and %s",
+                          i, j, dtype_name(call->inputs[i]->dtype),
+                          dtype_name(call->inputs[j]->dtype));
 }
 
 xai_status operator_set_output(const operator_call *call, int i, int32_t dtype, const shape *dims)
@@ -68,7 +74,8 @@ xai_status operator_set_output(const operator_call *call, int i, int32_t dtype, 
     if (!out)
         return XAI_OK;
     if (!shape_count(dims, &count) || !size_multiply(count, sizeof(double), &bytes))
-        return operator_error(call, XAI_ERROR_SHAPE, "output %d would have shape %s, which no memory holds", i,
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "output %d would have shape %s, which no memory holds", i,
                               shape_text(dims, text));
     out->dtype = dtype;
     out->shape = *dims;
@@ -77,7 +84,8 @@ xai_status operator_set_output(const operator_call *call, int i, int32_t dtype, 
 
 static xai_status out_of_memory(const operator_call *call, size_t count)
 {
-    const xai_status status = error_memory(call->error, "the values of a tensor", count * sizeof(double));
+    const xai_status status =
+        error_memory(call->error, "the values of a tensor", count * sizeof(double));
     error_add_place(call->error, call->place);
     return status;
 }
@@ -138,8 +146,8 @@ void operator_zero_gradients(operator_call *call)
             operator_zero(call->input_gradients[i]);
 }
 
-xai_status operator_read_repeated(const operator_call *call, const tensor *self, bool as_doubles, const shape *common,
-                                  void **out)
+xai_status operator_read_repeated(const operator_call *call, const tensor *self, bool as_doubles,
+                                  const shape *common, void **out)
 {
     double *values = NULL;
     int64_t *integers = NULL;
@@ -162,7 +170,8 @@ xai_status operator_read_repeated(const operator_call *call, const tensor *self,
     return repeated ? XAI_OK : out_of_memory(call, rows_count(common, 0));
 }
 
-xai_status operator_write_reduced(const operator_call *call, const shape *common, const double *g, tensor *wanted)
+xai_status operator_write_reduced(const operator_call *call, const shape *common, const double *g,
+                                  tensor *wanted)
 {
     double *sum = NULL;
     const size_t count = tensor_count(wanted);
@@ -175,7 +184,8 @@ xai_status operator_write_reduced(const operator_call *call, const shape *common
     return XAI_OK;
 }
 
-xai_status operator_read_rows(const operator_call *call, const tensor *self, uint32_t axes, double **out)
+xai_status operator_read_rows(const operator_call *call, const tensor *self, uint32_t axes,
+                              double **out)
 {
     double *values = NULL;
     *out = NULL;
@@ -188,7 +198,8 @@ xai_status operator_read_rows(const operator_call *call, const tensor *self, uin
     return status;
 }
 
-xai_status operator_write_rows(const operator_call *call, tensor *self, uint32_t axes, const double *rows)
+xai_status operator_write_rows(const operator_call *call, tensor *self, uint32_t axes,
+                               const double *rows)
 {
     double *values = NULL;
     const size_t count = tensor_count(self);

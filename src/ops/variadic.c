@@ -5,15 +5,15 @@
 /* Joins `b` to the result so far. */
 typedef void (*variadic_loop)(size_t count, void *result, const void *b);
 
-#define VARIADIC_LOOP(symbol, type, VALUE)                                                                             \
-    static void symbol(size_t count, void *result, const void *more)                                                   \
-    {                                                                                                                  \
-        type *as = result;                                                                                             \
-        const type *bs = more;                                                                                         \
-        for (size_t i = 0; i < count; i++) {                                                                           \
-            const type a = as[i], b = bs[i];                                                                           \
-            as[i] = VALUE;                                                                                             \
-        }                                                                                                              \
+#define VARIADIC_LOOP(symbol, type, VALUE)                           \
+    static void symbol(size_t count, void *result, const void *more) \
+    {                                                                \
+        type *as = result;                                           \
+        const type *bs = more;                                       \
+        for (size_t i = 0; i < count; i++) {                         \
+            const type a = as[i], b = bs[i];                         \
+            as[i] = VALUE;                                           \
+        }                                                            \
     }
 
 /* NaN wins over numbers, as in NumPy. */
@@ -48,15 +48,18 @@ static xai_status variadic_infer(operator_call *call, uint32_t types)
 }
 
 /* All inputs joined, in a new array of the output's count of words. */
-static xai_status join(const operator_call *call, const shape *common, const variadic_loop *loops, void **out)
+static xai_status join(const operator_call *call, const shape *common, const variadic_loop *loops,
+                       void **out)
 {
     const number_class class = number_class_of(call->inputs[0]->dtype);
     void *more = NULL;
     size_t count = 0;
     shape_count(common, &count);
-    xai_status status = operator_read_repeated(call, call->inputs[0], class == NUMBER_FLOAT, common, out);
+    xai_status status =
+        operator_read_repeated(call, call->inputs[0], class == NUMBER_FLOAT, common, out);
     for (int i = 1; status == XAI_OK && i < call->input_count; i++) {
-        status = operator_read_repeated(call, call->inputs[i], class == NUMBER_FLOAT, common, &more);
+        status =
+            operator_read_repeated(call, call->inputs[i], class == NUMBER_FLOAT, common, &more);
         if (status == XAI_OK)
             loops[class](count, *out, more);
         memory_free(more);
@@ -205,9 +208,11 @@ static xai_status mean_backward(operator_call *call)
 #define READS_ALL 0xffffu
 
 const operator_definition operator_max = {
-    "Max", "", 1, OPERATOR_VARIADIC, 1, 1, 6, 0, READS_ALL, extreme_infer, max_forward, max_backward};
+    "Max", "", 1,         OPERATOR_VARIADIC, 1,           1,
+    6,     0,  READS_ALL, extreme_infer,     max_forward, max_backward};
 const operator_definition operator_min = {
-    "Min", "", 1, OPERATOR_VARIADIC, 1, 1, 6, 0, READS_ALL, extreme_infer, min_forward, min_backward};
+    "Min", "", 1,         OPERATOR_VARIADIC, 1,           1,
+    6,     0,  READS_ALL, extreme_infer,     min_forward, min_backward};
 const operator_definition operator_sum = {
     "Sum", "", 1, OPERATOR_VARIADIC, 1, 1, 6, 0, 0, sum_infer, sum_forward, sum_backward};
 const operator_definition operator_mean = {

@@ -1,4 +1,4 @@
-"""Write the ONNX project's operator tests as folders for node_tests: python3 generate.py OUTPUT (needs the package onnx).
+"""Write the ONNX project's operator tests as folders for node_tests: generate.py OUTPUT (needs the package onnx).
 
 Packages of onnx before 1.19 bring these folders ready-made in backend/test/data/node; newer ones only make them.
 """
@@ -33,7 +33,10 @@ def main():
         data.mkdir(parents=True, exist_ok=True)
         (folder / "model.onnx").write_bytes(case.model.SerializeToString())
         inputs, outputs = case.data_sets[0]
-        for name, values, infos in (("input", inputs, case.model.graph.input), ("output", outputs, case.model.graph.output)):
+        for name, values, infos in (
+            ("input", inputs, case.model.graph.input),
+            ("output", outputs, case.model.graph.output),
+        ):
             for index, value in enumerate(values):
                 (data / f"{name}_{index}.pb").write_bytes(serialize(value, infos[index]))
         count += 1

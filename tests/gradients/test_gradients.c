@@ -1,13 +1,18 @@
-/* The backward pass of every differentiable operator against central finite differences of its forward pass, in double.
+/* The backward pass of every differentiable operator against central finite differences of its
+ * forward pass, in double.
  *
  * For each case, with random weights w on the outputs, objective = sum w y:
- *   - d objective / d x[i] from backward equals (objective(x + h) - objective(x - h)) / 2h for every element of every float input;
+ *   - d objective / d x[i] from backward equals (objective(x + h) - objective(x - h)) / 2h for
+ *   every element of every float input;
  *   - backward reads nothing that `backward_reads` does not declare: the other values have no data;
- *   - a gradient wanted alone has the same bits as together with the others; without incoming gradients all are zero;
+ *   - a gradient wanted alone has the same bits as together with the others; without incoming
+ *   gradients all are zero;
  *   - the same call in float32 agrees to float32's precision, forward and backward.
  * An operator with a backward pass but without a case is a failure.
  *
- * Usage: test_gradients [OPERATOR]   prints one line a failing case, and a total. */
+ * A case of Check has the operator's name: CK_RUN_CASE=Conv test_gradients runs those of Conv
+ * alone. */
+#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +36,7 @@ typedef struct problem {
     const tensor *input_pointers[CASE_MAX_INPUTS], *weight_pointers[CASE_MAX_OUTPUTS];
     tensor *output_pointers[CASE_MAX_OUTPUTS], *gradient_pointers[CASE_MAX_INPUTS];
     xai_error *error;
-    char place[160];
+    char place[160], message[400]; /* what failed */
 } problem;
 
 static uint64_t next_random(uint64_t *state)
@@ -70,13 +75,15 @@ static double draw(const gradient_input *input, size_t index, uint64_t *state)
     double value = uniform(state, input->low, input->high);
     for (size_t k = 0; k < input->avoid_count; k++)
         if (fabs(value - input->avoid[k]) < input->margin)
-            value = input->avoid[k] + (value < input->avoid[k] ? -1 : 1) * (input->margin + fabs(value - input->avoid[k]));
+            value = input->avoid[k] + (value < input->avoid[k] ? -1 : 1) *
+                                          (input->margin + fabs(value - input->avoid[k]));
     return (double)(float)value;
 }
 
-static bool report(const problem *p, const char *what)
+static bool report(problem *p, const char *what)
 {
-    printf("FAIL %s: %s%s%s\n", p->place, what, p->error ? ": " : "", p->error ? xai_error_message(p->error) : "");
+    snprintf(p->message, sizeof p->message, "%s: %s%s%s", p->place, what, p->error ? ": " : "",
+             p->error ? xai_error_message(p->error) : "");
     return false;
 }
 
@@ -98,9 +105,10 @@ static bool problem_make(problem *p, const gradient_case *source, int32_t float_
 {
     uint64_t state = seed_of(source);
     *p = (problem){.source = source};
-    snprintf(p->place, sizeof p->place, "%s (%s, opset %d, %s)", source->op, source->note ? source->note : "",
-             source->opset, dtype_name(float_type));
-    const operator_definition *definition = operator_find(source->domain ? source->domain : "", source->op);
+    snprintf(p->place, sizeof p->place, "%s (%s, opset %d, %s)", source->op,
+             source->note ? source->note : "", source->opset, dtype_name(float_type));
+    const operator_definition *definition =
+        operator_find(source->domain ? source->domain : "", source->op);
     if (!definition)
         return report(p, "no such operator");
     size_t attributes = 0;
@@ -220,7 +228,7 @@ static double largest(const tensor *self)
     return best;
 }
 
-static bool differences_agree(problem *p, size_t input, double *worst)
+static bool differences_agree(problem *p, size_t input)
 {
     char text[200];
     tensor *x = &p->inputs[input];
@@ -236,12 +244,14 @@ static bool differences_agree(problem *p, size_t input, double *worst)
         tensor_set(x, k, at - step);
         if (!forward(p))
             return false;
-        const double below = objective(p), expected = (above - below) / (2 * step), given = tensor_get(gradient, k);
+        const double below = objective(p), expected = (above - below) / (2 * step),
+                     given = tensor_get(gradient, k);
         tensor_set(x, k, at);
         const double difference = fabs(given - expected) / fmax(scale, fabs(expected));
-        *worst = fmax(*worst, difference);
         if (!(difference <= TOLERANCE)) {
-            snprintf(text, sizeof text, "gradient of input %zu at element %zu (x = %g) is %.12g, finite differences say %.12g",
+            snprintf(text, sizeof text,
+                     "gradient of input %zu at element %zu (x = %g) is %.12g, finite differences "
+                     "say %.12g",
                      input, k, at, given, expected);
             return report(p, text);
         }
@@ -285,7 +295,7 @@ static bool wanting_less_is_the_same(problem *p)
     return true;
 }
 
-static bool tensors_agree(const problem *p, const tensor *exact, const tensor *rounded, const char *what)
+static bool tensors_agree(problem *p, const tensor *exact, const tensor *rounded, const char *what)
 {
     char text[160];
     const double scale = fmax(largest(exact), 1e-3);
@@ -293,7 +303,8 @@ static bool tensors_agree(const problem *p, const tensor *exact, const tensor *r
     for (size_t k = 0; k < count; k++) {
         const double expected = tensor_get(exact, k), given = tensor_get(rounded, k);
         if (!(fabs(expected - given) <= TOLERANCE_FLOAT * scale)) {
-            snprintf(text, sizeof text, "%s at element %zu is %.9g, in double %.9g", what, k, given, expected);
+            snprintf(text, sizeof text, "%s at element %zu is %.9g, in double %.9g", what, k, given,
+                     expected);
             return report(p, text);
         }
     }
@@ -301,7 +312,7 @@ static bool tensors_agree(const problem *p, const tensor *exact, const tensor *r
 }
 
 /* `exact` has its outputs and gradients from double. */
-static bool floats_agree(const problem *exact)
+static bool floats_agree(problem *exact)
 {
     problem p;
     bool ok = problem_make(&p, exact->source, DTYPE_FLOAT) && forward(&p) && backward(&p);
@@ -310,13 +321,16 @@ static bool floats_agree(const problem *exact)
     for (int i = 0; ok && i < p.call.input_count; i++)
         if (p.gradient_pointers[i])
             ok = tensors_agree(&p, &exact->gradients[i], &p.gradients[i], "gradient");
+    if (!ok)
+        memcpy(exact->message, p.message, sizeof exact->message);
     problem_free(&p);
     return ok;
 }
 
-static bool run_case(const gradient_case *source, double *worst)
+static void run_case(const gradient_case *source)
 {
     problem p;
+    char message[sizeof p.message];
     bool ok = problem_make(&p, source, DTYPE_DOUBLE);
     if (ok && !p.call.definition->backward)
         ok = report(&p, "the operator has no backward pass");
@@ -325,47 +339,69 @@ static bool run_case(const gradient_case *source, double *worst)
     ok = ok && backward(&p); /* the gradients again */
     for (size_t i = 0; ok && i < source->input_count; i++)
         if (is_differentiated(&source->inputs[i]))
-            ok = differences_agree(&p, i, worst);
+            ok = differences_agree(&p, i);
+    memcpy(message, p.message, sizeof message);
     problem_free(&p);
-    return ok;
+    ck_assert_msg(ok, "%s", message);
 }
 
-static const gradient_case *const case_lists[] = {gradient_cases_a, gradient_cases_b};
-
-static bool has_case(const operator_definition *definition)
+START_TEST(gradients_agree_with_finite_differences_a)
 {
-    for (size_t list = 0; list < sizeof case_lists / sizeof *case_lists; list++)
-        for (const gradient_case *c = case_lists[list]; c->op; c++)
-            if (strcmp(c->op, definition->name) == 0 && strcmp(c->domain ? c->domain : "", definition->domain) == 0)
-                return true;
+    run_case(&gradient_cases_a[_i]);
+}
+END_TEST
+
+START_TEST(gradients_agree_with_finite_differences_b)
+{
+    run_case(&gradient_cases_b[_i]);
+}
+END_TEST
+
+static bool lists_operator(const gradient_case *cases, const operator_definition *definition)
+{
+    for (const gradient_case *c = cases; c->op; c++)
+        if (strcmp(c->op, definition->name) == 0 &&
+            strcmp(c->domain ? c->domain : "", definition->domain) == 0)
+            return true;
     return false;
 }
 
-int main(int argc, char **argv)
+START_TEST(every_differentiable_operator_has_a_case)
 {
-    const char *only = argc > 1 ? argv[1] : NULL;
-    size_t cases = 0, failures = 0, operators, differentiable = 0;
-    double worst = 0;
-    for (size_t list = 0; list < sizeof case_lists / sizeof *case_lists; list++) {
-        for (const gradient_case *c = case_lists[list]; c->op; c++) {
-            if (only && strcmp(only, c->op) != 0)
-                continue;
-            cases++;
-            if (!run_case(c, &worst))
-                failures++;
-        }
+    size_t count;
+    const operator_definition *const *table = operator_table(&count);
+    for (size_t i = 0; i < count; i++)
+        if (table[i]->backward)
+            ck_assert_msg(lists_operator(gradient_cases_a, table[i]) ||
+                              lists_operator(gradient_cases_b, table[i]),
+                          "%s is differentiable, but there is no case", table[i]->name);
+}
+END_TEST
+
+/* Cases of one operator that follow each other make one case of Check. */
+static void add_cases(Suite *suite, const gradient_case *cases, const TTest *test)
+{
+    for (int begin = 0, end = 0; cases[begin].op; begin = end) {
+        while (cases[end].op && strcmp(cases[end].op, cases[begin].op) == 0)
+            end++;
+        TCase *operator_cases = tcase_create(cases[begin].op);
+        tcase_set_timeout(operator_cases, 60);
+        tcase_add_loop_test(operator_cases, test, begin, end);
+        suite_add_tcase(suite, operator_cases);
     }
-    const operator_definition *const *table = operator_table(&operators);
-    for (size_t i = 0; i < operators && !only; i++) {
-        if (!table[i]->backward)
-            continue;
-        differentiable++;
-        if (!has_case(table[i])) {
-            printf("FAIL %s: differentiable, but there is no case\n", table[i]->name);
-            failures++;
-        }
-    }
-    printf("%zu cases, %zu differentiable operators of %zu, worst difference %.1e, %zu failures\n", cases, differentiable,
-           operators, worst, failures);
-    return failures > 0 || cases == 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("gradients");
+    TCase *table = tcase_create("table");
+    tcase_add_test(table, every_differentiable_operator_has_a_case);
+    suite_add_tcase(suite, table);
+    add_cases(suite, gradient_cases_a, gradients_agree_with_finite_differences_a);
+    add_cases(suite, gradient_cases_b, gradients_agree_with_finite_differences_b);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
