@@ -228,7 +228,8 @@ static xai_status read_region(const operator_call *call, resize *self, const int
 /* An axis that stays as it is needs no pass over the data. */
 static bool is_identity(const resize *self, const resize_axis *axis)
 {
-    return !axis->resized || (axis->in == axis->out && fabs(axis->scale - 1) < 1e-9 &&
+    /* A scale that rounding left beside 1 is 1: nearest would lose whole elements otherwise. */
+    return !axis->resized || (axis->in == axis->out && fabs(axis->scale - 1) < 1e-6 &&
                               (self->coordinates != TRANSFORM_CROP_AND_RESIZE || (axis->begin == 0 && axis->end == 1)));
 }
 
@@ -309,16 +310,27 @@ static double coordinate(const resize *self, const resize_axis *axis, int64_t o)
     return axis->from_sizes ? (x + 0.5) * in / out - 0.5 : (x + 0.5) / scale - 0.5;
 }
 
-/* Nearest with scales in single precision, as the scales are and as frameworks do: with float(7 / 3) the position
- * 7 / scale is 3 and not 2.99..., which floor would take for 2. */
+/* Nearest computes in single precision what it gets in single precision, as frameworks do: with float(7 / 3) the
+ * position 7 / scale is 3 and not 2.99..., which floor would take for 2. */
 static double nearest_coordinate(const resize *self, const resize_axis *axis, int64_t o)
 {
-    const float scale = (float)axis->scale, x = (float)o;
-    if (!axis->from_sizes && self->coordinates == TRANSFORM_ASYMMETRIC)
-        return (double)(x / scale);
-    if (!axis->from_sizes && (self->coordinates == TRANSFORM_HALF_PIXEL ||
-                              (self->coordinates == TRANSFORM_PYTORCH_HALF_PIXEL && axis->out > 1)))
-        return (double)((x + 0.5f) / scale - 0.5f);
+    const float scale = (float)axis->scale, x = (float)o, begin = (float)axis->begin, end = (float)axis->end,
+                last = (float)(axis->in - 1);
+    switch (self->coordinates) {
+    case TRANSFORM_CROP_AND_RESIZE:
+        return (double)(axis->out == 1 ? 0.5f * (begin + end) * last
+                                       : begin * last + x * (end - begin) * last / (float)(axis->out - 1));
+    case TRANSFORM_ASYMMETRIC:
+        if (!axis->from_sizes)
+            return (double)(x / scale);
+        break;
+    case TRANSFORM_HALF_PIXEL:
+    case TRANSFORM_PYTORCH_HALF_PIXEL:
+        if (!axis->from_sizes && (axis->out > 1 || self->coordinates == TRANSFORM_HALF_PIXEL))
+            return (double)((x + 0.5f) / scale - 0.5f);
+        break;
+    default: break;
+    }
     return coordinate(self, axis, o);
 }
 

@@ -6,7 +6,8 @@
 
 /* --- Slice --- */
 
-/* One axis: first index, signed step and number of elements. Bounds are clamped as in Python. */
+/* One axis: first index, signed step and number of elements. Bounds are clamped to the dimension: unlike in Python a
+ * start before the first element is the first element for negative steps too. */
 typedef struct slice_axis {
     int64_t start, step, count;
 } slice_axis;
@@ -19,11 +20,13 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high)
 static slice_axis slice_resolve(int64_t dim, int64_t start, int64_t end, int64_t step)
 {
     const bool down = step < 0;
+    if (dim == 0)
+        return (slice_axis){0, 1, 0};
     if (dim < INT64_MAX)
         step = clamp(step, -(dim + 1), dim + 1); /* longer steps reach no second element either */
     start = start < 0 ? start + dim : start;
     end = end < 0 ? end + dim : end;
-    start = down ? clamp(start, -1, dim - 1) : clamp(start, 0, dim);
+    start = clamp(start, 0, down ? dim - 1 : dim);
     end = down ? clamp(end, -1, dim - 1) : clamp(end, 0, dim);
     const int64_t span = down ? start - end : end - start, stride = down ? -step : step;
     return (slice_axis){start, step, span <= 0 ? 0 : (span - 1) / stride + 1};

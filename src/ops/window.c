@@ -74,18 +74,16 @@ static xai_status slide(const operator_call *call, window *w, int i, auto_pad mo
         split_padding(w, i, (w->output[i] - 1) * step + reach - in, mode == PAD_SAME_UPPER);
         return XAI_OK;
     }
-    const int64_t room = in + w->pad_begin[i] + w->pad_end[i] - reach;
+    const bool up = round_up && mode == PAD_EXPLICIT;
+    const int64_t room = in + w->pad_begin[i] + w->pad_end[i] - reach + (up ? step - 1 : 0);
     if (room < 0)
         return operator_error(call, XAI_ERROR_SHAPE,
                               "the window covers %lld elements of spatial dimension %d, which has %lld with padding",
-                              (long long)reach, i, (long long)(room + reach));
+                              (long long)reach, i, (long long)(in + w->pad_begin[i] + w->pad_end[i]));
     w->output[i] = room / step + 1;
-    if (round_up && mode == PAD_EXPLICIT && room % step != 0) {
-        w->output[i]++;
-        /* The last window must start inside the input or the padding before it. */
-        if ((w->output[i] - 1) * step >= in + w->pad_begin[i])
-            w->output[i]--;
-    }
+    /* The last window must start inside the input or the padding before it. */
+    if (up && (w->output[i] - 1) * step >= in + w->pad_begin[i])
+        w->output[i]--;
     return XAI_OK;
 }
 
