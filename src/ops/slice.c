@@ -22,8 +22,8 @@ static slice_axis slice_resolve(int64_t dim, int64_t start, int64_t end, int64_t
     const bool down = step < 0;
     if (dim == 0)
         return (slice_axis){0, 1, 0};
-    if (dim < INT64_MAX)
-        step = clamp(step, -(dim + 1), dim + 1); /* longer steps reach no second element either */
+    const int64_t longest = dim < INT64_MAX ? dim + 1 : dim; /* longer steps reach no second element either */
+    step = clamp(step, -longest, longest);
     start = start < 0 ? start + dim : start;
     end = end < 0 ? end + dim : end;
     start = clamp(start, 0, down ? dim - 1 : dim);
