@@ -4,7 +4,7 @@
  * This folder knows tensors and attributes, never graphs, layouts or oneDNN. Kernels are plain
  * loops over row-major tensors that compute in double whatever the element type: they are the
  * library's reference. Adding an operator is one definition in a family's file and one line in
- * table.c. */
+ * families.h. */
 #ifndef OPS_OPERATOR_H
 #define OPS_OPERATOR_H
 
@@ -33,8 +33,7 @@ typedef struct operator_definition {
     const char *name;
     const char *domain; /* "" = ai.onnx; "xai" = internal, made by rewrites */
     uint8_t min_inputs, max_inputs, min_outputs, max_outputs;
-    uint8_t
-        since; /* lowest opset version of this definition's semantics that is supported; 1 when all are */
+    uint8_t since; /* lowest opset whose semantics are supported; 1 when all are */
     uint32_t flags;
     uint32_t backward_reads;
     /* Check everything and set dtype and shape of each output. Input shapes are static; an
@@ -101,10 +100,10 @@ xai_status operator_constant_ints(const operator_call *call, int input, int64_t 
 typedef struct window {
     int rank; /* 1..3 spatial dimensions */
     int64_t groups;
-    int64_t kernel[WINDOW_MAX_RANK], stride[WINDOW_MAX_RANK],
-        dilation[WINDOW_MAX_RANK]; /* dilation 1 = none */
-    int64_t pad_begin[WINDOW_MAX_RANK],
-        pad_end[WINDOW_MAX_RANK]; /* after auto_pad; pools: without the ceil_mode overhang */
+    int64_t kernel[WINDOW_MAX_RANK], stride[WINDOW_MAX_RANK];
+    int64_t dilation[WINDOW_MAX_RANK]; /* 1 = none */
+    /* After auto_pad; pools: without the overhang of ceil_mode. */
+    int64_t pad_begin[WINDOW_MAX_RANK], pad_end[WINDOW_MAX_RANK];
     int64_t input[WINDOW_MAX_RANK], output[WINDOW_MAX_RANK]; /* spatial sizes */
     bool count_include_pad;                                  /* AveragePool */
 } window;
