@@ -67,18 +67,15 @@ KERNEL_LEAF void activate_piece(activation_kind kind, float alpha, float beta, c
         EACH(v < 0 ? alpha * v : v);
         break;
     case ACTIVATION_ELU:
-        EACH(v > 0 ? v : alpha * math_expm1_negative(v > 0 ? 0.0f : v));
+        EACH(v > 0 ? v : alpha * math_expm1(v));
         break;
     case ACTIVATION_SELU: {
         const float both = alpha * beta;
-        EACH(v > 0 ? beta * v : both * math_expm1_negative(v > 0 ? 0.0f : v));
+        EACH(v > 0 ? beta * v : both * math_expm1(v));
         break;
     }
-    case ACTIVATION_CELU: /* max(0, x) + min(0, alpha (e^(x / alpha) - 1)) */
-        if (alpha > 0)
-            EACH(v > 0 ? v : alpha * math_expm1_negative(v > 0 ? 0.0f : v / alpha));
-        else /* the minimum is with positive x, where x / alpha is negative */
-            EACH((v < 0 ? 0.0f : v) + (v > 0 ? alpha * math_expm1_negative(v / alpha) : 0.0f * v));
+    case ACTIVATION_CELU: /* max(0, x) + min(0, alpha (e^(x / alpha) - 1)), for either sign of alpha */
+        EACH(v > 0 ? v : alpha * math_expm1(v / alpha));
         break;
     case ACTIVATION_SIGMOID:
         EACH(math_sigmoid(v));
@@ -186,21 +183,21 @@ KERNEL_INLINE void slope_piece(activation_kind kind, float alpha, float beta, co
         if (alpha >= 0)
             EACH_SLOPE(v > 0 ? 1.0f : v + alpha);
         else
-            EACH_SLOPE(v > 0 ? 1.0f : alpha * math_exp(v > 0 ? 0.0f : v));
+            EACH_SLOPE(v > 0 ? 1.0f : alpha * math_exp(v));
         break;
     case ACTIVATION_SELU: {
         const float both = alpha * beta;
         if (alpha >= 0 && beta > 0)
             EACH_SLOPE(v > 0 ? beta : v + both);
         else
-            EACH_SLOPE(v > 0 ? beta : both * math_exp(v > 0 ? 0.0f : v));
+            EACH_SLOPE(v > 0 ? beta : both * math_exp(v));
         break;
     }
     case ACTIVATION_CELU:
         if (alpha > 0) /* from y: e^(x / alpha) = y / alpha + 1 */
             EACH_SLOPE(v > 0 ? 1.0f : v / alpha + 1.0f);
         else
-            EACH_SLOPE(v > 0 ? 1.0f + math_exp(v / alpha) : 0.0f * v);
+            EACH_SLOPE(v > 0 ? 1.0f : math_exp(v / alpha));
         break;
     case ACTIVATION_SIGMOID:
         EACH_SLOPE(v * (1.0f - v));

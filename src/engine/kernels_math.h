@@ -43,8 +43,8 @@ KERNEL_INLINE float math_exp(float x)
     return p * math_from_bits((low - 1u) << 23) * math_from_bits((high - 1u) << 23);
 }
 
-/* e^x - 1 for x <= 0 without cancellation: near zero the series x + x^2/2 + ... + x^8/8!. */
-KERNEL_INLINE float math_expm1_negative(float x)
+/* e^x - 1 without cancellation: within 1/2 of zero the series x + x^2/2 + ... + x^8/8!. */
+KERNEL_INLINE float math_expm1(float x)
 {
     float p = 1.0f / 40320;
     p = p * x + 1.0f / 5040;
@@ -55,7 +55,7 @@ KERNEL_INLINE float math_expm1_negative(float x)
     p = p * x + 0.5f;
     p = p * (x * x) + x;
     const float far = math_exp(x) - 1.0f;
-    return x < -0.5f ? far : p;
+    return x < -0.5f || x > 0.5f ? far : p;
 }
 
 /* 1 / (1 + e^-x), from e^-|x| so that neither tail loses digits. */
@@ -163,18 +163,26 @@ KERNEL_INLINE double math_gelu_tanh_argument(float x)
     return v * (1.5957691216057308 + 0.07135481627260025 * (v * v));
 }
 
-/* x/2 (1 + tanh u) = x / (1 + e^(-2u)) */
+/* 1 / (1 + e^(-2u)) = (1 + tanh u) / 2, from e^(-2|u|) so that neither tail loses digits */
+KERNEL_INLINE float math_gelu_tanh_share(float x)
+{
+    const double argument = math_gelu_tanh_argument(x);
+    const float e = math_exp_minus(argument < 0 ? -argument : argument), r = 1.0f / (1.0f + e);
+    return x < 0 ? e * r : r;
+}
+
+/* x/2 (1 + tanh u) */
 KERNEL_INLINE float math_gelu_tanh(float x)
 {
-    const float y = x / (1.0f + math_exp_minus(math_gelu_tanh_argument(x)));
+    const float y = x * math_gelu_tanh_share(x);
     return x < -30.0f ? -0.0f : y;
 }
 
 KERNEL_INLINE float math_gelu_tanh_slope(float x)
 {
     const float bounded = x < -30.0f ? -30.0f : (x > 30.0f ? 30.0f : x);
-    const float s = 1.0f / (1.0f + math_exp_minus(math_gelu_tanh_argument(x)));
-    return s + bounded * s * (1.0f - s) * (1.59576912f + 0.214064438f * bounded * bounded);
+    const float s = math_gelu_tanh_share(x);
+    return s + bounded * s * (1.0f - s) * (1.59576912f + 0.214064449f * bounded * bounded);
 }
 
 /* d/dx x sigmoid(x) = s (1 + x (1 - s)) */

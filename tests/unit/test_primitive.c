@@ -329,12 +329,353 @@ START_TEST(convolution_and_its_gradient_match_double_loops)
 }
 END_TEST
 
+/* Post-operations: kinds that fuse, over shapes of each implementation. */
+static double reference_post(const activation *f, double x)
+{
+    const double a = (double)f->alpha, b = (double)f->beta;
+    switch (f->kind) {
+    case ACTIVATION_RELU: return fmax(0, x);
+    case ACTIVATION_LEAKY_RELU: return x > 0 ? x : a * x;
+    case ACTIVATION_ELU: return x > 0 ? x : a * expm1(x);
+    case ACTIVATION_SIGMOID: return 1 / (1 + exp(-x));
+    case ACTIVATION_TANH: return tanh(x);
+    case ACTIVATION_CLIP: return fmin(fmax(x, a), b);
+    case ACTIVATION_SILU: return x / (1 + exp(-x));
+    case ACTIVATION_HARD_SWISH: return x * fmax(0, fmin(1, x / 6 + 0.5));
+    case ACTIVATION_GELU: return 0.5 * x * erfc(-x * M_SQRT1_2);
+    case ACTIVATION_GELU_TANH: return x / (1 + exp(-2 * 0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+    default: return x;
+    }
+}
+
+static const activation fused[] = {
+    {ACTIVATION_NONE, 0, 0}, {ACTIVATION_RELU, 0, 0},    {ACTIVATION_LEAKY_RELU, 0.1f, 0}, {ACTIVATION_ELU, 1, 0},
+    {ACTIVATION_SIGMOID, 0, 0}, {ACTIVATION_TANH, 0, 0}, {ACTIVATION_CLIP, 0, 6},          {ACTIVATION_CLIP, 0.25f, 2},
+    {ACTIVATION_SILU, 0, 0}, {ACTIVATION_HARD_SWISH, 0, 0}, {ACTIVATION_GELU, 0, 0},       {ACTIVATION_GELU_TANH, 0, 0},
+};
+#define FUSED_COUNT ((int)(sizeof fused / sizeof *fused))
+
+static const shape_case fused_cases[] = {
+    CASE2("3x3", 16, 20, 1, 14, 14, 3, 1, 1, 1), /* 20 channels: four padded lanes in blocks of 8 */
+    CASE2("1x1", 40, 20, 1, 14, 14, 1, 1, 1, 0),
+    CASE2("depthwise", 20, 20, 20, 14, 14, 3, 1, 1, 1),
+    CASE2("groups of 4", 32, 32, 8, 14, 14, 3, 1, 1, 1),
+    {"first layer", 2, 3, 20, 1, {28, 28}, {3, 3}, {2, 2}, {1, 1}, {1, 1}, {1, 1}, true, false},
+    {"3-D", 3, 8, 12, 1, {5, 6, 7}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, false, false},
+};
+#define FUSED_CASE_COUNT ((int)(sizeof fused_cases / sizeof *fused_cases))
+
+/* dst = f(conv + bias [+ dst] [+ other]), and padded lanes end as zero although f(0) may not be. A combination that cannot
+ * be fused is refused, never slow or wrong. */
+START_TEST(fused_operations_match_and_keep_padding_zero)
+{
+    if (without_onednn())
+        return;
+    const shape_case *c = &fused_cases[_i % FUSED_CASE_COUNT];
+    const activation *f = &fused[_i / FUSED_CASE_COUNT];
+    const window w = window_of(c);
+    random_state = (uint32_t)_i + 7;
+    const size_t in_spatial = product(w.input, w.rank), out_spatial = product(w.output, w.rank);
+    const size_t in_count = (size_t)c->input_channels * in_spatial, out_count = (size_t)c->output_channels * out_spatial;
+    const size_t weight_count = (size_t)(c->output_channels * c->input_channels / c->groups) * product(w.kernel, w.rank);
+    float *x = floats(in_count, true), *weights = floats(weight_count, true), *bias = floats((size_t)c->output_channels, true);
+    float *first = floats(out_count, true), *second = floats(out_count, true);
+    double *sum = memory_allocate_zeroed(out_count, sizeof *sum), *y = memory_allocate(out_count, sizeof *y);
+    for (size_t i = 0; i < out_count; i++)
+        sum[i] = (double)bias[i / out_spatial];
+    convolve(&w, c->input_channels, c->output_channels, x, weights, NULL, sum, NULL);
+    float *source = in_layout(x, c->input_channels, in_spatial, c->plain_input);
+    float *before = in_layout(first, c->output_channels, out_spatial, false);
+    float *other = in_layout(second, c->output_channels, out_spatial, false);
+    for (int flags = 0; flags < 4; flags++) {
+        primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION, .threads = 2, .geometry = w, .input_channels = c->input_channels,
+                               .output_channels = c->output_channels, .plain_input = c->plain_input, .constant_weights = true,
+                               .has_bias = true, .add_to_destination = flags & 1, .add_other = (flags & 2) != 0, .post = *f};
+        primitive *probe = NULL;
+        xai_error *error = NULL;
+        const xai_status status = primitive_create(&spec, &probe, &error);
+        primitive_free(probe);
+        xai_error_free(error);
+        if (status != XAI_OK) {
+            ck_assert_int_eq(status, XAI_ERROR_UNSUPPORTED);
+#ifdef PRINT_IMPLEMENTATIONS
+            printf("not fused: %s flags %d kind %d\n", c->name, flags, f->kind);
+#endif
+            continue;
+        }
+        for (size_t i = 0; i < out_count; i++)
+            y[i] = reference_post(f, sum[i] + (flags & 1 ? (double)first[i] : 0) + (flags & 2 ? (double)second[i] : 0));
+        outcome got = run_once(&spec, c->name, weights, bias, source, other, before, padded(c->output_channels) * out_spatial);
+        check_result(c->name, &got, y, c->output_channels, out_spatial, false);
+        memory_free(got.destination);
+    }
+    memory_free(source);
+    memory_free(before);
+    memory_free(other);
+    memory_free(x);
+    memory_free(weights);
+    memory_free(bias);
+    memory_free(first);
+    memory_free(second);
+    memory_free(sum);
+    memory_free(y);
+}
+END_TEST
+
+/* ConvTranspose: geometry given in its own forward direction. y[o] gets x[i] W where o = i stride + tap dilation - pad. */
+static const shape_case transposed[] = {
+    /* input_channels = channels of our OUTPUT, input = our OUTPUT size */
+    CASE2("up 2x2 (U-Net)", 16, 32, 1, 28, 28, 2, 2, 1, 0),
+    CASE2("up 3x3 stride 2, output padding", 24, 16, 1, 28, 28, 3, 2, 1, 1),
+    CASE2("up 4x4 stride 2", 5, 13, 1, 28, 28, 4, 2, 1, 1),
+    CASE2("up, stride 1", 8, 8, 1, 14, 14, 3, 1, 1, 1),
+    CASE2("up in groups", 16, 16, 4, 14, 14, 2, 2, 1, 0),
+    CASE2("up depthwise", 16, 16, 16, 14, 14, 4, 2, 1, 1),
+    {"up 1-D", 1, 12, 20, 1, {60}, {4}, {2}, {1}, {1}, {1}, false, false},
+    {"up 3-D", 3, 8, 16, 1, {8, 8, 8}, {2, 2, 2}, {2, 2, 2}, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, false, false},
+    {"up to plain output", 2, 2, 16, 1, {16, 16}, {2, 2}, {2, 2}, {1, 1}, {0, 0}, {0, 0}, true, false},
+};
+#define TRANSPOSED_COUNT ((int)(sizeof transposed / sizeof *transposed))
+
+START_TEST(transposed_convolution_and_its_gradient_match_double_loops)
+{
+    if (without_onednn())
+        return;
+    const shape_case *c = &transposed[_i];
+    const window w = window_of(c);
+    window own = w;
+    memcpy(own.input, w.output, sizeof own.input);
+    memcpy(own.output, w.input, sizeof own.output);
+    random_state = (uint32_t)_i + 99;
+    /* "input" below is the convolution's input = our output */
+    const size_t out_spatial = product(w.input, w.rank), in_spatial = product(w.output, w.rank);
+    const int64_t out_channels = c->input_channels, in_channels = c->output_channels;
+    const size_t out_count = (size_t)out_channels * out_spatial, in_count = (size_t)in_channels * in_spatial;
+    const size_t weight_count = (size_t)(in_channels * out_channels / c->groups) * product(w.kernel, w.rank);
+    float *x = floats(in_count, true), *gy = floats(out_count, true), *weights = floats(weight_count, true);
+    float *bias = floats((size_t)out_channels, true);
+    double *y = memory_allocate_zeroed(out_count, sizeof *y), *gx = memory_allocate_zeroed(in_count, sizeof *gx);
+    convolve(&w, out_channels, in_channels, gy, weights, x, gx, y);
+    for (size_t i = 0; i < out_count; i++)
+        y[i] += (double)bias[i / out_spatial];
+    primitive_spec spec = {.kind = PRIMITIVE_DECONVOLUTION, .threads = 1, .geometry = own, .input_channels = in_channels,
+                           .output_channels = out_channels, .plain_input = c->plain_output, .plain_output = c->plain_input,
+                           .constant_weights = true, .has_bias = true};
+    float *source = in_layout(x, in_channels, in_spatial, c->plain_output);
+    float *gradient = in_layout(gy, out_channels, out_spatial, c->plain_input);
+    outcome forward = run_on_threads(&spec, c->name, weights, bias, source, NULL, NULL,
+                                     c->plain_input ? out_count : padded(out_channels) * out_spatial);
+    check_result(c->name, &forward, y, out_channels, out_spatial, c->plain_input);
+    spec.kind = PRIMITIVE_DECONVOLUTION_BACKWARD;
+    spec.has_bias = false;
+    outcome backward = run_on_threads(&spec, c->name, weights, NULL, gradient, NULL, NULL,
+                                      c->plain_output ? in_count : padded(in_channels) * in_spatial);
+    check_result(c->name, &backward, gx, in_channels, in_spatial, c->plain_output);
+    memory_free(forward.destination);
+    memory_free(backward.destination);
+    memory_free(source);
+    memory_free(gradient);
+    memory_free(x);
+    memory_free(gy);
+    memory_free(weights);
+    memory_free(bias);
+    memory_free(y);
+    memory_free(gx);
+}
+END_TEST
+
+typedef struct matmul_case {
+    const char *name;
+    int64_t batch, rows, columns, depth;
+    bool transpose_a, transpose_b, shared_b, constant, bias;
+    activation_kind post;
+} matmul_case;
+
+static const matmul_case matmuls[] = {
+    {"classifier", 1, 1, 14, 1024, false, true, true, true, true, ACTIVATION_NONE},
+    {"large classifier", 1, 1, 1000, 4096, false, true, true, true, true, ACTIVATION_NONE},
+    {"ViT projection", 1, 197, 192, 192, false, false, true, true, true, ACTIVATION_NONE},
+    {"ViT MLP with GELU", 1, 197, 768, 192, false, false, true, true, true, ACTIVATION_GELU},
+    {"its gradient", 1, 197, 192, 768, false, true, true, true, false, ACTIVATION_NONE},
+    {"rows of a batch share b", 3, 50, 64, 96, false, false, true, true, true, ACTIVATION_NONE},
+    {"attention scores", 3, 197, 197, 64, false, true, false, false, false, ACTIVATION_NONE},
+    {"attention values", 3, 197, 64, 197, false, false, false, false, false, ACTIVATION_NONE},
+    {"gradient of the keys", 3, 197, 64, 197, true, false, false, false, false, ACTIVATION_NONE},
+    {"both transposed", 2, 31, 33, 17, true, true, false, false, false, ACTIVATION_NONE},
+    {"windows (Swin)", 64, 49, 49, 32, false, true, false, false, false, ACTIVATION_NONE},
+    {"shared b, a transposed", 2, 31, 33, 17, true, false, true, false, false, ACTIVATION_NONE},
+    {"deep", 1, 4, 8, 20000, false, false, true, true, false, ACTIVATION_NONE},
+    {"one by one", 1, 1, 1, 1, false, false, true, true, true, ACTIVATION_NONE},
+};
+#define MATMUL_COUNT ((int)(sizeof matmuls / sizeof *matmuls))
+
+START_TEST(matrix_products_match_double_loops)
+{
+    if (without_onednn())
+        return;
+    const matmul_case *c = &matmuls[_i];
+    random_state = (uint32_t)_i + 5;
+    const size_t batch = (size_t)c->batch, m = (size_t)c->rows, n = (size_t)c->columns, k = (size_t)c->depth;
+    const size_t b_batch = c->shared_b ? 1 : batch;
+    float *a = floats(batch * m * k, true), *b = floats(b_batch * k * n, true), *bias = floats(n, true);
+    const activation post = {c->post, 0, 0};
+    double *y = memory_allocate(batch * m * n, sizeof *y);
+    for (size_t q = 0; q < batch; q++)
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) {
+                const float *bq = b + (c->shared_b ? 0 : q) * k * n, *aq = a + q * m * k;
+                double sum = c->bias ? (double)bias[j] : 0;
+                for (size_t l = 0; l < k; l++)
+                    sum += (double)aq[c->transpose_a ? l * m + i : i * k + l] * (double)bq[c->transpose_b ? j * k + l : l * n + j];
+                y[(q * m + i) * n + j] = reference_post(&post, sum);
+            }
+    const primitive_spec spec = {.kind = PRIMITIVE_MATMUL, .threads = 1, .batch = c->batch, .rows = c->rows, .columns = c->columns,
+                                 .depth = c->depth, .transpose_a = c->transpose_a, .transpose_b = c->transpose_b,
+                                 .shared_b = c->shared_b, .constant_weights = c->constant, .has_bias = c->bias, .post = post};
+    outcome got = run_on_threads(&spec, c->name, b, bias, a, NULL, NULL, batch * m * n);
+    check_result(c->name, &got, y, (int64_t)(batch * m * n), 1, true);
+    memory_free(got.destination);
+    memory_free(a);
+    memory_free(b);
+    memory_free(bias);
+    memory_free(y);
+}
+END_TEST
+
+/* One primitive, created for two threads, run by four at once and inside a parallel region: the bits of a lone run. */
+START_TEST(one_primitive_runs_on_many_threads_at_once)
+{
+    if (without_onednn())
+        return;
+    const shape_case *c = &cases[2];
+    const window w = window_of(c);
+    const size_t in_count = padded(c->input_channels) * product(w.input, 2), out_count = padded(c->output_channels) * product(w.output, 2);
+    float *x = floats(in_count, true), *weights = floats((size_t)(c->input_channels * c->output_channels) * 9, true);
+    const primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION, .threads = 2, .geometry = w, .input_channels = c->input_channels,
+                                 .output_channels = c->output_channels, .constant_weights = true};
+    primitive *p = NULL;
+    ck_assert_int_eq(primitive_create(&spec, &p, NULL), XAI_OK);
+    float *prepared = memory_allocate_aligned(primitive_weights_bytes(p)), *y[17] = {NULL};
+    ck_assert_int_eq(primitive_prepare_weights(p, weights, prepared, NULL), XAI_OK);
+    xai_status status[17] = {0};
+    for (int i = 0; i < 17; i++)
+        y[i] = floats(out_count, true);
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(4) schedule(dynamic)
+#endif
+    for (int i = 0; i < 16; i++) {
+        void *scratch = memory_allocate_aligned(primitive_scratchpad_bytes(p) + 64);
+        const primitive_arguments arguments = {.source = x, .weights = prepared, .destination = y[i], .scratchpad = scratch};
+        status[i] = scratch == NULL ? XAI_ERROR_MEMORY : primitive_run(p, &arguments, NULL);
+        memory_free(scratch);
+    }
+    void *scratch = memory_allocate_aligned(primitive_scratchpad_bytes(p) + 64);
+    const primitive_arguments arguments = {.source = x, .weights = prepared, .destination = y[16], .scratchpad = scratch};
+    ck_assert_int_eq(primitive_run(p, &arguments, NULL), XAI_OK);
+    for (int i = 0; i < 16; i++) {
+        ck_assert_int_eq(status[i], XAI_OK);
+        ck_assert_int_eq(memcmp(y[i], y[16], out_count * sizeof(float)), 0);
+    }
+    for (int i = 0; i < 17; i++)
+        memory_free(y[i]);
+    memory_free(scratch);
+    memory_free(prepared);
+    memory_free(x);
+    memory_free(weights);
+    primitive_free(p);
+}
+END_TEST
+
+START_TEST(thread_setting_of_the_caller_survives)
+{
+#ifdef _OPENMP
+    if (without_onednn())
+        return;
+    omp_set_num_threads(3);
+    const shape_case *c = &cases[0];
+    const primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION, .threads = 2, .geometry = window_of(c),
+                                 .input_channels = c->input_channels, .output_channels = c->output_channels, .constant_weights = true};
+    primitive *p = NULL;
+    ck_assert_int_eq(primitive_create(&spec, &p, NULL), XAI_OK);
+    ck_assert_int_eq(omp_get_max_threads(), 3);
+    primitive_free(p);
+#endif
+}
+END_TEST
+
+/* Primitives that differ only in threads or post-operations share weights; other shapes do not. */
+START_TEST(equal_weight_keys_mean_equal_bytes)
+{
+    if (without_onednn())
+        return;
+    primitive *p[4] = {NULL};
+    const shape_case *c = &cases[0];
+    for (int i = 0; i < 4; i++) {
+        primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION, .threads = 1 + i % 2, .geometry = window_of(c),
+                               .input_channels = c->input_channels, .output_channels = c->output_channels, .constant_weights = true};
+        if (i == 1)
+            spec.post.kind = ACTIVATION_RELU;
+        if (i == 2)
+            spec.geometry.kernel[0] = 1, spec.geometry.pad_begin[0] = spec.geometry.pad_end[0] = 0;
+        if (i == 3)
+            spec.kind = PRIMITIVE_CONVOLUTION_BACKWARD;
+        ck_assert_int_eq(primitive_create(&spec, &p[i], NULL), XAI_OK);
+    }
+    ck_assert_str_eq(primitive_weights_key(p[0]), primitive_weights_key(p[1]));
+    ck_assert_str_ne(primitive_weights_key(p[0]), primitive_weights_key(p[2]));
+    const size_t weight_count = (size_t)(c->input_channels * c->output_channels) * 9;
+    float *weights = floats(weight_count, true), *prepared[4] = {NULL};
+    for (int i = 0; i < 4; i++) {
+        prepared[i] = memory_allocate_aligned(primitive_weights_bytes(p[i]));
+        ck_assert_int_eq(primitive_prepare_weights(p[i], weights, prepared[i], NULL), XAI_OK);
+    }
+    ck_assert_uint_eq(primitive_weights_bytes(p[0]), primitive_weights_bytes(p[1]));
+    ck_assert_int_eq(memcmp(prepared[0], prepared[1], primitive_weights_bytes(p[0])), 0);
+    if (strcmp(primitive_weights_key(p[0]), primitive_weights_key(p[3])) != 0)
+        ck_assert(primitive_weights_bytes(p[0]) != primitive_weights_bytes(p[3]) ||
+                  memcmp(prepared[0], prepared[3], primitive_weights_bytes(p[0])) != 0);
+    for (int i = 0; i < 4; i++) {
+        primitive_free(p[i]);
+        memory_free(prepared[i]);
+    }
+    memory_free(weights);
+}
+END_TEST
+
+START_TEST(impossible_geometry_is_refused)
+{
+    xai_error *error = NULL;
+    primitive *p = NULL;
+    primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION, .threads = 1, .geometry = window_of(&cases[0]), .input_channels = 16,
+                           .output_channels = 24};
+    spec.geometry.groups = 5;
+    ck_assert_int_eq(primitive_create(&spec, &p, &error), XAI_ERROR_UNSUPPORTED);
+    ck_assert_ptr_null(p);
+    ck_assert_ptr_nonnull(error);
+    xai_error_free(error);
+    spec.geometry.groups = 1;
+    spec.input_channels = INT64_MAX / 2;
+    ck_assert_int_eq(primitive_create(&spec, &p, NULL), XAI_ERROR_UNSUPPORTED);
+    spec.input_channels = 16;
+    spec.geometry.pad_begin[0] = -1;
+    ck_assert_int_eq(primitive_create(&spec, &p, NULL), XAI_ERROR_UNSUPPORTED);
+    primitive_free(NULL);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("primitive");
     TCase *shapes = tcase_create("shapes");
     tcase_set_timeout(shapes, 120);
     tcase_add_loop_test(shapes, convolution_and_its_gradient_match_double_loops, 0, CASE_COUNT);
+    tcase_add_loop_test(shapes, transposed_convolution_and_its_gradient_match_double_loops, 0, TRANSPOSED_COUNT);
+    tcase_add_loop_test(shapes, fused_operations_match_and_keep_padding_zero, 0, FUSED_COUNT *FUSED_CASE_COUNT);
+    tcase_add_loop_test(shapes, matrix_products_match_double_loops, 0, MATMUL_COUNT);
+    tcase_add_test(shapes, one_primitive_runs_on_many_threads_at_once);
+    tcase_add_test(shapes, thread_setting_of_the_caller_survives);
+    tcase_add_test(shapes, equal_weight_keys_mean_equal_bytes);
+    tcase_add_test(shapes, impossible_geometry_is_refused);
     suite_add_tcase(suite, shapes);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
