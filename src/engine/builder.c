@@ -285,11 +285,13 @@ int fusable_activation(const builder *b, int value, activation *out)
     if (next == GRAPH_NONE || b->node_done[next])
         return GRAPH_NONE;
     const graph_node *node = &b->graph->nodes[next];
-    if (node->inputs[0] != value || !activation_of_node(b->graph, node, out))
+    activation found;
+    if (node->inputs[0] != value || !activation_of_node(b->graph, node, &found))
         return GRAPH_NONE;
     /* Backward would need the value in between, which fusing does not keep. */
-    if (b->any_gradient && b->values[node->outputs[0]].needs_gradient && !activation_backward_uses_output(out))
+    if (b->any_gradient && b->values[node->outputs[0]].needs_gradient && !activation_backward_uses_output(&found))
         return GRAPH_NONE;
+    *out = found;
     return next;
 }
 

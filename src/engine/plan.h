@@ -215,7 +215,7 @@ xai_status lower_portable(builder *b, int node, bool *done);
 /* The node as an activation function with constant parameters; false when it is not one. */
 bool activation_of_node(const graph *self, const graph_node *node, activation *out);
 bool node_is(const graph_node *node, const char *domain, const char *name);
-/* A node behind `value` that may be fused as an activation: GRAPH_NONE or its index. */
+/* A node behind `value` that may be fused as an activation: its index, or GRAPH_NONE with *out untouched. */
 int fusable_activation(const builder *b, int value, activation *out);
 
 /* arena.c */
