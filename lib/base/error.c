@@ -17,10 +17,12 @@ struct xai_error {
     char *storage;       /* NULL for out_of_memory */
 };
 
-/* What error_set stores when there is no memory left for a real error. Never written, never freed. */
+/* What error_set stores when there is no memory left for a real error. Never written, never
+ * freed. */
 static const struct xai_error out_of_memory = {XAI_ERROR_MEMORY, "", "out of memory", NULL};
 
-/* One line of valid UTF-8: control characters (terminal escapes, line breaks) and bad bytes become '?'. */
+/* One line of valid UTF-8: control characters (terminal escapes, line breaks) and bad bytes
+ * become '?'. */
 static void sanitise(char *bytes)
 {
     size_t i = 0;
@@ -83,7 +85,8 @@ static char *place_copy(const char *place)
     return copy;
 }
 
-xai_status error_set(xai_error **error, xai_status status, const char *place, const char *format, ...)
+xai_status error_set(xai_error **error, xai_status status, const char *place, const char *format,
+                     ...)
 {
     if (!error || *error)
         return status;
@@ -112,12 +115,14 @@ xai_status error_memory(xai_error **error, const char *what, size_t bytes)
 {
     if (bytes == 0)
         return error_set(error, XAI_ERROR_MEMORY, NULL, "out of memory for %s", what);
-    return error_set(error, XAI_ERROR_MEMORY, NULL, "out of memory: cannot allocate %zu bytes for %s", bytes, what);
+    return error_set(error, XAI_ERROR_MEMORY, NULL,
+                     "out of memory: cannot allocate %zu bytes for %s", bytes, what);
 }
 
 void error_add_place(xai_error **error, const char *place)
 {
-    if (!error || !*error || *error == &out_of_memory || (*error)->place[0] != '\0' || !place || !*place)
+    if (!error || !*error || *error == &out_of_memory || (*error)->place[0] != '\0' || !place ||
+        !*place)
         return;
     char *where = place_copy(place);
     xai_error *made = where ? error_create((*error)->status, where, (*error)->message) : NULL;

@@ -27,8 +27,8 @@ bool size_multiply(size_t a, size_t b, size_t *result)
     return true;
 }
 
-/* Bytes of a block: at least 1 so that a zero size gives a valid pointer, at most PTRDIFF_MAX so that pointer
- * differences inside it are defined. */
+/* Bytes of a block: at least 1 so that a zero size gives a valid pointer, at most PTRDIFF_MAX so
+ * that pointer differences inside it are defined. */
 static bool block_size(size_t count, size_t size, size_t *bytes)
 {
     if (!size_multiply(count, size, bytes) || *bytes > (size_t)PTRDIFF_MAX - TENSOR_ALIGNMENT)

@@ -1,5 +1,6 @@
-/* Allocation. All memory of libxai comes from here: tests replace the system allocator behind these calls at
- * link time (--wrap=malloc, calloc, realloc, aligned_alloc) to make the n-th allocation fail. */
+/* Allocation. All memory of libxai comes from here: tests replace the system allocator behind
+ * these calls at link time (--wrap=malloc, calloc, realloc, aligned_alloc) to make the n-th
+ * allocation fail. */
 #ifndef BASE_MEMORY_H
 #define BASE_MEMORY_H
 
@@ -22,15 +23,18 @@ void memory_free(void *block);
 /* Bump allocator whose blocks all die together: the storage of one parsed model. */
 typedef struct memory_pool memory_pool;
 memory_pool *memory_pool_create(void);
-void *memory_pool_allocate(memory_pool *pool, size_t count, size_t size); /* zeroed, 16-byte aligned; NULL on failure */
-char *memory_pool_text(memory_pool *pool, const char *bytes, size_t length); /* NUL-terminated copy */
+/* Zeroed, 16-byte aligned; NULL on failure. */
+void *memory_pool_allocate(memory_pool *pool, size_t count, size_t size);
+/* NUL-terminated copy. */
+char *memory_pool_text(memory_pool *pool, const char *bytes, size_t length);
 void memory_pool_free(memory_pool *pool);
 
 /* Checked size arithmetic: false on overflow, *result untouched. */
 bool size_add(size_t a, size_t b, size_t *result);
 bool size_multiply(size_t a, size_t b, size_t *result);
 
-/* Grow `*items` (elements of `size` bytes) to hold at least `needed`; *capacity follows. false = out of memory. */
+/* Grow `*items` (elements of `size` bytes) to hold at least `needed`; *capacity follows. false =
+ * out of memory. */
 bool array_reserve(void **items, size_t *capacity, size_t needed, size_t size);
 
 #endif

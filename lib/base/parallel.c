@@ -18,7 +18,8 @@
 #include <sched.h>
 #endif
 
-void parallel_for(int threads, size_t count, void (*body)(void *user, size_t begin, size_t end), void *user)
+void parallel_for(int threads, size_t count, void (*body)(void *user, size_t begin, size_t end),
+                  void *user)
 {
     if (count == 0)
         return;
@@ -29,7 +30,8 @@ void parallel_for(int threads, size_t count, void (*body)(void *user, size_t beg
 #pragma omp parallel num_threads(threads)
         {
             const size_t team = (size_t)omp_get_num_threads(), index = (size_t)omp_get_thread_num();
-            const size_t share = count / team, rest = count % team; /* the first `rest` ranges get one more */
+            const size_t share = count / team;
+            const size_t rest = count % team; /* the first `rest` ranges get one more */
             const size_t begin = index * share + (index < rest ? index : rest);
             const size_t end = begin + share + (index < rest ? 1 : 0);
             if (begin < end)
@@ -103,8 +105,9 @@ static int folder_quota(const char *folder, bool unified)
     return quota_processors(quota, strtoll(line, NULL, 10));
 }
 
-/* The smallest quota of a group and all groups above it. In a container the path may name a folder that is not
- * mounted here; the walk up ends at the mount, which then is the container's own group. */
+/* The smallest quota of a group and all groups above it. In a container the path may name a
+ * folder that is not mounted here; the walk up ends at the mount, which then is the container's
+ * own group. */
 static int group_quota(const char *mount, const char *group, bool unified)
 {
     char folder[4200];

@@ -21,7 +21,8 @@ char *text_take(text *self);
 void text_free(text *self);
 char *text_duplicate(const char *string); /* NULL when out of memory */
 
-/* Bytes of the UTF-8 character that starts here (1 to 4); 0 when there is none or it is not valid. */
+/* Bytes of the UTF-8 character that starts here (1 to 4); 0 when there is none or it is not
+ * valid. */
 size_t text_utf8_step(const char *bytes, size_t length);
 bool text_is_utf8(const char *bytes, size_t length);
 

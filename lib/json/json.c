@@ -37,7 +37,8 @@ static bool fail(parser *self, const char *what)
         column = *at == '\n' ? 1 : column + 1;
         line += *at == '\n';
     }
-    self->status = error_set(self->error, XAI_ERROR_FORMAT, NULL, "JSON line %zu column %zu: %s", line, column, what);
+    self->status = error_set(self->error, XAI_ERROR_FORMAT, NULL, "JSON line %zu column %zu: %s",
+                             line, column, what);
     return false;
 }
 
@@ -51,7 +52,8 @@ static void *allocate(parser *self, size_t count, size_t size)
 
 static void skip_space(parser *self)
 {
-    while (self->at < self->end && (*self->at == ' ' || *self->at == '\t' || *self->at == '\n' || *self->at == '\r'))
+    while (self->at < self->end &&
+           (*self->at == ' ' || *self->at == '\t' || *self->at == '\n' || *self->at == '\r'))
         self->at++;
 }
 
@@ -68,7 +70,7 @@ static bool accept(parser *self, char c)
     return true;
 }
 
-/* Strings -------------------------------------------------------------------------------------------------- */
+/* Strings -------------------------------------------------------------------------------------- */
 
 static bool hex4(parser *self, uint32_t *unit)
 {
@@ -89,7 +91,8 @@ static bool hex4(parser *self, uint32_t *unit)
     return true;
 }
 
-/* The character of a \u escape, of two for those above U+FFFF, as UTF-8; bytes written, 0 on failure. */
+/* The character of a \u escape, of two for those above U+FFFF, as UTF-8; bytes written, 0 on
+ * failure. */
 static size_t unicode_escape(parser *self, char *out)
 {
     uint32_t code, low;
@@ -162,7 +165,7 @@ static const char *parse_string(parser *self)
     return self->status == XAI_OK ? content : NULL;
 }
 
-/* Numbers -------------------------------------------------------------------------------------------------- */
+/* Numbers -------------------------------------------------------------------------------------- */
 
 static size_t digits(parser *self)
 {
@@ -172,7 +175,8 @@ static size_t digits(parser *self)
     return (size_t)(self->at - begin);
 }
 
-/* strtod() reads the decimal point of the locale, so it is given a number without one: 0.485 as 0485e-3. */
+/* strtod() reads the decimal point of the locale, so it is given a number without one: 0.485 as
+ * 0485e-3. */
 static bool parse_number(parser *self, double *number)
 {
     char plain[160];
@@ -211,7 +215,7 @@ static bool parse_number(parser *self, double *number)
     return isfinite(*number) || fail(self, "number out of range");
 }
 
-/* Values --------------------------------------------------------------------------------------------------- */
+/* Values --------------------------------------------------------------------------------------- */
 
 static json_value *parse_value(parser *self, int depth);
 
@@ -309,12 +313,17 @@ static json_value *parse_value(parser *self, int depth)
 xai_status json_parse(const char *bytes, size_t size, json_value **out, xai_error **error)
 {
     if (size > JSON_SIZE_LIMIT)
-        return error_set(error, XAI_ERROR_FORMAT, NULL, "JSON of %zu bytes; at most %zu are read", size,
-                         JSON_SIZE_LIMIT);
+        return error_set(error, XAI_ERROR_FORMAT, NULL, "JSON of %zu bytes; at most %zu are read",
+                         size, JSON_SIZE_LIMIT);
     memory_pool *pool = memory_pool_create();
     if (!pool)
         return error_memory(error, "JSON", 0);
-    parser self = {.begin = bytes, .at = bytes, .end = bytes + size, .pool = pool, .error = error, .status = XAI_OK};
+    parser self = {.begin = bytes,
+                   .at = bytes,
+                   .end = bytes + size,
+                   .pool = pool,
+                   .error = error,
+                   .status = XAI_OK};
     word(&self, "\xef\xbb\xbf");
     json_value *root = parse_value(&self, 1);
     skip_space(&self);
@@ -342,7 +351,8 @@ int json_type(const json_value *value)
 
 const char *json_type_name(const json_value *value)
 {
-    static const char *const names[] = {"null", "a boolean", "a number", "a string", "a list", "an object"};
+    static const char *const names[] = {"null",     "a boolean", "a number",
+                                        "a string", "a list",    "an object"};
     return names[json_type(value)];
 }
 

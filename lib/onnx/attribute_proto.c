@@ -24,15 +24,15 @@ enum {
 };
 
 /* AttributeType -> the field that holds its value; 0 where the standard has none. */
-static const uint8_t value_fields[] = {0,           FLOAT_VALUE,  INT_VALUE, STRING_VALUE, TENSOR_VALUE,
-                                       GRAPH_VALUE, FLOATS,       INTS,      STRINGS,      TENSORS,
-                                       GRAPHS,      SPARSE_VALUE, SPARSES,   TYPE_VALUE,   TYPES};
+static const uint8_t value_fields[] = {
+    0,       FLOAT_VALUE, INT_VALUE, STRING_VALUE, TENSOR_VALUE, GRAPH_VALUE, FLOATS, INTS,
+    STRINGS, TENSORS,     GRAPHS,    SPARSE_VALUE, SPARSES,      TYPE_VALUE,  TYPES};
 #define TYPE_COUNT ((int32_t)(sizeof value_fields))
 
-#define VALUE_MASK                                                                                            \
-    (FIELD(FLOAT_VALUE) | FIELD(INT_VALUE) | FIELD(STRING_VALUE) | FIELD(TENSOR_VALUE) | FIELD(GRAPH_VALUE) | \
-     FIELD(FLOATS) | FIELD(INTS) | FIELD(STRINGS) | FIELD(TENSORS) | FIELD(GRAPHS) | FIELD(SPARSE_VALUE) |    \
-     FIELD(SPARSES) | FIELD(TYPE_VALUE) | FIELD(TYPES))
+#define VALUE_MASK                                                                        \
+    (FIELD(FLOAT_VALUE) | FIELD(INT_VALUE) | FIELD(STRING_VALUE) | FIELD(TENSOR_VALUE) |  \
+     FIELD(GRAPH_VALUE) | FIELD(FLOATS) | FIELD(INTS) | FIELD(STRINGS) | FIELD(TENSORS) | \
+     FIELD(GRAPHS) | FIELD(SPARSE_VALUE) | FIELD(SPARSES) | FIELD(TYPE_VALUE) | FIELD(TYPES))
 
 /* What a first pass over the message finds. */
 typedef struct attribute_facts {
@@ -47,8 +47,8 @@ static message attribute_message(wire bytes)
 {
     return message_begin(bytes,
                          FIELD(NAME) | FIELD(FLOAT_VALUE) | FIELD(INT_VALUE) | FIELD(STRING_VALUE) |
-                             FIELD(TENSOR_VALUE) | FIELD(GRAPH_VALUE) | FIELD(TYPE_VALUE) | FIELD(TYPE) |
-                             FIELD(REFERENCE) | FIELD(SPARSE_VALUE),
+                             FIELD(TENSOR_VALUE) | FIELD(GRAPH_VALUE) | FIELD(TYPE_VALUE) |
+                             FIELD(TYPE) | FIELD(REFERENCE) | FIELD(SPARSE_VALUE),
                          "AttributeProto");
 }
 
@@ -148,7 +148,8 @@ static void read_list(reader *self, wire bytes, int field_number, size_t count, 
 static void read_subgraph(reader *self, wire bytes, onnx_attribute *out)
 {
     if (self->graph_depth >= ONNX_GRAPH_DEPTH_LIMIT) {
-        reader_fail(self, XAI_ERROR_UNSUPPORTED, "graphs nested more than %d deep", ONNX_GRAPH_DEPTH_LIMIT);
+        reader_fail(self, XAI_ERROR_UNSUPPORTED, "graphs nested more than %d deep",
+                    ONNX_GRAPH_DEPTH_LIMIT);
         return;
     }
     onnx_graph *graph = reader_allocate(self, 1, sizeof *graph, "graph");
@@ -164,7 +165,8 @@ static void read_value(reader *self, wire bytes, const attribute_facts *facts, o
         reader_fail(self, XAI_ERROR_UNSUPPORTED, "unknown attribute type %d", (int)facts->type);
         return;
     }
-    /* Exactly one field holds a value. When the type is given, zero, "" and an empty list may be left out. */
+    /* Exactly one field holds a value. When the type is given, zero, "" and an empty list may be
+     * left out. */
     int used = 0;
     for (int32_t type = 1; type < TYPE_COUNT; type++) {
         if (!(facts->fields & FIELD(value_fields[type])))
@@ -173,7 +175,8 @@ static void read_value(reader *self, wire bytes, const attribute_facts *facts, o
         if (facts->type == ONNX_ATTRIBUTE_UNDEFINED)
             out->type = type;
         else if (facts->type != type)
-            reader_fail(self, XAI_ERROR_FORMAT, "holds a value of attribute type %d but is declared as %d", (int)type,
+            reader_fail(self, XAI_ERROR_FORMAT,
+                        "holds a value of attribute type %d but is declared as %d", (int)type,
                         (int)facts->type);
     }
     if (used > 1)
@@ -204,7 +207,7 @@ static void read_value(reader *self, wire bytes, const attribute_facts *facts, o
         out->count = facts->count;
         read_list(self, bytes, value_fields[out->type], facts->count, out);
         break;
-    default: /* lists of tensors or graphs, sparse tensors, types: no operator of libxai reads them */
+    default: /* lists of tensors or graphs, sparse tensors, types: no operator reads them */
         out->count = facts->count;
         break;
     }

@@ -5,7 +5,8 @@
 #include "base/text.h"
 #include "onnx/reader.h"
 
-static const char *entry_value(reader *self, const onnx_property *entries, size_t count, const char *key)
+static const char *entry_value(reader *self, const onnx_property *entries, size_t count,
+                               const char *key)
 {
     const char *value = NULL;
     for (size_t i = 0; i < count; i++) {
@@ -21,8 +22,8 @@ static const char *entry_value(reader *self, const onnx_property *entries, size_
 }
 
 /* Decimal digits only; `fallback` when the key is absent. */
-static uint64_t entry_number(reader *self, const onnx_property *entries, size_t count, const char *key,
-                             uint64_t fallback)
+static uint64_t entry_number(reader *self, const onnx_property *entries, size_t count,
+                             const char *key, uint64_t fallback)
 {
     const char *value = entry_value(self, entries, count, key);
     if (!value)
@@ -43,7 +44,8 @@ static uint64_t entry_number(reader *self, const onnx_property *entries, size_t 
 static const file_view *external_view(reader *self, const char *location)
 {
     onnx_storage *storage = self->storage;
-    for (size_t i = storage->external_count; i > 0; i--) /* the last one first: tensors of a file come in a row */
+    for (size_t i = storage->external_count; i > 0;
+         i--) /* the last one first: tensors of a file come in a row */
         if (strcmp(storage->externals[i - 1].location, location) == 0)
             return &storage->externals[i - 1].view;
 
@@ -51,7 +53,8 @@ static const file_view *external_view(reader *self, const char *location)
     if (!reader_count(self, &total, 1, ONNX_EXTERNAL_FILE_LIMIT, "external data files"))
         return NULL;
     void *list = storage->externals;
-    const bool reserved = array_reserve(&list, &storage->external_capacity, total, sizeof *storage->externals);
+    const bool reserved =
+        array_reserve(&list, &storage->external_capacity, total, sizeof *storage->externals);
     storage->externals = list;
     external_file fresh = {reserved ? text_duplicate(location) : NULL, {0}};
     if (!fresh.location) {
@@ -70,12 +73,14 @@ static const file_view *external_view(reader *self, const char *location)
     return &storage->externals[storage->external_count - 1].view;
 }
 
-const uint8_t *external_payload(reader *self, const onnx_property *entries, size_t count, size_t bytes)
+const uint8_t *external_payload(reader *self, const onnx_property *entries, size_t count,
+                                size_t bytes)
 {
     if (self->status != XAI_OK)
         return NULL;
     if (!self->storage->folder) {
-        reader_fail(self, XAI_ERROR_UNSUPPORTED, "external data needs a model opened from a file, not from memory");
+        reader_fail(self, XAI_ERROR_UNSUPPORTED,
+                    "external data needs a model opened from a file, not from memory");
         return NULL;
     }
     const char *location = entry_value(self, entries, count, "location");
@@ -92,7 +97,8 @@ const uint8_t *external_payload(reader *self, const onnx_property *entries, size
     if (!view)
         return NULL;
     if (offset > view->size || length > view->size - offset) {
-        reader_fail(self, XAI_ERROR_FORMAT, "external data '%s' has %zu bytes, the tensor needs %llu from byte %llu",
+        reader_fail(self, XAI_ERROR_FORMAT,
+                    "external data '%s' has %zu bytes, the tensor needs %llu from byte %llu",
                     location, view->size, (unsigned long long)length, (unsigned long long)offset);
         return NULL;
     }

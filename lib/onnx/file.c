@@ -14,12 +14,12 @@
 /* Own words rather than strerror(): thread-safe and the same in every locale. */
 static xai_status file_error(xai_error **error, const char *place, const char *name, int code)
 {
-    const char *why = code == ENOENT                     ? "no such file"
-                      : code == EACCES || code == EPERM  ? "permission denied"
-                      : code == ELOOP                    ? "is a symbolic link, which is not followed here"
-                      : code == ENOTDIR                  ? "a part of the path is not a folder"
-                      : code == EISDIR                   ? "is a folder, not a file"
-                      : code == ENAMETOOLONG             ? "the name is too long"
+    const char *why = code == ENOENT                    ? "no such file"
+                      : code == EACCES || code == EPERM ? "permission denied"
+                      : code == ELOOP        ? "is a symbolic link, which is not followed here"
+                      : code == ENOTDIR      ? "a part of the path is not a folder"
+                      : code == EISDIR       ? "is a folder, not a file"
+                      : code == ENAMETOOLONG ? "the name is too long"
                       : code == EMFILE || code == ENFILE ? "too many open files"
                                                          : NULL;
     const xai_status status = code == ENOMEM ? XAI_ERROR_MEMORY : XAI_ERROR_FILE;
@@ -27,12 +27,13 @@ static xai_status file_error(xai_error **error, const char *place, const char *n
         why = "not enough address space to map it";
     if (why)
         return error_set(error, status, place, "%s%s%s", name ? name : "", name ? ": " : "", why);
-    return error_set(error, status, place, "%s%scannot be read (system error %d)", name ? name : "", name ? ": " : "",
-                     code);
+    return error_set(error, status, place, "%s%scannot be read (system error %d)", name ? name : "",
+                     name ? ": " : "", code);
 }
 
 /* Map an open file; closes it in any case. */
-static xai_status map_descriptor(int descriptor, const char *place, const char *name, file_view *out, xai_error **error)
+static xai_status map_descriptor(int descriptor, const char *place, const char *name,
+                                 file_view *out, xai_error **error)
 {
     struct stat facts;
     xai_status status = XAI_OK;
@@ -41,9 +42,11 @@ static xai_status map_descriptor(int descriptor, const char *place, const char *
     else if (S_ISDIR(facts.st_mode))
         status = file_error(error, place, name, EISDIR);
     else if (!S_ISREG(facts.st_mode))
-        status = error_set(error, XAI_ERROR_FILE, place, "%s%snot a regular file", name ? name : "", name ? ": " : "");
+        status = error_set(error, XAI_ERROR_FILE, place, "%s%snot a regular file", name ? name : "",
+                           name ? ": " : "");
     else if (facts.st_size < 0 || (uintmax_t)facts.st_size > (uintmax_t)PTRDIFF_MAX)
-        status = error_set(error, XAI_ERROR_FILE, place, "%s%stoo large to map", name ? name : "", name ? ": " : "");
+        status = error_set(error, XAI_ERROR_FILE, place, "%s%stoo large to map", name ? name : "",
+                           name ? ": " : "");
     else if (facts.st_size > 0) {
         void *bytes = mmap(NULL, (size_t)facts.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
         if (bytes == MAP_FAILED)
@@ -69,10 +72,12 @@ xai_status file_map(const char *path, file_view *out, xai_error **error)
 
 static xai_status bad_location(const char *location, const char *why, xai_error **error)
 {
-    return error_set(error, XAI_ERROR_FORMAT, NULL, "external data location '%s' %s", location, why);
+    return error_set(error, XAI_ERROR_FORMAT, NULL, "external data location '%s' %s", location,
+                     why);
 }
 
-xai_status file_map_beneath(const char *folder, const char *location, file_view *out, xai_error **error)
+xai_status file_map_beneath(const char *folder, const char *location, file_view *out,
+                            xai_error **error)
 {
     char name[NAME_MAX + 1];
     *out = (file_view){0};
@@ -106,11 +111,13 @@ xai_status file_map_beneath(const char *folder, const char *location, file_view 
             continue;
         memcpy(name, current, length);
         name[length] = '\0';
-        const int next = openat(descriptor, name, OPEN_FLAGS | O_NOFOLLOW | (last ? 0 : O_DIRECTORY));
+        const int next =
+            openat(descriptor, name, OPEN_FLAGS | O_NOFOLLOW | (last ? 0 : O_DIRECTORY));
         int code = errno;
         if (next < 0 && code == ENOTDIR) { /* what Linux says of a link opened as a folder */
             struct stat facts;
-            if (fstatat(descriptor, name, &facts, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(facts.st_mode))
+            if (fstatat(descriptor, name, &facts, AT_SYMLINK_NOFOLLOW) == 0 &&
+                S_ISLNK(facts.st_mode))
                 code = ELOOP;
         }
         close(descriptor);
@@ -134,5 +141,6 @@ void file_unmap(file_view *self)
 void file_release_pages(const file_view *self)
 {
     if (self->bytes)
-        (void)madvise((void *)self->bytes, self->size, MADV_DONTNEED); /* advice: failing changes nothing */
+        /* Advice: failing changes nothing. */
+        (void)madvise((void *)self->bytes, self->size, MADV_DONTNEED);
 }

@@ -14,9 +14,10 @@ typedef struct file_view {
 
 /* Errors carry `path` as their place. */
 xai_status file_map(const char *path, file_view *out, xai_error **error);
-/* Map folder/location, where `location` comes from a hostile file: relative, without "..", through no symbolic
- * link below `folder` ("" = the current one). Errors carry no place. */
-xai_status file_map_beneath(const char *folder, const char *location, file_view *out, xai_error **error);
+/* Map folder/location, where `location` comes from a hostile file: relative, without "..",
+ * through no symbolic link below `folder` ("" = the current one). Errors carry no place. */
+xai_status file_map_beneath(const char *folder, const char *location, file_view *out,
+                            xai_error **error);
 void file_unmap(file_view *self);
 /* Give back the physical pages; reading brings them back. */
 void file_release_pages(const file_view *self);

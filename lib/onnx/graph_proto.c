@@ -3,7 +3,7 @@
 
 #include "onnx/reader.h"
 
-/* ValueInfoProto ------------------------------------------------------------------------------------------- */
+/* ValueInfoProto ------------------------------------------------------------------------------- */
 
 /* TensorShapeProto.Dimension */
 static int64_t read_dimension(reader *self, wire bytes, const char **name)
@@ -40,7 +40,8 @@ static void read_shape(reader *self, wire bytes, onnx_value *out)
             return;
         }
         const int axis = out->shape.rank++;
-        out->shape.dims[axis] = read_dimension(self, take_bytes(self, &body, &field), &out->dim_names[axis]);
+        out->shape.dims[axis] =
+            read_dimension(self, take_bytes(self, &body, &field), &out->dim_names[axis]);
     }
 }
 
@@ -53,8 +54,8 @@ static void read_type(reader *self, wire bytes, onnx_value *out)
     while (message_next(self, &body, &field)) {
         if (field.number != TENSOR_TYPE)
             continue;
-        message type =
-            message_begin(take_bytes(self, &body, &field), FIELD(ELEMENT) | FIELD(SHAPE), "TypeProto.Tensor");
+        message type = message_begin(take_bytes(self, &body, &field), FIELD(ELEMENT) | FIELD(SHAPE),
+                                     "TypeProto.Tensor");
         while (message_next(self, &type, &field)) {
             if (field.number == ELEMENT)
                 out->dtype = take_int32(self, &type, &field);
@@ -64,7 +65,8 @@ static void read_type(reader *self, wire bytes, onnx_value *out)
     }
 }
 
-static void read_value_info(reader *self, wire bytes, const char *kind, size_t index, onnx_value *out)
+static void read_value_info(reader *self, wire bytes, const char *kind, size_t index,
+                            onnx_value *out)
 {
     enum { NAME = 1, TYPE = 2 };
     place here = {.outer = self->place, .kind = kind, .name = "", .index = index};
@@ -83,7 +85,7 @@ static void read_value_info(reader *self, wire bytes, const char *kind, size_t i
     self->place = here.outer;
 }
 
-/* NodeProto ------------------------------------------------------------------------------------------------ */
+/* NodeProto ------------------------------------------------------------------------------------ */
 
 static void read_node(reader *self, wire bytes, size_t index, onnx_node *out)
 {
@@ -124,8 +126,10 @@ static void read_node(reader *self, wire bytes, size_t index, onnx_node *out)
     reader_count(self, &self->strings, out->input_count, ONNX_STRING_LIMIT, "names");
     reader_count(self, &self->strings, out->output_count, ONNX_STRING_LIMIT, "names");
     const char **inputs = reader_allocate(self, out->input_count, sizeof *inputs, "input names");
-    const char **outputs = reader_allocate(self, out->output_count, sizeof *outputs, "output names");
-    onnx_attribute *attributes = reader_allocate(self, out->attribute_count, sizeof *attributes, "attributes");
+    const char **outputs =
+        reader_allocate(self, out->output_count, sizeof *outputs, "output names");
+    onnx_attribute *attributes =
+        reader_allocate(self, out->attribute_count, sizeof *attributes, "attributes");
     out->inputs = inputs;
     out->outputs = outputs;
     out->attributes = attributes;
@@ -144,7 +148,7 @@ static void read_node(reader *self, wire bytes, size_t index, onnx_node *out)
     self->place = here.outer;
 }
 
-/* GraphProto ----------------------------------------------------------------------------------------------- */
+/* GraphProto ----------------------------------------------------------------------------------- */
 
 void read_graph(reader *self, wire bytes, onnx_graph *graph)
 {
@@ -170,7 +174,8 @@ void read_graph(reader *self, wire bytes, onnx_graph *graph)
             graph->output_count++;
             break;
         case SPARSE_INITIALIZER:
-            reader_fail(self, XAI_ERROR_UNSUPPORTED, "sparse initializers are not supported; store them dense");
+            reader_fail(self, XAI_ERROR_UNSUPPORTED,
+                        "sparse initializers are not supported; store them dense");
             break;
         default: /* documentation, value_info (inferred anew), quantization annotations, metadata */
             break;
@@ -194,7 +199,8 @@ void read_graph(reader *self, wire bytes, onnx_graph *graph)
     self->graph_depth++;
     body = message_begin(bytes, FIELD(NAME), "GraphProto");
     for (size_t n = 0, t = 0, i = 0, o = 0; message_next(self, &body, &field);) {
-        if (field.number != NODE && field.number != INITIALIZER && field.number != INPUT && field.number != OUTPUT)
+        if (field.number != NODE && field.number != INITIALIZER && field.number != INPUT &&
+            field.number != OUTPUT)
             continue;
         const wire item = take_bytes(self, &body, &field);
         if (self->status != XAI_OK)

@@ -5,7 +5,8 @@
 #include "base/text.h"
 #include "onnx/reader.h"
 
-/* Versions of the format that this reader knows. What changed within them is visible in the messages. */
+/* Versions of the format that this reader knows. What changed within them is visible in the
+ * messages. */
 #define IR_OLDEST 3
 #define IR_NEWEST 14
 
@@ -30,12 +31,13 @@ static void read_opset(reader *self, wire bytes, onnx_model *model, onnx_opset *
         reader_fail(self, XAI_ERROR_FORMAT, "operator set '%s' has no valid version", opset.domain);
     for (size_t i = 0; i < model->opset_count; i++)
         if (strcmp(opsets[i].domain, opset.domain) == 0 && opsets[i].version != opset.version)
-            reader_fail(self, XAI_ERROR_FORMAT, "operator set '%s' is imported in two versions", opset.domain);
+            reader_fail(self, XAI_ERROR_FORMAT, "operator set '%s' is imported in two versions",
+                        opset.domain);
     opsets[model->opset_count++] = opset;
 }
 
-static void read_property(reader *self, const message *from, const wire_field *field, onnx_model *model,
-                          onnx_property *properties)
+static void read_property(reader *self, const message *from, const wire_field *field,
+                          onnx_model *model, onnx_property *properties)
 {
     const onnx_property entry = take_property(self, from, field);
     for (size_t i = 0; i < model->property_count; i++)
@@ -52,10 +54,12 @@ static void check_version(reader *self, const message *body, int64_t version)
     if (!(body->seen & FIELD(IR_VERSION)))
         reader_fail(self, XAI_ERROR_FORMAT, "not an ONNX model: it has no IR version");
     else if (version < IR_OLDEST)
-        reader_fail(self, XAI_ERROR_UNSUPPORTED, "ONNX IR version %lld is not supported; the oldest supported is %d",
+        reader_fail(self, XAI_ERROR_UNSUPPORTED,
+                    "ONNX IR version %lld is not supported; the oldest supported is %d",
                     (long long)version, IR_OLDEST);
     else if (version > IR_NEWEST)
-        reader_fail(self, XAI_ERROR_UNSUPPORTED, "ONNX IR version %lld is newer than this library knows (%d)",
+        reader_fail(self, XAI_ERROR_UNSUPPORTED,
+                    "ONNX IR version %lld is newer than this library knows (%d)",
                     (long long)version, IR_NEWEST);
 }
 
@@ -70,7 +74,8 @@ static void read_model(reader *self, wire bytes, onnx_model *model)
         METADATA_PROPS = 14,
         FUNCTIONS = 25
     };
-    const uint32_t singular = FIELD(IR_VERSION) | FIELD(PRODUCER_NAME) | FIELD(PRODUCER_VERSION) | FIELD(GRAPH);
+    const uint32_t singular =
+        FIELD(IR_VERSION) | FIELD(PRODUCER_NAME) | FIELD(PRODUCER_VERSION) | FIELD(GRAPH);
     size_t opset_count = 0, property_count = 0;
     wire graph = {0};
     message body = message_begin(bytes, singular, "ModelProto");
@@ -109,7 +114,8 @@ static void read_model(reader *self, wire bytes, onnx_model *model)
         reader_fail(self, XAI_ERROR_FORMAT, "imports no operator set");
 
     onnx_opset *opsets = reader_allocate(self, opset_count, sizeof *opsets, "operator sets");
-    onnx_property *properties = reader_allocate(self, property_count, sizeof *properties, "metadata entries");
+    onnx_property *properties =
+        reader_allocate(self, property_count, sizeof *properties, "metadata entries");
     model->opsets = opsets;
     model->properties = properties;
     body = message_begin(bytes, singular, "ModelProto");
@@ -140,19 +146,24 @@ static void storage_free(onnx_storage *storage)
 }
 
 /* Parse bytes that `storage` owns. Takes the storage in any case. */
-static xai_status parse(onnx_storage *storage, const char *path, wire bytes, onnx_model **out, xai_error **error)
+static xai_status parse(onnx_storage *storage, const char *path, wire bytes, onnx_model **out,
+                        xai_error **error)
 {
     static const char pointer_file[] = "version https://git-lfs";
-    reader self = {.storage = storage, .begin = bytes.at, .path = path, .error = error, .status = XAI_OK};
+    reader self = {
+        .storage = storage, .begin = bytes.at, .path = path, .error = error, .status = XAI_OK};
     onnx_model *model = NULL;
     if (wire_left(&bytes) == 0)
         reader_fail(&self, XAI_ERROR_FORMAT, "is empty");
-    else if (wire_left(&bytes) >= sizeof pointer_file && memcmp(bytes.at, pointer_file, sizeof pointer_file - 1) == 0)
-        reader_fail(&self, XAI_ERROR_FORMAT, "is a Git LFS pointer, not the model: run 'git lfs pull'");
+    else if (wire_left(&bytes) >= sizeof pointer_file &&
+             memcmp(bytes.at, pointer_file, sizeof pointer_file - 1) == 0)
+        reader_fail(&self, XAI_ERROR_FORMAT,
+                    "is a Git LFS pointer, not the model: run 'git lfs pull'");
     else
         model = reader_allocate(&self, 1, sizeof *model, "model");
     if (model) {
-        *model = (onnx_model){.producer_name = "", .producer_version = "", .graph = {.name = ""}, .storage = storage};
+        *model = (onnx_model){
+            .producer_name = "", .producer_version = "", .graph = {.name = ""}, .storage = storage};
         read_model(&self, bytes, model);
     }
     if (self.status != XAI_OK) {

@@ -1,7 +1,8 @@
 /* Reader of ONNX files: bytes in, structure out, no semantics. Everything it reads is hostile.
  *
- * A parsed model is one memory pool plus views: tensor payloads stay in the mapped file (or in the caller's bytes,
- * copied once). Freeing the model unmaps the file and invalidates every view. */
+ * A parsed model is one memory pool plus views: tensor payloads stay in the mapped file (or in
+ * the caller's bytes, copied once). Freeing the model unmaps the file and invalidates every
+ * view. */
 #ifndef ONNX_ONNX_H
 #define ONNX_ONNX_H
 
@@ -25,7 +26,8 @@ typedef struct onnx_graph onnx_graph;
 /* All strings below are NUL-terminated UTF-8; embedded NULs are rejected by the reader. */
 typedef struct onnx_attribute {
     const char *name;
-    int32_t type; /* ONNX_ATTRIBUTE_* ; inferred from the fields present when the file leaves it out */
+    int32_t
+        type; /* ONNX_ATTRIBUTE_* ; inferred from the fields present when the file leaves it out */
     float f;
     int64_t i;
     const char *s;

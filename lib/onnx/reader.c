@@ -11,7 +11,8 @@ static void place_append(text *out, const place *self)
 {
     if (!self)
         return;
-    place_append(out, self->outer); /* at most 3 steps a graph, and graphs nest at most ONNX_GRAPH_DEPTH_LIMIT deep */
+    /* At most 3 steps a graph, and graphs nest at most ONNX_GRAPH_DEPTH_LIMIT deep. */
+    place_append(out, self->outer);
     if (out->length > 0)
         text_append(out, self->outer ? ", " : ": ");
     if (self->name[0])
@@ -75,13 +76,15 @@ bool message_next(reader *self, message *from, wire_field *field)
     if (result == WIRE_END)
         return false;
     if (result == WIRE_MALFORMED) {
-        reader_fail(self, XAI_ERROR_FORMAT, "malformed %s at byte %zu (the file is damaged or not an ONNX model)",
+        reader_fail(self, XAI_ERROR_FORMAT,
+                    "malformed %s at byte %zu (the file is damaged or not an ONNX model)",
                     from->name, (size_t)(from->rest.at - self->begin));
         return false;
     }
     if (field->number < 32 && (from->singular & FIELD(field->number))) {
         if (from->seen & FIELD(field->number)) {
-            reader_fail(self, XAI_ERROR_FORMAT, "field %u of %s occurs twice", (unsigned)field->number, from->name);
+            reader_fail(self, XAI_ERROR_FORMAT, "field %u of %s occurs twice",
+                        (unsigned)field->number, from->name);
             return false;
         }
         from->seen |= FIELD(field->number);
@@ -95,8 +98,8 @@ static bool expect_type(reader *self, const message *from, const wire_field *fie
         return false;
     if (field->type == type)
         return true;
-    reader_fail(self, XAI_ERROR_FORMAT, "field %u of %s has wire type %d instead of %d", (unsigned)field->number,
-                from->name, field->type, type);
+    reader_fail(self, XAI_ERROR_FORMAT, "field %u of %s has wire type %d instead of %d",
+                (unsigned)field->number, from->name, field->type, type);
     return false;
 }
 
@@ -109,7 +112,8 @@ int32_t take_int32(reader *self, const message *from, const wire_field *field)
 {
     const uint64_t value = take_varint(self, from, field);
     if (value > INT32_MAX) {
-        reader_fail(self, XAI_ERROR_FORMAT, "field %u of %s is out of range", (unsigned)field->number, from->name);
+        reader_fail(self, XAI_ERROR_FORMAT, "field %u of %s is out of range",
+                    (unsigned)field->number, from->name);
         return 0;
     }
     return (int32_t)value;
@@ -127,7 +131,8 @@ float take_float(reader *self, const message *from, const wire_field *field)
 
 wire take_bytes(reader *self, const message *from, const wire_field *field)
 {
-    return expect_type(self, from, field, WIRE_BYTES) ? field->bytes : (wire){self->begin, self->begin};
+    return expect_type(self, from, field, WIRE_BYTES) ? field->bytes
+                                                      : (wire){self->begin, self->begin};
 }
 
 const char *take_string(reader *self, const message *from, const wire_field *field)
@@ -137,13 +142,13 @@ const char *take_string(reader *self, const message *from, const wire_field *fie
     if (length == 0)
         return "";
     if (memchr(bytes.at, '\0', length)) {
-        reader_fail(self, XAI_ERROR_FORMAT, "a string in field %u of %s contains a NUL byte", (unsigned)field->number,
-                    from->name);
+        reader_fail(self, XAI_ERROR_FORMAT, "a string in field %u of %s contains a NUL byte",
+                    (unsigned)field->number, from->name);
         return "";
     }
     if (!text_is_utf8((const char *)bytes.at, length)) {
-        reader_fail(self, XAI_ERROR_FORMAT, "a string in field %u of %s is not UTF-8", (unsigned)field->number,
-                    from->name);
+        reader_fail(self, XAI_ERROR_FORMAT, "a string in field %u of %s is not UTF-8",
+                    (unsigned)field->number, from->name);
         return "";
     }
     const char *copy = memory_pool_text(self->storage->pool, (const char *)bytes.at, length);
@@ -157,8 +162,10 @@ size_t take_count(reader *self, const message *from, const wire_field *field, in
     size_t count = 1;
     if (self->status != XAI_OK || field->type == type)
         return count;
-    if (expect_type(self, from, field, WIRE_BYTES) && !wire_packed_count(field->bytes, type, &count))
-        reader_fail(self, XAI_ERROR_FORMAT, "field %u of %s ends inside a number", (unsigned)field->number, from->name);
+    if (expect_type(self, from, field, WIRE_BYTES) &&
+        !wire_packed_count(field->bytes, type, &count))
+        reader_fail(self, XAI_ERROR_FORMAT, "field %u of %s ends inside a number",
+                    (unsigned)field->number, from->name);
     return count;
 }
 
@@ -166,7 +173,8 @@ const char *find_name(reader *self, wire bytes, uint32_t number, const char *typ
 {
     message body = message_begin(bytes, 0, type);
     wire_field field;
-    while (wire_next(&body.rest, &field) == WIRE_FIELD) /* malformed bytes are reported by the pass that follows */
+    while (wire_next(&body.rest, &field) ==
+           WIRE_FIELD) /* malformed bytes are reported by the pass that follows */
         if (field.number == number)
             return take_string(self, &body, &field);
     return "";
@@ -175,7 +183,8 @@ const char *find_name(reader *self, wire bytes, uint32_t number, const char *typ
 onnx_property take_property(reader *self, const message *from, const wire_field *field)
 {
     onnx_property entry = {"", ""};
-    message body = message_begin(take_bytes(self, from, field), FIELD(1) | FIELD(2), "StringStringEntryProto");
+    message body =
+        message_begin(take_bytes(self, from, field), FIELD(1) | FIELD(2), "StringStringEntryProto");
     wire_field each;
     while (message_next(self, &body, &each)) {
         if (each.number == 1)

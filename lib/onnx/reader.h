@@ -1,7 +1,9 @@
-/* What the readers of the single messages share: where they are, what failed, where blocks come from.
+/* What the readers of the single messages share: where they are, what failed, where blocks come
+ * from.
  *
- * The first failure sticks in `status`; after it message_next() ends every loop and the take_ calls return zeros,
- * so that the code reads straight on and only checks where it must not go on. */
+ * The first failure sticks in `status`; after it message_next() ends every loop and the take_
+ * calls return zeros, so that the code reads straight on and only checks where it must not go
+ * on. */
 #ifndef ONNX_READER_H
 #define ONNX_READER_H
 
@@ -10,7 +12,8 @@
 #include "onnx/onnx.h"
 #include "onnx/wire.h"
 
-/* Caps on what one model may hold, subgraphs included: far above any real model, far below exhaustion. */
+/* Caps on what one model may hold, subgraphs included: far above any real model, far below
+ * exhaustion. */
 #define ONNX_NODE_LIMIT ((size_t)1 << 18)
 #define ONNX_TENSOR_LIMIT ((size_t)1 << 18)
 #define ONNX_ATTRIBUTE_LIMIT ((size_t)1 << 20)
@@ -36,7 +39,8 @@ typedef struct onnx_storage {
     size_t external_count, external_capacity;
 } onnx_storage;
 
-/* One step of the way from the model to what is being read, on the stack of the function that reads it. */
+/* One step of the way from the model to what is being read, on the stack of the function that
+ * reads it. */
 typedef struct place {
     const struct place *outer;
     const char *kind, *name, *op_type; /* op_type may be NULL */
@@ -54,8 +58,9 @@ typedef struct reader {
     size_t nodes, tensors, attributes, values, strings; /* so far, against the caps */
 } reader;
 
-/* A message being read. Fields in the mask `singular` may occur once: no writer repeats them, and readers
- * disagree about what a repetition means (merge or last one wins), so a file that has one is refused. */
+/* A message being read. Fields in the mask `singular` may occur once: no writer repeats them,
+ * and readers disagree about what a repetition means (merge or last one wins), so a file that
+ * has one is refused. */
 typedef struct message {
     wire rest;
     uint32_t singular, seen;
@@ -68,7 +73,8 @@ message message_begin(wire bytes, uint32_t singular, const char *name);
 /* False at the end and on failure (see reader.status). */
 bool message_next(reader *self, message *from, wire_field *field);
 
-xai_status reader_fail(reader *self, xai_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+xai_status reader_fail(reader *self, xai_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* From the pool, zeroed; NULL sets the status. */
 void *reader_allocate(reader *self, size_t count, size_t size, const char *what);
 /* Count `more` of something against a cap. */
@@ -76,7 +82,8 @@ bool reader_count(reader *self, size_t *total, size_t more, size_t limit, const 
 
 /* The value of a field that must have that wire type. */
 uint64_t take_varint(reader *self, const message *from, const wire_field *field);
-int32_t take_int32(reader *self, const message *from, const wire_field *field); /* as an enumeration: >= 0 */
+/* As an enumeration: >= 0. */
+int32_t take_int32(reader *self, const message *from, const wire_field *field);
 float take_float(reader *self, const message *from, const wire_field *field);
 wire take_bytes(reader *self, const message *from, const wire_field *field);
 /* UTF-8 without NUL, copied into the pool; "" when empty or on failure. */
@@ -84,7 +91,8 @@ const char *take_string(reader *self, const message *from, const wire_field *fie
 /* How many numbers of `type` a field adds to a repeated one, packed or not. */
 size_t take_count(reader *self, const message *from, const wire_field *field, int type);
 
-/* The name of a message, wherever in it the field lies: looked up first, so that every error can say it. */
+/* The name of a message, wherever in it the field lies: looked up first, so that every error can
+ * say it. */
 const char *find_name(reader *self, wire bytes, uint32_t number, const char *type);
 
 /* key and value of a StringStringEntryProto */
@@ -92,8 +100,10 @@ onnx_property take_property(reader *self, const message *from, const wire_field 
 
 /* tensor_proto.c: TensorProto */
 onnx_named_tensor read_tensor(reader *self, wire bytes, const char *kind, size_t index);
-/* external.c: `bytes` bytes of external data that a TensorProto's entries describe; NULL on failure. */
-const uint8_t *external_payload(reader *self, const onnx_property *entries, size_t count, size_t bytes);
+/* external.c: `bytes` bytes of external data that a TensorProto's entries describe; NULL on
+ * failure. */
+const uint8_t *external_payload(reader *self, const onnx_property *entries, size_t count,
+                                size_t bytes);
 /* attribute_proto.c: AttributeProto */
 void read_attribute(reader *self, wire bytes, size_t index, onnx_attribute *out);
 /* graph_proto.c: GraphProto */

@@ -59,8 +59,10 @@ static int typed_field_of(int32_t dtype)
 
 static message tensor_message(wire bytes)
 {
-    return message_begin(
-        bytes, FIELD(DATA_TYPE) | FIELD(SEGMENT) | FIELD(NAME) | FIELD(RAW_DATA) | FIELD(DATA_LOCATION), "TensorProto");
+    return message_begin(bytes,
+                         FIELD(DATA_TYPE) | FIELD(SEGMENT) | FIELD(NAME) | FIELD(RAW_DATA) |
+                             FIELD(DATA_LOCATION),
+                         "TensorProto");
 }
 
 static tensor_facts scan(reader *self, wire bytes)
@@ -88,7 +90,8 @@ static tensor_facts scan(reader *self, wire bytes)
             if (count == 0)
                 break;
             if (facts.typed_field != 0 && facts.typed_field != (int)field.number)
-                reader_fail(self, XAI_ERROR_FORMAT, "holds its values in two fields (%d and %u of TensorProto)",
+                reader_fail(self, XAI_ERROR_FORMAT,
+                            "holds its values in two fields (%d and %u of TensorProto)",
                             facts.typed_field, (unsigned)field.number);
             facts.typed_field = (int)field.number;
             facts.typed_count += count;
@@ -122,8 +125,8 @@ static tensor_facts scan(reader *self, wire bytes)
 static void read_dims(reader *self, wire bytes, const tensor_facts *facts, shape *dims)
 {
     if (facts->dims > SHAPE_MAX_RANK) {
-        reader_fail(self, XAI_ERROR_UNSUPPORTED, "has %zu dimensions; at most %d are supported", facts->dims,
-                    SHAPE_MAX_RANK);
+        reader_fail(self, XAI_ERROR_UNSUPPORTED, "has %zu dimensions; at most %d are supported",
+                    facts->dims, SHAPE_MAX_RANK);
         return;
     }
     message body = tensor_message(bytes);
@@ -148,7 +151,8 @@ static void read_dims(reader *self, wire bytes, const tensor_facts *facts, shape
     }
 }
 
-/* Values of 8 and 16 bits travel as int32: any number with the same bits is accepted, a wider one is not. */
+/* Values of 8 and 16 bits travel as int32: any number with the same bits is accepted, a wider
+ * one is not. */
 static bool fits(int32_t value, size_t size)
 {
     const int bits = (int)size * 8;
@@ -163,9 +167,11 @@ static void store_typed(reader *self, const tensor_facts *facts, uint64_t value,
         if (facts->dtype == DTYPE_BOOL)
             value = narrow != 0;
         else if (!fits(narrow, size))
-            reader_fail(self, XAI_ERROR_FORMAT, "value %d does not fit %s", (int)narrow, dtype_name(facts->dtype));
+            reader_fail(self, XAI_ERROR_FORMAT, "value %d does not fit %s", (int)narrow,
+                        dtype_name(facts->dtype));
     } else if (facts->dtype == DTYPE_UINT32 && value > UINT32_MAX)
-        reader_fail(self, XAI_ERROR_FORMAT, "value %llu does not fit uint32", (unsigned long long)value);
+        reader_fail(self, XAI_ERROR_FORMAT, "value %llu does not fit uint32",
+                    (unsigned long long)value);
     switch (size) { /* in the byte order of this machine */
     case 1:
         *to = (uint8_t)value;
@@ -182,12 +188,14 @@ static void store_typed(reader *self, const tensor_facts *facts, uint64_t value,
     }
 }
 
-static void read_typed(reader *self, wire bytes, const tensor_facts *facts, size_t count, tensor *out)
+static void read_typed(reader *self, wire bytes, const tensor_facts *facts, size_t count,
+                       tensor *out)
 {
     const int type = typed_wire_type((uint32_t)facts->typed_field);
     const size_t size = dtype_size(facts->dtype);
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    if (type != WIRE_VARINT && facts->typed_fields == 1 && facts->packed.at) { /* already what a tensor looks like */
+    if (type != WIRE_VARINT && facts->typed_fields == 1 &&
+        facts->packed.at) { /* already what a tensor looks like */
         out->data = (void *)facts->packed.at;
         return;
     }
@@ -211,7 +219,8 @@ static void read_typed(reader *self, wire bytes, const tensor_facts *facts, size
         while (packed.at < packed.end && data < end && self->status == XAI_OK) {
             uint64_t value;
             if (!wire_packed_next(&packed, type, &value))
-                reader_fail(self, XAI_ERROR_FORMAT, "malformed number in field %d of TensorProto", facts->typed_field);
+                reader_fail(self, XAI_ERROR_FORMAT, "malformed number in field %d of TensorProto",
+                            facts->typed_field);
             else
                 store_typed(self, facts, value, data);
             data += size;
@@ -233,13 +242,15 @@ static void read_strings(reader *self, wire bytes, size_t count, tensor *out)
     out->data = strings;
 }
 
-static const uint8_t *read_external(reader *self, wire bytes, const tensor_facts *facts, size_t size)
+static const uint8_t *read_external(reader *self, wire bytes, const tensor_facts *facts,
+                                    size_t size)
 {
     if (facts->external_count > 64) {
         reader_fail(self, XAI_ERROR_FORMAT, "external data has %zu entries", facts->external_count);
         return NULL;
     }
-    onnx_property *entries = reader_allocate(self, facts->external_count, sizeof *entries, "external data entries");
+    onnx_property *entries =
+        reader_allocate(self, facts->external_count, sizeof *entries, "external data entries");
     message body = tensor_message(bytes);
     wire_field field;
     size_t i = 0;
@@ -270,7 +281,8 @@ static void read_payload(reader *self, wire bytes, const tensor_facts *facts, te
     size_t count, size, element = dtype_size(facts->dtype);
     char dims[SHAPE_TEXT_SIZE];
     if (!shape_count(&out->shape, &count) || !size_multiply(count, element ? element : 1, &size)) {
-        reader_fail(self, XAI_ERROR_FORMAT, "shape %s has more elements than memory", shape_text(&out->shape, dims));
+        reader_fail(self, XAI_ERROR_FORMAT, "shape %s has more elements than memory",
+                    shape_text(&out->shape, dims));
         return;
     }
     const size_t raw = wire_left(&facts->raw);
@@ -278,15 +290,15 @@ static void read_payload(reader *self, wire bytes, const tensor_facts *facts, te
     if ((raw > 0) + (facts->typed_count > 0) + external > 1)
         reader_fail(self, XAI_ERROR_FORMAT, "holds its values twice (raw, typed or external)");
     else if (facts->typed_count > 0 && facts->typed_field != typed_field_of(facts->dtype))
-        reader_fail(self, XAI_ERROR_FORMAT, "values of type %s in field %d of TensorProto", dtype_name(facts->dtype),
-                    facts->typed_field);
+        reader_fail(self, XAI_ERROR_FORMAT, "values of type %s in field %d of TensorProto",
+                    dtype_name(facts->dtype), facts->typed_field);
     else if (facts->dtype == DTYPE_STRING && (raw > 0 || external))
         reader_fail(self, XAI_ERROR_FORMAT, "strings must be in string_data");
     else if (external)
         out->data = payload_view(self, read_external(self, bytes, facts, size), size, element);
     else if (raw == 0 && facts->typed_count != count)
-        reader_fail(self, XAI_ERROR_FORMAT, "has %zu values, shape %s needs %zu", facts->typed_count,
-                    shape_text(&out->shape, dims), count);
+        reader_fail(self, XAI_ERROR_FORMAT, "has %zu values, shape %s needs %zu",
+                    facts->typed_count, shape_text(&out->shape, dims), count);
     else if (raw > 0 && raw != size)
         reader_fail(self, XAI_ERROR_FORMAT, "raw_data has %zu bytes, shape %s of %s needs %zu", raw,
                     shape_text(&out->shape, dims), dtype_name(facts->dtype), size);
@@ -316,7 +328,8 @@ onnx_named_tensor read_tensor(reader *self, wire bytes, const char *kind, size_t
         else if (facts.dtype == DTYPE_UNDEFINED)
             reader_fail(self, XAI_ERROR_FORMAT, "has no element type");
         else if (dtype_size(facts.dtype) == 0 && facts.dtype != DTYPE_STRING)
-            reader_fail(self, XAI_ERROR_UNSUPPORTED, "element type %d of ONNX is not supported", (int)facts.dtype);
+            reader_fail(self, XAI_ERROR_UNSUPPORTED, "element type %d of ONNX is not supported",
+                        (int)facts.dtype);
         else if (facts.location != LOCATION_DEFAULT && facts.location != LOCATION_EXTERNAL)
             reader_fail(self, XAI_ERROR_FORMAT, "unknown data location %d", (int)facts.location);
         else

@@ -1,6 +1,7 @@
 #include "onnx/wire.h"
 
-/* Groups are a dead part of protobuf that ONNX never used; nested deeper than this they are an attack. */
+/* Groups are a dead part of protobuf that ONNX never used; nested deeper than this they are an
+ * attack. */
 #define GROUP_DEPTH_LIMIT 32
 
 bool wire_varint(wire *self, uint64_t *value)

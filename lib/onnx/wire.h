@@ -1,4 +1,5 @@
-/* Bounded reader of the protobuf wire format: a message is a range of bytes, and nothing outside it is touched. */
+/* Bounded reader of the protobuf wire format: a message is a range of bytes, and nothing outside
+ * it is touched. */
 #ifndef ONNX_WIRE_H
 #define ONNX_WIRE_H
 
@@ -6,7 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_GROUP = 3, WIRE_GROUP_END = 4, WIRE_FIXED32 = 5 };
+enum {
+    WIRE_VARINT = 0,
+    WIRE_FIXED64 = 1,
+    WIRE_BYTES = 2,
+    WIRE_GROUP = 3,
+    WIRE_GROUP_END = 4,
+    WIRE_FIXED32 = 5
+};
 
 /* What is left of a message. */
 typedef struct wire {
@@ -26,7 +34,8 @@ typedef enum wire_result { WIRE_FIELD, WIRE_END, WIRE_MALFORMED } wire_result;
 wire_result wire_next(wire *self, wire_field *field);
 /* At most ten bytes, the last of which carries one bit. */
 bool wire_varint(wire *self, uint64_t *value);
-/* Numbers of `type` (WIRE_VARINT, _FIXED64 or _FIXED32) packed into a range; false when it does not end with one. */
+/* Numbers of `type` (WIRE_VARINT, _FIXED64 or _FIXED32) packed into a range; false when it does
+ * not end with one. */
 bool wire_packed_count(wire self, int type, size_t *count);
 /* The next packed number. */
 bool wire_packed_next(wire *self, int type, uint64_t *value);

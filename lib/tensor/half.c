@@ -40,8 +40,8 @@ uint16_t float_to_half(float value)
     if (magnitude >= 0x477ff000u) /* 65520 and above round to infinity */
         return (uint16_t)(sign | 0x7c00u);
     if (magnitude < 0x38800000u) {
-        /* Below 2^-14 the unit is 2^-24. Adding 0.5, whose unit in the last place is 2^-24 as well, makes the
-         * addition itself round to nearest even. */
+        /* Below 2^-14 the unit is 2^-24. Adding 0.5, whose unit in the last place is 2^-24 as
+         * well, makes the addition itself round to nearest even. */
         const float shifted = bits_float(magnitude) + 0.5f;
         return (uint16_t)(sign | (float_bits(shifted) - 0x3f000000u));
     }
@@ -62,7 +62,8 @@ float bfloat16_to_float(uint16_t bits)
     return bits_float((uint32_t)bits << 16);
 }
 
-/* Rounding twice (to float, then to half) is wrong near ties; rounding to odd first makes the second exact. */
+/* Rounding twice (to float, then to half) is wrong near ties; rounding to odd first makes the
+ * second exact. */
 static float double_to_float_odd(double value)
 {
     const float nearest = (float)value;

@@ -12,11 +12,14 @@ static const struct {
     uint8_t size;
     const char *name;
 } dtypes[] = {
-    [DTYPE_UNDEFINED] = {0, "undefined"}, [DTYPE_FLOAT] = {4, "float32"},   [DTYPE_UINT8] = {1, "uint8"},
-    [DTYPE_INT8] = {1, "int8"},           [DTYPE_UINT16] = {2, "uint16"},   [DTYPE_INT16] = {2, "int16"},
-    [DTYPE_INT32] = {4, "int32"},         [DTYPE_INT64] = {8, "int64"},     [DTYPE_STRING] = {0, "string"},
-    [DTYPE_BOOL] = {1, "bool"},           [DTYPE_FLOAT16] = {2, "float16"}, [DTYPE_DOUBLE] = {8, "float64"},
-    [DTYPE_UINT32] = {4, "uint32"},       [DTYPE_UINT64] = {8, "uint64"},   [DTYPE_BFLOAT16] = {2, "bfloat16"},
+    [DTYPE_UNDEFINED] = {0, "undefined"}, [DTYPE_FLOAT] = {4, "float32"},
+    [DTYPE_UINT8] = {1, "uint8"},         [DTYPE_INT8] = {1, "int8"},
+    [DTYPE_UINT16] = {2, "uint16"},       [DTYPE_INT16] = {2, "int16"},
+    [DTYPE_INT32] = {4, "int32"},         [DTYPE_INT64] = {8, "int64"},
+    [DTYPE_STRING] = {0, "string"},       [DTYPE_BOOL] = {1, "bool"},
+    [DTYPE_FLOAT16] = {2, "float16"},     [DTYPE_DOUBLE] = {8, "float64"},
+    [DTYPE_UINT32] = {4, "uint32"},       [DTYPE_UINT64] = {8, "uint64"},
+    [DTYPE_BFLOAT16] = {2, "bfloat16"},
 };
 
 static bool dtype_known(int32_t dtype)
@@ -36,12 +39,14 @@ const char *dtype_name(int32_t dtype)
 
 bool dtype_is_float(int32_t dtype)
 {
-    return dtype == DTYPE_FLOAT || dtype == DTYPE_DOUBLE || dtype == DTYPE_FLOAT16 || dtype == DTYPE_BFLOAT16;
+    return dtype == DTYPE_FLOAT || dtype == DTYPE_DOUBLE || dtype == DTYPE_FLOAT16 ||
+           dtype == DTYPE_BFLOAT16;
 }
 
 bool dtype_is_integer(int32_t dtype)
 {
-    return (dtype >= DTYPE_UINT8 && dtype <= DTYPE_INT64) || dtype == DTYPE_UINT32 || dtype == DTYPE_UINT64;
+    return (dtype >= DTYPE_UINT8 && dtype <= DTYPE_INT64) || dtype == DTYPE_UINT32 ||
+           dtype == DTYPE_UINT64;
 }
 
 shape shape_make(int rank, const int64_t *dims)
@@ -72,7 +77,8 @@ bool shape_count(const shape *self, size_t *count)
     size_t product = 1;
     if (self->rank < 0 || self->rank > SHAPE_MAX_RANK)
         return false;
-    /* A zero dimension does not excuse an overflow of the others: (2^40, 2^40, 0) is refused too. */
+    /* A zero dimension does not excuse an overflow of the others: (2^40, 2^40, 0) is refused
+     * too. */
     bool empty = false;
     for (int i = 0; i < self->rank; i++) {
         const int64_t dim = self->dims[i];
@@ -95,9 +101,10 @@ const char *shape_text(const shape *self, char out[SHAPE_TEXT_SIZE])
     size_t length = (size_t)snprintf(out, SHAPE_TEXT_SIZE, "(");
     for (int i = 0; i < self->rank; i++) {
         const char *comma = i > 0 ? ", " : "";
-        const int written = self->dims[i] < 0 ? snprintf(out + length, SHAPE_TEXT_SIZE - length, "%s?", comma)
-                                              : snprintf(out + length, SHAPE_TEXT_SIZE - length, "%s%lld", comma,
-                                                         (long long)self->dims[i]);
+        const int written = self->dims[i] < 0
+                                ? snprintf(out + length, SHAPE_TEXT_SIZE - length, "%s?", comma)
+                                : snprintf(out + length, SHAPE_TEXT_SIZE - length, "%s%lld", comma,
+                                           (long long)self->dims[i]);
         length += (size_t)written; /* 8 dimensions of 19 digits need 168 bytes */
     }
     snprintf(out + length, SHAPE_TEXT_SIZE - length, ")");
@@ -110,8 +117,9 @@ xai_status tensor_create(tensor *self, int32_t dtype, const shape *dims, xai_err
     char text[SHAPE_TEXT_SIZE];
     *self = (tensor){0};
     if (dtype_size(dtype) == 0)
-        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "tensors of type %s (%d) cannot be computed",
-                         dtype_name(dtype), (int)dtype);
+        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
+                         "tensors of type %s (%d) cannot be computed", dtype_name(dtype),
+                         (int)dtype);
     if (!shape_count(dims, &count) || !size_multiply(count, dtype_size(dtype), &bytes))
         return error_set(error, XAI_ERROR_SHAPE, NULL, "shape %s is not one of a tensor in memory",
                          shape_text(dims, text));
@@ -142,7 +150,8 @@ static xai_status string_tensor_copy(tensor *self, const tensor *source, xai_err
         pointers[i] = memcpy(end, strings[i], size);
         end += size;
     }
-    *self = (tensor){.dtype = DTYPE_STRING, .shape = source->shape, .data = pointers, .owned = true};
+    *self =
+        (tensor){.dtype = DTYPE_STRING, .shape = source->shape, .data = pointers, .owned = true};
     return XAI_OK;
 }
 
@@ -204,7 +213,8 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high)
     return value < low ? low : value > high ? high : value;
 }
 
-/* One loop a type over [0, count) of possibly unaligned elements. X is the element as its own C type. */
+/* One loop a type over [0, count) of possibly unaligned elements. X is the element as its own C
+ * type. */
 #define READ_LOOP(type, expression)                \
     for (size_t i = 0; i < count; i++) {           \
         type X;                                    \

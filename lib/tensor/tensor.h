@@ -29,14 +29,16 @@ enum {
 
 #define SHAPE_MAX_RANK 8
 
-/* dims[i] >= 0, or -1 for a dimension that is only known at run time (declared model inputs and outputs). */
+/* dims[i] >= 0, or -1 for a dimension that is only known at run time (declared model inputs and
+ * outputs). */
 typedef struct shape {
     int rank;
     int64_t dims[SHAPE_MAX_RANK];
 } shape;
 
-/* `data` may be unaligned when the tensor is a view into a model file: read constants with tensor_read_* or
- * memcpy, never by dereferencing a typed pointer. Tensors made by tensor_create are 64-byte aligned. */
+/* `data` may be unaligned when the tensor is a view into a model file: read constants with
+ * tensor_read_* or memcpy, never by dereferencing a typed pointer. Tensors made by tensor_create
+ * are 64-byte aligned. */
 typedef struct tensor {
     int32_t dtype;
     shape shape;
@@ -60,16 +62,19 @@ const char *shape_text(const shape *self, char out[SHAPE_TEXT_SIZE]);
 /* Allocate the elements for dtype and shape (uninitialised). On failure *self is zeroed. */
 xai_status tensor_create(tensor *self, int32_t dtype, const shape *dims, xai_error **error);
 xai_status tensor_copy(tensor *self, const tensor *source, xai_error **error);
-void tensor_free(tensor *self);          /* frees owned data and zeroes the struct */
-size_t tensor_count(const tensor *self); /* elements; 0 for a rank with a zero dimension, 1 for a scalar */
+void tensor_free(tensor *self); /* frees owned data and zeroes the struct */
+size_t
+tensor_count(const tensor *self); /* elements; 0 for a rank with a zero dimension, 1 for a scalar */
 size_t tensor_bytes(const tensor *self);
 
 /* Element access with conversion, alignment-safe. Reading a float type as int64 truncates. */
 double tensor_get(const tensor *self, size_t index);
 int64_t tensor_get_int(const tensor *self, size_t index);
-void tensor_set(tensor *self, size_t index, double value); /* rounds to nearest even for half types */
+/* Rounds to nearest even for half types. */
+void tensor_set(tensor *self, size_t index, double value);
 void tensor_set_int(tensor *self, size_t index, int64_t value);
-/* Many at once: [begin, begin + count) converted to/from the caller's array. Much faster than one at a time. */
+/* Many at once: [begin, begin + count) converted to/from the caller's array. Much faster than
+ * one at a time. */
 void tensor_read_doubles(const tensor *self, size_t begin, size_t count, double *out);
 void tensor_write_doubles(tensor *self, size_t begin, size_t count, const double *values);
 void tensor_read_floats(const tensor *self, size_t begin, size_t count, float *out);

@@ -1,8 +1,10 @@
-/* Load every *.onnx of a folder as far as it goes: parse, import, specialise. Each file has a process of its own, so
- * that a crash, a leak or a hang is the verdict on one file and not the end of the run.
+/* Load every *.onnx of a folder as far as it goes: parse, import, specialise. Each file has a
+ * process of its own, so that a crash, a leak or a hang is the verdict on one file and not the
+ * end of the run.
  *
  * load FOLDER: a line a file ("loads", "error: ..." or "FAILS: ..."), at the end the counts.
- * Exit 1 when a file FAILS. A refused model is not a failure; a refusal without a message of one line is. */
+ * Exit 1 when a file FAILS. A refused model is not a failure; a refusal without a message of one
+ * line is. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -11,7 +11,8 @@
 START_TEST(error_carries_status_place_and_message)
 {
     xai_error *error = NULL;
-    ck_assert_int_eq(error_set(&error, XAI_ERROR_SHAPE, "node 'c' (Conv)", "%d values", 3), XAI_ERROR_SHAPE);
+    ck_assert_int_eq(error_set(&error, XAI_ERROR_SHAPE, "node 'c' (Conv)", "%d values", 3),
+                     XAI_ERROR_SHAPE);
     ck_assert_int_eq(xai_error_status(error), XAI_ERROR_SHAPE);
     ck_assert_str_eq(xai_error_place(error), "node 'c' (Conv)");
     ck_assert_str_eq(xai_error_message(error), "node 'c' (Conv): 3 values");
@@ -47,7 +48,8 @@ START_TEST(place_is_added_once)
 }
 END_TEST
 
-/* Names in messages come from files: terminal escapes, line breaks and broken UTF-8 must not reach the user. */
+/* Names in messages come from files: terminal escapes, line breaks and broken UTF-8 must not
+ * reach the user. */
 START_TEST(message_is_one_line_of_valid_utf8)
 {
     xai_error *error = NULL;

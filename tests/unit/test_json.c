@@ -18,8 +18,9 @@ static json_value *parse(const char *source)
 
 START_TEST(model_card_is_read)
 {
-    json_value *root = parse("\xef\xbb\xbf{ \"labels\": [\"Effusion\", \"Größe \\u00e9 \\ud83e\\ude7b\\n\"],\n"
-                             " \"mean\": [0.485, -1.5e-3, 0, 1E2], \"flip\": true, \"none\": null, \"empty\": {} }");
+    json_value *root = parse(
+        "\xef\xbb\xbf{ \"labels\": [\"Effusion\", \"Größe \\u00e9 \\ud83e\\ude7b\\n\"],\n"
+        " \"mean\": [0.485, -1.5e-3, 0, 1E2], \"flip\": true, \"none\": null, \"empty\": {} }");
     const json_value *labels = json_member(root, "labels"), *mean = json_member(root, "mean");
     double number = 7;
     bool flip = false;
@@ -59,15 +60,23 @@ START_TEST(getters_say_absent_for_null_and_other_types)
 }
 END_TEST
 
-/* Digits of a number mean the same in a locale that writes 0,5; and strtod's own rounding is kept. */
+/* Digits of a number mean the same in a locale that writes 0,5; and strtod's own rounding is
+ * kept. */
 START_TEST(numbers_are_exact_in_any_locale)
 {
-    setlocale(LC_ALL, "de_DE.UTF-8"); /* not installed everywhere: then this is the C locale again */
+    /* Not installed everywhere: then this is the C locale again. */
+    setlocale(LC_ALL, "de_DE.UTF-8");
     static const char *const sources[] = {
         "0.1",    "123456789.123456789", "5e-324",          "1.7976931348623157e308", "-0.0",
         "1e-999", "0.30000000000000004", "9007199254740993"};
-    static const double expected[] = {
-        0.1, 123456789.123456789, 5e-324, 1.7976931348623157e308, -0.0, 0, 0.30000000000000004, 9007199254740992.0};
+    static const double expected[] = {0.1,
+                                      123456789.123456789,
+                                      5e-324,
+                                      1.7976931348623157e308,
+                                      -0.0,
+                                      0,
+                                      0.30000000000000004,
+                                      9007199254740992.0};
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
         json_value *root = parse(sources[i]);
         double number;
@@ -136,16 +145,19 @@ START_TEST(depth_is_limited)
     memset(source, '[', 200);
     memset(source + 200, ']', 200);
     ck_assert_int_eq(json_parse(source, 400, &root, NULL), XAI_ERROR_FORMAT);
-    ck_assert_int_eq(json_parse(source + 200 - JSON_DEPTH_LIMIT, 2 * JSON_DEPTH_LIMIT, &root, NULL), XAI_OK);
+    ck_assert_int_eq(json_parse(source + 200 - JSON_DEPTH_LIMIT, 2 * JSON_DEPTH_LIMIT, &root, NULL),
+                     XAI_OK);
     json_free(root);
     ck_assert_int_eq(json_parse(source, JSON_SIZE_LIMIT + 1, &root, NULL), XAI_ERROR_FORMAT);
 }
 END_TEST
 
-/* Every prefix and every single changed byte ends in a value or an error, never outside the text. */
+/* Every prefix and every single changed byte ends in a value or an error, never outside the
+ * text. */
 START_TEST(damaged_text_is_survived)
 {
-    const char card[] = "{\"labels\":[\"a\\u00e9\\ud83e\\ude7b\",\"\xc3\xa9\"],\"n\":[-1.25e+3,true,null,{\"x\":{}}]}";
+    const char card[] = "{\"labels\":[\"a\\u00e9\\ud83e\\ude7b\",\"\xc3\xa9\"],\"n\":[-1.25e+3,"
+                        "true,null,{\"x\":{}}]}";
     const size_t size = sizeof card - 1;
     size_t accepted = 0;
     for (size_t length = 0; length <= size; length++)

@@ -12,7 +12,7 @@
 #include "onnx/onnx.h"
 #include "onnx/wire.h"
 
-/* A protobuf writer of our own, so that it can also write what no library would. ----------------------------- */
+/* A protobuf writer of our own, so that it can also write what no library would. --------------- */
 
 typedef struct buffer {
     size_t size;
@@ -132,12 +132,12 @@ static void refuse(const buffer *bytes, xai_status status, const char *message)
     ck_assert_int_eq(onnx_model_parse(bytes->bytes, bytes->size, &model, NULL), status);
 }
 
-/* What is read ----------------------------------------------------------------------------------------------- */
+/* What is read --------------------------------------------------------------------------------- */
 
 START_TEST(model_is_read_whole)
 {
-    buffer graph = {0}, node = {0}, attribute = {0}, value = {0}, type = {0}, dense = {0}, dims = {0}, dim = {0},
-           entry = {0};
+    buffer graph = {0}, node = {0}, attribute = {0}, value = {0}, type = {0}, dense = {0},
+           dims = {0}, dim = {0}, entry = {0};
     put_text(&graph, 2, "net");
     put_text(&node, 1, "x");
     put_text(&node, 1, "");
@@ -263,7 +263,8 @@ START_TEST(floats_are_read_in_any_mixture)
             put_float(&t, 4, values[i]);
         const buffer bytes = model_with_initializer(&t);
         onnx_model *model = parse(&bytes);
-        ck_assert_int_eq(memcmp(model->graph.initializers[0].tensor.data, values, sizeof values), 0);
+        ck_assert_int_eq(memcmp(model->graph.initializers[0].tensor.data, values, sizeof values),
+                         0);
         onnx_model_free(model);
     }
     buffer t = tensor_proto("w", DTYPE_DOUBLE, 1, (int64_t[]){2});
@@ -344,7 +345,7 @@ START_TEST(unknown_fields_and_groups_are_skipped)
 }
 END_TEST
 
-/* What is refused -------------------------------------------------------------------------------------------- */
+/* What is refused ------------------------------------------------------------------------------ */
 
 START_TEST(not_a_model_is_one_clear_error)
 {
@@ -352,10 +353,12 @@ START_TEST(not_a_model_is_one_clear_error)
     refuse(&bytes, XAI_ERROR_FORMAT, "model in memory: is empty");
     put(&bytes, "\x89PNG\r\n\x1a\n", 8);
     refuse(&bytes, XAI_ERROR_FORMAT,
-           "model in memory: malformed ModelProto at byte 0 (the file is damaged or not an ONNX model)");
+           "model in memory: malformed ModelProto at byte 0 (the file is damaged or not an ONNX "
+           "model)");
     bytes.size = 0;
     put(&bytes, "version https://git-lfs.github.com/spec/v1\n", 43);
-    refuse(&bytes, XAI_ERROR_FORMAT, "model in memory: is a Git LFS pointer, not the model: run 'git lfs pull'");
+    refuse(&bytes, XAI_ERROR_FORMAT,
+           "model in memory: is a Git LFS pointer, not the model: run 'git lfs pull'");
     bytes.size = 0;
     put_message(&bytes, 7, &graph);
     refuse(&bytes, XAI_ERROR_FORMAT, "model in memory: not an ONNX model: it has no IR version");
@@ -368,7 +371,8 @@ START_TEST(not_a_model_is_one_clear_error)
     refuse(&bytes, XAI_ERROR_FORMAT, "model in memory: field 7 of ModelProto occurs twice");
     bytes.size = 0;
     put_int(&bytes, 1, 99);
-    refuse(&bytes, XAI_ERROR_UNSUPPORTED, "model in memory: ONNX IR version 99 is newer than this library knows (14)");
+    refuse(&bytes, XAI_ERROR_UNSUPPORTED,
+           "model in memory: ONNX IR version 99 is newer than this library knows (14)");
     bytes.size = 0;
     put_int(&bytes, 1, 2);
     refuse(&bytes, XAI_ERROR_UNSUPPORTED,
@@ -376,7 +380,8 @@ START_TEST(not_a_model_is_one_clear_error)
     bytes = model_proto(&graph);
     put_int(&opset, 2, 18);
     put_message(&bytes, 8, &opset);
-    refuse(&bytes, XAI_ERROR_FORMAT, "model in memory: operator set '' is imported in two versions");
+    refuse(&bytes, XAI_ERROR_FORMAT,
+           "model in memory: operator set '' is imported in two versions");
 }
 END_TEST
 
@@ -406,10 +411,13 @@ START_TEST(tensor_payload_must_fit_type_and_shape_exactly)
     put_bytes(&t, 4, "12345", 5);
     refuse_tensor(&t, XAI_ERROR_FORMAT, "field 4 of TensorProto ends inside a number");
     t = tensor_proto("w", DTYPE_FLOAT, 2, (int64_t[]){(int64_t)1 << 32, (int64_t)1 << 32});
-    refuse_tensor(&t, XAI_ERROR_FORMAT, "shape (4294967296, 4294967296) has more elements than memory");
+    refuse_tensor(&t, XAI_ERROR_FORMAT,
+                  "shape (4294967296, 4294967296) has more elements than memory");
     t = tensor_proto("w", DTYPE_DOUBLE, 1, (int64_t[]){INT64_MAX});
-    refuse_tensor(&t, XAI_ERROR_FORMAT, "shape (9223372036854775807) has more elements than memory");
-    t = tensor_proto("w", DTYPE_INT64, 1, (int64_t[]){(int64_t)1 << 40}); /* nothing is allocated for it */
+    refuse_tensor(&t, XAI_ERROR_FORMAT,
+                  "shape (9223372036854775807) has more elements than memory");
+    /* Nothing is allocated for it. */
+    t = tensor_proto("w", DTYPE_INT64, 1, (int64_t[]){(int64_t)1 << 40});
     put_int(&t, 7, 1);
     refuse_tensor(&t, XAI_ERROR_FORMAT, "has 1 values, shape (1099511627776) needs 1099511627776");
     t = tensor_proto("w", DTYPE_FLOAT, 2, (int64_t[]){2, -3});
@@ -434,7 +442,8 @@ START_TEST(tensor_payload_must_fit_type_and_shape_exactly)
     refuse_tensor(&t, XAI_ERROR_FORMAT, "a string in field 6 of TensorProto contains a NUL byte");
     t = header;
     put_int(&t, 14, 1);
-    refuse_tensor(&t, XAI_ERROR_UNSUPPORTED, "external data needs a model opened from a file, not from memory");
+    refuse_tensor(&t, XAI_ERROR_UNSUPPORTED,
+                  "external data needs a model opened from a file, not from memory");
 }
 END_TEST
 
@@ -446,15 +455,18 @@ START_TEST(place_leads_to_the_node_and_attribute)
     put_int(&attribute, 3, 1);
     buffer bytes = model_with_attribute(&attribute);
     refuse(&bytes, XAI_ERROR_FORMAT,
-           "model in memory: node 'n' (Op), attribute 'pads': holds a value of attribute type 2 but is declared as 7");
+           "model in memory: node 'n' (Op), attribute 'pads': holds a value of attribute type 2 "
+           "but is declared as 7");
     attribute.size = 0;
     put_text(&attribute, 1, "pads");
     bytes = model_with_attribute(&attribute);
-    refuse(&bytes, XAI_ERROR_FORMAT, "model in memory: node 'n' (Op), attribute 'pads': has no value");
+    refuse(&bytes, XAI_ERROR_FORMAT,
+           "model in memory: node 'n' (Op), attribute 'pads': has no value");
     put_int(&attribute, 3, 1);
     put_float(&attribute, 2, 1);
     bytes = model_with_attribute(&attribute);
-    refuse(&bytes, XAI_ERROR_FORMAT, "model in memory: node 'n' (Op), attribute 'pads': holds 2 kinds of values");
+    refuse(&bytes, XAI_ERROR_FORMAT,
+           "model in memory: node 'n' (Op), attribute 'pads': holds 2 kinds of values");
     attribute.size = 0;
     put_int(&attribute, 3, 1);
     bytes = model_with_attribute(&attribute);
@@ -466,16 +478,19 @@ START_TEST(place_leads_to_the_node_and_attribute)
     put_bytes(&node, 4, "Co\0nv", 5);
     put_message(&graph, 1, &node);
     bytes = model_proto(&graph);
-    refuse(&bytes, XAI_ERROR_FORMAT, "model in memory: node 0: a string in field 4 of NodeProto contains a NUL byte");
+    refuse(&bytes, XAI_ERROR_FORMAT,
+           "model in memory: node 0: a string in field 4 of NodeProto contains a NUL byte");
     graph.size = node.size = 0;
     put_bytes(&node, 3, "\xff", 1);
     put_message(&graph, 1, &node);
     bytes = model_proto(&graph);
-    refuse(&bytes, XAI_ERROR_FORMAT, "model in memory: node 0: a string in field 3 of NodeProto is not UTF-8");
+    refuse(&bytes, XAI_ERROR_FORMAT,
+           "model in memory: node 0: a string in field 3 of NodeProto is not UTF-8");
     graph.size = 0;
     put_message(&graph, 15, &node);
     bytes = model_proto(&graph);
-    refuse(&bytes, XAI_ERROR_UNSUPPORTED, "model in memory: sparse initializers are not supported; store them dense");
+    refuse(&bytes, XAI_ERROR_UNSUPPORTED,
+           "model in memory: sparse initializers are not supported; store them dense");
 }
 END_TEST
 
@@ -508,7 +523,8 @@ START_TEST(graphs_nest_up_to_a_limit)
     bytes = nested_model(9);
     onnx_model *none = NULL;
     xai_error *error = NULL;
-    ck_assert_int_eq(onnx_model_parse(bytes.bytes, bytes.size, &none, &error), XAI_ERROR_UNSUPPORTED);
+    ck_assert_int_eq(onnx_model_parse(bytes.bytes, bytes.size, &none, &error),
+                     XAI_ERROR_UNSUPPORTED);
     ck_assert_ptr_nonnull(strstr(xai_error_message(error), "graphs nested more than 8 deep"));
     xai_error_free(error);
 }
@@ -532,7 +548,8 @@ START_TEST(wire_refuses_what_leaves_the_message)
         {"\x0c", 1},             /* end of a group that never began */
         {"\x0b\x14", 2},         /* group 1 ended as group 2 */
         {"\x0b", 1},
-        {"\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b"
+        {"\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b"
+         "\x0b\x0b\x0b\x0b\x0b"
          "\x0b\x0b\x0b"
          "\x0b\x0b\x0b\x0b",
          34},
@@ -549,7 +566,8 @@ START_TEST(wire_refuses_what_leaves_the_message)
 }
 END_TEST
 
-/* Cut off anywhere, with every byte changed in some ways: a model or an error, never outside the bytes. */
+/* Cut off anywhere, with every byte changed in some ways: a model or an error, never outside the
+ * bytes. */
 START_TEST(damaged_models_are_survived)
 {
     const buffer whole = nested_model(3);
@@ -568,7 +586,7 @@ START_TEST(damaged_models_are_survived)
 }
 END_TEST
 
-/* Files ------------------------------------------------------------------------------------------------------ */
+/* Files ---------------------------------------------------------------------------------------- */
 
 typedef struct folder {
     char path[256];
@@ -578,7 +596,8 @@ static folder folder_create(void)
 {
     folder made;
     const char *base = getenv("TMPDIR");
-    snprintf(made.path, sizeof made.path, "%.200s/xai-test-onnx-XXXXXX", base && *base ? base : "/tmp");
+    snprintf(made.path, sizeof made.path, "%.200s/xai-test-onnx-XXXXXX",
+             base && *base ? base : "/tmp");
     ck_assert_ptr_nonnull(mkdtemp(made.path));
     return made;
 }
@@ -601,7 +620,8 @@ static void write_file(const folder *self, const char *name, const void *bytes, 
 static buffer external_model(const char *location, const char *offset, const char *length)
 {
     buffer t = tensor_proto("w", DTYPE_FLOAT, 1, (int64_t[]){3}), graph = {0};
-    const char *const entries[3][2] = {{"location", location}, {"offset", offset}, {"length", length}};
+    const char *const entries[3][2] = {
+        {"location", location}, {"offset", offset}, {"length", length}};
     for (int i = 0; i < 3; i++) {
         buffer entry = {0};
         if (!entries[i][1])
@@ -615,7 +635,8 @@ static buffer external_model(const char *location, const char *offset, const cha
     return model_proto(&graph);
 }
 
-static void check_open(const folder *self, const buffer *bytes, xai_status status, const char *message)
+static void check_open(const folder *self, const buffer *bytes, xai_status status,
+                       const char *message)
 {
     onnx_model *model = NULL;
     xai_error *error = NULL;
@@ -624,7 +645,8 @@ static void check_open(const folder *self, const buffer *bytes, xai_status statu
     ck_assert_msg(got == status, "%s", xai_error_message(error));
     if (status != XAI_OK) {
         ck_assert_ptr_null(model);
-        ck_assert_msg(strstr(xai_error_message(error), message) != NULL, "%s", xai_error_message(error));
+        ck_assert_msg(strstr(xai_error_message(error), message) != NULL, "%s",
+                      xai_error_message(error));
         ck_assert_ptr_nonnull(strstr(xai_error_message(error), "m.onnx: initializer 'w': "));
     } else
         for (size_t i = 0; i < 3; i++)
@@ -647,9 +669,12 @@ START_TEST(external_data_stays_beneath_the_folder_of_the_model)
         {"w.bin", "4", "12", XAI_OK, ""},
         {"./w.bin", "4", NULL, XAI_OK, ""},
         {"sub//w.bin", "4", "12", XAI_OK, ""},
-        {"w.bin", "8", "12", XAI_ERROR_FORMAT, "external data 'w.bin' has 16 bytes, the tensor needs 12 from byte 8"},
-        {"w.bin", "18446744073709551615", "12", XAI_ERROR_FORMAT, "the tensor needs 12 from byte 18446744073709551615"},
-        {"w.bin", "18446744073709551616", "12", XAI_ERROR_FORMAT, "offset '18446744073709551616' is not a number"},
+        {"w.bin", "8", "12", XAI_ERROR_FORMAT,
+         "external data 'w.bin' has 16 bytes, the tensor needs 12 from byte 8"},
+        {"w.bin", "18446744073709551615", "12", XAI_ERROR_FORMAT,
+         "the tensor needs 12 from byte 18446744073709551615"},
+        {"w.bin", "18446744073709551616", "12", XAI_ERROR_FORMAT,
+         "offset '18446744073709551616' is not a number"},
         {"w.bin", "-4", "12", XAI_ERROR_FORMAT, "offset '-4' is not a number"},
         {"w.bin", "", "12", XAI_ERROR_FORMAT, "offset '' is not a number"},
         {"w.bin", "4", "8", XAI_ERROR_FORMAT, "external data has 8 bytes, type and shape need 12"},
@@ -678,7 +703,8 @@ START_TEST(external_data_stays_beneath_the_folder_of_the_model)
         const buffer bytes = external_model(cases[i].location, cases[i].offset, cases[i].length);
         check_open(&f, &bytes, cases[i].status, cases[i].message);
     }
-    static const char *const names[] = {"w.bin", "sub/w.bin", "link.bin", "linked", "pipe", "m.onnx"};
+    static const char *const names[] = {"w.bin",  "sub/w.bin", "link.bin",
+                                        "linked", "pipe",      "m.onnx"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unlink(in(&f, names[i]));
     rmdir(in(&f, "sub"));
@@ -709,7 +735,8 @@ START_TEST(files_that_are_no_models_are_one_clear_error)
         xai_error *error = NULL;
         ck_assert_int_eq(onnx_model_open(in(&f, cases[i].name), &model, &error), cases[i].status);
         ck_assert_ptr_null(model);
-        ck_assert_msg(strstr(xai_error_message(error), cases[i].message) != NULL, "%s", xai_error_message(error));
+        ck_assert_msg(strstr(xai_error_message(error), cases[i].message) != NULL, "%s",
+                      xai_error_message(error));
         xai_error_free(error);
     }
     unlink(in(&f, "empty.onnx"));

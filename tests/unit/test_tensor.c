@@ -7,9 +7,10 @@
 #include "base/error.h"
 #include "tensor/tensor.h"
 
-static const int32_t numeric[] = {DTYPE_FLOAT,  DTYPE_UINT8,  DTYPE_INT8,    DTYPE_UINT16,  DTYPE_INT16,
-                                  DTYPE_INT32,  DTYPE_INT64,  DTYPE_BOOL,    DTYPE_FLOAT16, DTYPE_DOUBLE,
-                                  DTYPE_UINT32, DTYPE_UINT64, DTYPE_BFLOAT16};
+static const int32_t numeric[] = {DTYPE_FLOAT,   DTYPE_UINT8,  DTYPE_INT8,   DTYPE_UINT16,
+                                  DTYPE_INT16,   DTYPE_INT32,  DTYPE_INT64,  DTYPE_BOOL,
+                                  DTYPE_FLOAT16, DTYPE_DOUBLE, DTYPE_UINT32, DTYPE_UINT64,
+                                  DTYPE_BFLOAT16};
 #define NUMERIC_COUNT (sizeof numeric / sizeof *numeric)
 
 START_TEST(dtype_sizes_and_names)
@@ -25,7 +26,8 @@ START_TEST(dtype_sizes_and_names)
     ck_assert_str_eq(dtype_name(DTYPE_BFLOAT16), "bfloat16");
     ck_assert_str_eq(dtype_name(15), "unknown");
     ck_assert(dtype_is_float(DTYPE_FLOAT16) && !dtype_is_float(DTYPE_INT8));
-    ck_assert(dtype_is_integer(DTYPE_UINT64) && !dtype_is_integer(DTYPE_BOOL) && !dtype_is_integer(DTYPE_STRING));
+    ck_assert(dtype_is_integer(DTYPE_UINT64) && !dtype_is_integer(DTYPE_BOOL) &&
+              !dtype_is_integer(DTYPE_STRING));
 }
 END_TEST
 
@@ -55,8 +57,8 @@ START_TEST(shape_prints_as_a_tuple)
     ck_assert_str_eq(shape_text(&s, out), "(1, 3, 224, ?)");
     s = shape_make(0, NULL);
     ck_assert_str_eq(shape_text(&s, out), "()");
-    s = shape_make(8,
-                   (int64_t[]){INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX});
+    s = shape_make(8, (int64_t[]){INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX,
+                                  INT64_MAX, INT64_MAX});
     ck_assert_uint_eq(strlen(shape_text(&s, out)), 8 * 19 + 7 * 2 + 2);
     const shape t = shape_make(8, s.dims);
     ck_assert(shape_equal(&s, &t));
@@ -104,7 +106,8 @@ START_TEST(every_type_holds_small_numbers)
         tensor_read_ints(&copy, i, 1, &n);
         tensor_read_doubles(&copy, i, 1, &d);
         ck_assert(f == (float)expected[i] && n == (int64_t)expected[i] && d == expected[i]);
-        ck_assert(tensor_get(&copy, i) == expected[i] && tensor_get_int(&copy, i) == (int64_t)expected[i]);
+        ck_assert(tensor_get(&copy, i) == expected[i] &&
+                  tensor_get_int(&copy, i) == (int64_t)expected[i]);
         tensor_set_int(&copy, i, 1);
         ck_assert(tensor_get(&copy, i) == 1);
         tensor_set(&copy, i, 0);
@@ -188,7 +191,8 @@ START_TEST(every_half_survives_the_way_through_float)
 }
 END_TEST
 
-/* The half of every midpoint between neighbours is the even one, and a hair beside it the nearer one. */
+/* The half of every midpoint between neighbours is the even one, and a hair beside it the nearer
+ * one. */
 START_TEST(half_rounds_to_nearest_even)
 {
     const shape s = shape_make(0, NULL);
@@ -202,7 +206,8 @@ START_TEST(half_rounds_to_nearest_even)
         ck_assert_uint_eq(float_to_half(nextafterf((float)middle, INFINITY)), high);
         ck_assert_uint_eq(float_to_half(-(float)middle), even | 0x8000);
         uint16_t stored;
-        tensor_set(&t, 0, nextafter(middle, 0)); /* double: rounding by way of float would round twice */
+        /* Double: rounding by way of float would round twice. */
+        tensor_set(&t, 0, nextafter(middle, 0));
         memcpy(&stored, t.data, 2);
         ck_assert_uint_eq(stored, low);
         tensor_set(&t, 0, -nextafter(middle, INFINITY));
@@ -231,7 +236,8 @@ END_TEST
 START_TEST(string_tensor_is_copied_whole)
 {
     const char *words[] = {"lung", "", "Größe"};
-    const tensor view = {.dtype = DTYPE_STRING, .shape = shape_make(1, (int64_t[]){3}), .data = words};
+    const tensor view = {
+        .dtype = DTYPE_STRING, .shape = shape_make(1, (int64_t[]){3}), .data = words};
     tensor copy;
     ck_assert_int_eq(tensor_copy(&copy, &view, NULL), XAI_OK);
     const char *const *strings = copy.data;
