@@ -63,8 +63,8 @@ const char *shape_text(const shape *self, char out[SHAPE_TEXT_SIZE]);
 xai_status tensor_create(tensor *self, int32_t dtype, const shape *dims, xai_error **error);
 xai_status tensor_copy(tensor *self, const tensor *source, xai_error **error);
 void tensor_free(tensor *self); /* frees owned data and zeroes the struct */
-size_t
-tensor_count(const tensor *self); /* elements; 0 for a rank with a zero dimension, 1 for a scalar */
+/* Elements; 0 with a zero dimension, 1 for a scalar. */
+size_t tensor_count(const tensor *self);
 size_t tensor_bytes(const tensor *self);
 
 /* Element access with conversion, alignment-safe. Reading a float type as int64 truncates. */
