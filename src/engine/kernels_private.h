@@ -29,7 +29,9 @@
 #define KERNEL_PARALLEL(team) KERNEL_PRAGMA(omp parallel for if (team > 1) num_threads(team) schedule(static))
 #define KERNEL_SIMD KERNEL_PRAGMA(omp simd)
 #define KERNEL_SIMD_SUM(...) KERNEL_PRAGMA(omp simd reduction(+ : __VA_ARGS__))
+#define KERNEL_ATOMIC_WRITE KERNEL_PRAGMA(omp atomic write)
 #else
+#define KERNEL_ATOMIC_WRITE
 #define KERNEL_PARALLEL(team) (void)(team);
 #define KERNEL_SIMD
 #define KERNEL_SIMD_SUM(...)

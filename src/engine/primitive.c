@@ -172,6 +172,22 @@ xai_status primitive_create(const primitive_spec *spec, primitive **out, xai_err
     self->library_bytes = dnnl_memory_desc_get_size(self->scratchpad);
     self->weights_bytes = dnnl_memory_desc_get_size(self->weights);
     self->scratchpad_bytes = round_64(self->source_bytes) + round_64(self->destination_bytes) + self->library_bytes;
+    if (self->tiled) {
+        if (self->tail_descriptor != NULL)
+            code = dnnl_primitive_create(&self->tail, self->tail_descriptor);
+        if (code != dnnl_success) {
+            status = primitive_failure(code, XAI_ERROR_UNSUPPORTED, "primitive", error);
+            goto done;
+        }
+        if (!spec->shared_b)
+            self->weights_bytes *= (size_t)spec->batch;
+        if (self->tail_descriptor != NULL) {
+            const size_t tail = dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(self->tail_descriptor, dnnl_query_scratchpad_md, 0));
+            self->library_bytes = tail > self->library_bytes ? tail : self->library_bytes;
+        }
+        self->library_bytes = round_64(self->library_bytes);
+        self->scratchpad_bytes = self->library_bytes * (size_t)spec->threads;
+    }
     self->weights_key = primitive_make_weights_key(self);
     if (self->weights_key == NULL)
         status = error_memory(error, "a primitive", 256);
@@ -188,6 +204,8 @@ void primitive_free(primitive *self)
 {
     if (self == NULL)
         return;
+    dnnl_primitive_destroy(self->tail);
+    dnnl_primitive_desc_destroy(self->tail_descriptor);
     dnnl_primitive_destroy(self->operation);
     dnnl_primitive_desc_destroy(self->descriptor);
     dnnl_stream_destroy(self->stream);
@@ -228,15 +246,20 @@ size_t primitive_bias_count(const primitive *self)
     return kernel_pieces((size_t)self->spec.output_channels, (size_t)self->block) * (size_t)self->block;
 }
 
-/* One argument of an execution, in a memory object of its own, so that runs share nothing. */
-static dnnl_status_t bind(const primitive *self, const_dnnl_memory_desc_t description, const void *data, int argument,
-                          dnnl_exec_arg_t *list, int *count)
+dnnl_status_t primitive_bind(const primitive *self, const_dnnl_memory_desc_t description, const void *data, int argument,
+                             dnnl_exec_arg_t *list, int *count)
 {
     dnnl_memory_t memory = NULL;
     const dnnl_status_t code = dnnl_memory_create(&memory, description, self->engine, (void *)data);
     if (code == dnnl_success)
         list[(*count)++] = (dnnl_exec_arg_t){argument, memory};
     return code;
+}
+
+void primitive_unbind(dnnl_exec_arg_t *list, int count)
+{
+    for (int i = 0; i < count; i++)
+        dnnl_memory_destroy(list[i].memory);
 }
 
 static size_t spatial_count(const int64_t *sizes, int rank)
@@ -261,6 +284,8 @@ static void convert(const primitive *self, bool to_plain, const float *from, flo
 
 xai_status primitive_run(const primitive *self, const primitive_arguments *arguments, xai_error **error)
 {
+    if (self->tiled)
+        return primitive_run_tiles(self, arguments, error);
     const float *source = arguments->source;
     float *destination = arguments->destination;
     char *scratch = arguments->scratchpad;
@@ -278,17 +303,17 @@ xai_status primitive_run(const primitive *self, const primitive_arguments *argum
 
     dnnl_exec_arg_t list[6];
     int count = 0;
-    dnnl_status_t code = bind(self, self->source, source, self->source_argument, list, &count);
+    dnnl_status_t code = primitive_bind(self, self->source, source, self->source_argument, list, &count);
     if (code == dnnl_success)
-        code = bind(self, self->weights, arguments->weights, DNNL_ARG_WEIGHTS, list, &count);
+        code = primitive_bind(self, self->weights, arguments->weights, DNNL_ARG_WEIGHTS, list, &count);
     if (code == dnnl_success && self->spec.has_bias && !self->late_bias)
-        code = bind(self, self->bias, arguments->bias, DNNL_ARG_BIAS, list, &count);
+        code = primitive_bind(self, self->bias, arguments->bias, DNNL_ARG_BIAS, list, &count);
     if (code == dnnl_success)
-        code = bind(self, self->destination, destination, self->destination_argument, list, &count);
+        code = primitive_bind(self, self->destination, destination, self->destination_argument, list, &count);
     if (code == dnnl_success && self->other_argument != 0)
-        code = bind(self, self->destination, arguments->other, self->other_argument, list, &count);
+        code = primitive_bind(self, self->destination, arguments->other, self->other_argument, list, &count);
     if (code == dnnl_success && self->library_bytes > 0)
-        code = bind(self, self->scratchpad, scratch, DNNL_ARG_SCRATCHPAD, list, &count);
+        code = primitive_bind(self, self->scratchpad, scratch, DNNL_ARG_SCRATCHPAD, list, &count);
     if (code == dnnl_success) {
         const int before = primitive_threads_enter(self->threads);
         code = dnnl_primitive_execute(self->operation, self->stream, count, list);
@@ -296,8 +321,7 @@ xai_status primitive_run(const primitive *self, const primitive_arguments *argum
             code = dnnl_stream_wait(self->stream);
         primitive_threads_leave(before, self->threads);
     }
-    for (int i = 0; i < count; i++)
-        dnnl_memory_destroy(list[i].memory);
+    primitive_unbind(list, count);
     if (code != dnnl_success)
         return primitive_failure(code, XAI_ERROR_INTERNAL, "execution", error);
 

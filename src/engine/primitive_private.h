@@ -38,6 +38,11 @@ struct primitive {
     bool is_convolution;
     convolution shape;
     convolution_form form;
+    /* Matrix products: rows as the positions of a 1x1 convolution, or tiles of rows on one thread each. */
+    bool rows_as_positions, tiled;
+    int64_t tile_rows, tiles; /* rows of a tile; tiles of one batch item, the last of them perhaps shorter */
+    dnnl_primitive_desc_t tail_descriptor; /* of the shorter tile */
+    dnnl_primitive_t tail;
     bool late_bias; /* added after the operation (data gradients take none) */
     /* Scratchpad: converted source, converted destination, oneDNN's own; offsets and total in bytes. */
     size_t source_bytes, destination_bytes, library_bytes, scratchpad_bytes;
@@ -53,6 +58,7 @@ xai_status primitive_failure(dnnl_status_t code, xai_status otherwise, const cha
 /* Fill descriptor, the memory descriptors and implementation; XAI_ERROR_UNSUPPORTED when only "ref" is left. */
 xai_status primitive_describe_convolution(primitive *self, xai_error **error);
 xai_status primitive_describe_matmul(primitive *self, xai_error **error);
+xai_status primitive_run_tiles(const primitive *self, const primitive_arguments *arguments, xai_error **error);
 /* Attributes of every primitive: user scratchpad, strict float32, and the post-operations of `spec` on a destination
  * described by `destination` (NULL: none). */
 dnnl_status_t primitive_attributes(const primitive_spec *spec, bool post, const_dnnl_memory_desc_t destination,
@@ -64,6 +70,11 @@ void primitive_threads_leave(int before, int threads);
 bool primitive_sums_by_thread(const char *implementation);
 /* Name the implementation; false when it is a reference one. */
 bool primitive_name(const_dnnl_primitive_desc_t descriptor, char out[64]);
+
+/* One argument of an execution, in a memory object of its own, so that runs share nothing. */
+dnnl_status_t primitive_bind(const primitive *self, const_dnnl_memory_desc_t description, const void *data, int argument,
+                             dnnl_exec_arg_t *list, int *count);
+void primitive_unbind(dnnl_exec_arg_t *list, int count);
 
 /* Text that fixes the bytes of prepared weights; NULL without memory. */
 char *primitive_make_weights_key(const primitive *self);

@@ -25,7 +25,7 @@ char *primitive_make_weights_key(const primitive *self)
     if (self->is_convolution)
         text_format(&key, "conv;groups %lld", (long long)self->shape.geometry.groups);
     else
-        text_format(&key, "matmul%s", self->spec.transpose_b ? ";transposed" : "");
+        text_format(&key, "matmul%s%s", self->rows_as_positions ? ";positions" : "", self->spec.transpose_b ? ";transposed" : "");
     text_format(&key, ";bytes %zu", self->weights_bytes);
     key_dims(&key, "dims", dims, ndims);
     if (kind == dnnl_blocked && dnnl_memory_desc_query(w, dnnl_query_padded_dims, &padded) == dnnl_success &&
@@ -74,9 +74,13 @@ static dnnl_status_t describe_plain(const primitive *self, dnnl_memory_desc_t *o
         strides[i] = stride;
         stride *= (*dims)[i];
     }
-    if (!self->is_convolution && self->spec.transpose_b) {
-        strides[ndims - 2] = 1;
-        strides[ndims - 1] = (*dims)[ndims - 2];
+    if (self->rows_as_positions && !self->spec.transpose_b) { /* (N, K, 1), stored as (K, N) */
+        strides[0] = 1;
+        strides[1] = (*dims)[0];
+    }
+    if (self->tiled && self->spec.transpose_b) { /* (K, N), stored as (N, K) */
+        strides[0] = 1;
+        strides[1] = (*dims)[0];
     }
     *count = (size_t)stride;
     return dnnl_memory_desc_create_with_strides(out, ndims, *dims, dnnl_f32, strides);
@@ -84,6 +88,10 @@ static dnnl_status_t describe_plain(const primitive *self, dnnl_memory_desc_t *o
 
 xai_status primitive_prepare_weights(const primitive *self, const void *weights, void *prepared, xai_error **error)
 {
+    if (self->tiled && !self->spec.shared_b) { /* a matrix per batch item stays as it is */
+        memcpy(prepared, weights, self->weights_bytes);
+        return XAI_OK;
+    }
     xai_status status = XAI_OK;
     dnnl_memory_desc_t plain = NULL;
     dnnl_primitive_attr_t attributes = NULL;
