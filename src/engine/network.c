@@ -62,21 +62,23 @@ const graph *network_graph(const network *self)
     return self->source;
 }
 
-/* Two independent multiply-xor lanes over 8-byte words: folded weights of different plans with equal contents share storage. */
+/* Four multiply-xor lanes over 8-byte words, folded into 128 bits: folded weights of different plans with equal contents share
+ * storage. */
 static void fingerprint(const void *bytes, size_t size, uint64_t out[2])
 {
-    uint64_t a = 0x9E3779B97F4A7C15u ^ size, b = 0xC2B2AE3D27D4EB4Fu + size;
+    static const uint64_t odd[4] = {0xFF51AFD7ED558CCDu, 0xC4CEB9FE1A85EC53u, 0x9E3779B97F4A7C15u, 0xC2B2AE3D27D4EB4Fu};
+    uint64_t lanes[4] = {odd[0] ^ size, odd[1] + size, odd[2] ^ size, odd[3] + size};
     const unsigned char *p = bytes;
-    for (size_t i = 0; i < size; i += 8) {
-        uint64_t word = 0;
-        memcpy(&word, p + i, size - i < 8 ? size - i : 8);
-        a = (a ^ word) * 0xFF51AFD7ED558CCDu;
-        a ^= a >> 32;
-        b = (b + word) * 0xC4CEB9FE1A85EC53u;
-        b ^= b >> 29;
+    for (size_t i = 0; i < size; i += 32) {
+        uint64_t words[4] = {0};
+        memcpy(words, p + i, size - i < 32 ? size - i : 32);
+        for (int k = 0; k < 4; k++) {
+            lanes[k] = (lanes[k] ^ words[k]) * odd[k];
+            lanes[k] ^= lanes[k] >> 31;
+        }
     }
-    out[0] = a;
-    out[1] = b;
+    out[0] = (lanes[0] ^ (lanes[1] >> 29)) * odd[1] ^ lanes[1];
+    out[1] = (lanes[2] ^ (lanes[3] >> 29)) * odd[3] ^ lanes[3];
 }
 
 xai_status network_weights(network *self, const tensor *source, const char *key, size_t bytes, weights_prepare prepare,

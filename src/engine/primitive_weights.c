@@ -100,6 +100,8 @@ xai_status primitive_prepare_weights(const primitive *self, const void *weights,
     dnnl_memory_t from = NULL, to = NULL, scratch = NULL;
     float *copy = NULL, *scratch_bytes = NULL;
     size_t count = 0;
+    /* One thread: most weights are small, and a second team size would make the OpenMP runtime start its threads anew. */
+    const int before = primitive_threads_enter(1);
     dnnl_status_t code = describe_plain(self, &plain, &count);
     if (code != dnnl_success)
         goto done;
@@ -141,6 +143,7 @@ xai_status primitive_prepare_weights(const primitive *self, const void *weights,
     if (code == dnnl_success)
         code = dnnl_stream_wait(self->stream);
 done:
+    primitive_threads_leave(before, 1);
     if (status == XAI_OK && code != dnnl_success)
         status = primitive_failure(code, XAI_ERROR_INTERNAL, "weight conversion", error);
     dnnl_memory_destroy(scratch);
