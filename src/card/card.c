@@ -15,9 +15,9 @@ enum { MAX_LABELS = 1 << 20, MAX_CHANNELS = 4096, MAX_SIDE = 1 << 16 };
 /* Where an entry came from, for messages: "card.json: key 'input.range'". */
 typedef struct reader {
     model_card *card;
-    const char *place; /* the file, or the model's metadata */
+    const char *place;  /* the file, or the model's metadata */
     const char *prefix; /* of the keys there: "xai." or "" */
-    const char *key; /* without the prefix */
+    const char *key;    /* without the prefix */
     xai_error **error;
 } reader;
 
@@ -105,7 +105,8 @@ static xai_status set_channel_numbers(const reader *self, const json_value *valu
                                       double **out, size_t *out_count)
 {
     size_t count = json_type(value) == JSON_ARRAY ? json_count(value) : 1;
-    const char *expected = positive ? "one positive number, or one a channel" : "one number, or one a channel";
+    const char *expected =
+        positive ? "one positive number, or one a channel" : "one number, or one a channel";
     if (count == 0 || count > MAX_CHANNELS)
         return bad_entry(self, expected);
     double *numbers = memory_allocate(count, sizeof *numbers);
@@ -171,7 +172,8 @@ static xai_status set_score(const reader *self, const json_value *value)
                 self->card->activation = words[i].activation;
             return XAI_OK;
         }
-    return bad_entry(self, "\"logit\", \"logit-sigmoid\", \"logit-softmax\", \"probability\" or \"value\"");
+    return bad_entry(
+        self, "\"logit\", \"logit-sigmoid\", \"logit-softmax\", \"probability\" or \"value\"");
 }
 
 static xai_status set_activation(const reader *self, const json_value *value)
@@ -191,7 +193,8 @@ enum entry_kind { ENTRY_UNKNOWN, ENTRY_LABELS, ENTRY_NUMBERS, ENTRY_WORD };
 /* How the text of a metadata entry is to be read. */
 static enum entry_kind kind_of(const char *key)
 {
-    static const char *const numbers[] = {"input.range", "input.mean", "input.std", "input.size", "input.channels"};
+    static const char *const numbers[] = {"input.range", "input.mean", "input.std", "input.size",
+                                          "input.channels"};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (strcmp(key, numbers[i]) == 0)
             return ENTRY_NUMBERS;
@@ -225,10 +228,11 @@ static xai_status set_entry(const reader *self, const json_value *value)
     if (strcmp(key, "output.activation") == 0)
         return set_activation(self, value);
     if (strncmp(key, "input.", 6) == 0 || strncmp(key, "output.", 7) == 0)
-        return error_set(self->error, XAI_ERROR_FORMAT, self->place,
-                         "model card: key '%s%.100s' is not known (input.range, input.mean, input.std, "
-                         "input.size, input.channels, output.score, output.activation)",
-                         self->prefix, key);
+        return error_set(
+            self->error, XAI_ERROR_FORMAT, self->place,
+            "model card: key '%s%.100s' is not known (input.range, input.mean, input.std, "
+            "input.size, input.channels, output.score, output.activation)",
+            self->prefix, key);
     return XAI_OK;
 }
 
@@ -379,7 +383,8 @@ static xai_status read_whole(const char *path, char **bytes, size_t *size, xai_e
     if (!file) {
         if (errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG)
             return XAI_OK;
-        return error_set(error, XAI_ERROR_FILE, path, "the model card cannot be opened: %s", strerror(errno));
+        return error_set(error, XAI_ERROR_FILE, path, "the model card cannot be opened: %s",
+                         strerror(errno));
     }
     xai_status status = XAI_OK;
     size_t capacity = 4096, used = 0;
@@ -389,8 +394,8 @@ static xai_status read_whole(const char *path, char **bytes, size_t *size, xai_e
         if (used < capacity)
             break;
         if (capacity > JSON_SIZE_LIMIT) {
-            status = error_set(error, XAI_ERROR_FORMAT, path, "the model card is larger than %zu MiB",
-                               JSON_SIZE_LIMIT >> 20);
+            status = error_set(error, XAI_ERROR_FORMAT, path,
+                               "the model card is larger than %zu MiB", JSON_SIZE_LIMIT >> 20);
             break;
         }
         char *larger = memory_resize(buffer, 2 * capacity, 1);
@@ -432,8 +437,8 @@ static xai_status read_file(reader *self, const char *model_path)
         goto done;
     }
     if (json_type(root) != JSON_OBJECT) {
-        status = error_set(self->error, XAI_ERROR_FORMAT, path, "a model card is a JSON object, not %s",
-                           json_type_name(root));
+        status = error_set(self->error, XAI_ERROR_FORMAT, path,
+                           "a model card is a JSON object, not %s", json_type_name(root));
         goto done;
     }
     status = read_members(self, root, "");
@@ -459,9 +464,10 @@ static xai_status check_card(const model_card *card, const char *place, xai_erro
         channels = counts[i];
     }
     if (card->activation != CARD_ACTIVATION_UNKNOWN && card->score == CARD_SCORE_UNKNOWN)
-        return error_set(error, XAI_ERROR_FORMAT, place,
-                         "model card: key 'output.activation' needs 'output.score', which says "
-                         "whether the activation is part of the model (probability) or not (logit)");
+        return error_set(
+            error, XAI_ERROR_FORMAT, place,
+            "model card: key 'output.activation' needs 'output.score', which says "
+            "whether the activation is part of the model (probability) or not (logit)");
     return XAI_OK;
 }
 

@@ -14,7 +14,7 @@ enum {
     OLDEST_OPSET = 7,
     NEWEST_OPSET = 28,
     MAX_ATTRIBUTES = 256, /* a node */
-    MAX_OUTPUTS = 4096, /* a graph */
+    MAX_OUTPUTS = 4096,   /* a graph */
 };
 
 /* Every definition of a name in the file: sorted by name, then by order of definition. */
@@ -167,8 +167,8 @@ static xai_status add_inputs(importer *self)
             return error_set(self->error, XAI_ERROR_FORMAT, NULL, "the input '%s' is listed twice",
                              input->name);
         if (input->dtype == DTYPE_UNDEFINED)
-            return error_set(self->error, XAI_ERROR_UNSUPPORTED, NULL,
-                             "input '%s' is not a tensor", input->name);
+            return error_set(self->error, XAI_ERROR_UNSUPPORTED, NULL, "input '%s' is not a tensor",
+                             input->name);
         entry->value =
             graph_add_value(to, input->name, input->dtype, input->has_shape ? &input->shape : NULL);
         if (entry->value == GRAPH_NONE)
@@ -256,8 +256,10 @@ static xai_status check_node(importer *self, const onnx_node *node, const char *
                              const operator_definition **out, int *opset)
 {
     if (node->attribute_count > MAX_ATTRIBUTES)
-        return error_set(self->error, XAI_ERROR_FORMAT, place, "%zu attributes, more than any "
-                         "operator has", node->attribute_count);
+        return error_set(self->error, XAI_ERROR_FORMAT, place,
+                         "%zu attributes, more than any "
+                         "operator has",
+                         node->attribute_count);
     for (size_t i = 0; i < node->attribute_count; i++) {
         const onnx_attribute *attribute = &node->attributes[i];
         if (attribute->type == ONNX_ATTRIBUTE_GRAPH)
@@ -304,9 +306,9 @@ static xai_status check_node(importer *self, const onnx_node *node, const char *
         (node->output_count > definition->max_outputs &&
          definition->max_outputs != OPERATOR_VARIADIC) ||
         node->output_count > INT_MAX / 4)
-        return error_set(self->error, XAI_ERROR_FORMAT, place,
-                         "%zu outputs, but %s gives %d to %d", node->output_count, node->op_type,
-                         definition->min_outputs, definition->max_outputs);
+        return error_set(self->error, XAI_ERROR_FORMAT, place, "%zu outputs, but %s gives %d to %d",
+                         node->output_count, node->op_type, definition->min_outputs,
+                         definition->max_outputs);
     *out = definition;
     *opset = (int)version;
     return XAI_OK;
@@ -356,91 +358,83 @@ static xai_status resolve_inputs(importer *self, const onnx_node *node, const ch
     return XAI_OK;
 }
 
-/* Two passes, since nodes may come in any order: the values that nodes define, then the nodes that read them. */
+/* A node between the two passes of add_nodes. */
+typedef struct prepared_node {
+    const char *name, *place;
+    const operator_definition *definition; /* NULL for Constant */
+    int *outputs;
+    int opset;
+} prepared_node;
+
+static xai_status add_constant_node(importer *self, const onnx_node *node, const char *place)
+{
+    tensor value;
+    const xai_status status = constant_tensor(self, node, place, &value);
+    if (status != XAI_OK)
+        return status;
+    if (node->output_count != 1 || !*node->outputs[0])
+        return error_set(self->error, XAI_ERROR_FORMAT, place, "a constant has one output, not %zu",
+                         node->output_count);
+    definition_entry *entry = find_name(self, node->outputs[0]);
+    entry->value = graph_add_constant(self->graph, node->outputs[0], &value);
+    return entry->value == GRAPH_NONE ? out_of_memory(self) : XAI_OK;
+}
+
+/* Check a node and make the values that it defines. */
+static xai_status prepare_node(importer *self, size_t index, prepared_node *out)
+{
+    graph *to = self->graph;
+    const onnx_node *node = &self->model->graph.nodes[index];
+    out->name = node_name(self, node, index);
+    if (out->name)
+        out->place = graph_place_text(to, node->domain, node->op_type, out->name);
+    if (!out->place)
+        return out_of_memory(self);
+    if (!*node->domain && strcmp(node->op_type, "Constant") == 0)
+        return add_constant_node(self, node, out->place);
+    const xai_status status = check_node(self, node, out->place, &out->definition, &out->opset);
+    if (status != XAI_OK)
+        return status;
+    out->outputs = memory_pool_allocate(to->pool, node->output_count ? node->output_count : 1,
+                                        sizeof *out->outputs);
+    if (!out->outputs)
+        return out_of_memory(self);
+    return add_outputs(self, node, out->name, out->definition, out->outputs);
+}
+
+/* Two passes, since nodes may come in any order: the values that nodes define, then the nodes that
+ * read them. */
 static xai_status add_nodes(importer *self)
 {
     graph *to = self->graph;
     const onnx_graph *file = &self->model->graph;
     xai_status status = XAI_OK;
     size_t widest = 1;
-    for (size_t i = 0; i < file->node_count; i++) {
+    for (size_t i = 0; i < file->node_count; i++)
         if (file->nodes[i].input_count > widest)
             widest = file->nodes[i].input_count;
-        if (file->nodes[i].output_count > widest)
-            widest = file->nodes[i].output_count;
-    }
-    struct prepared {
-        const char *name, *place;
-        const operator_definition *definition; /* NULL for Constant */
-        int *outputs;
-        int opset;
-    } *prepared = memory_allocate_zeroed(file->node_count, sizeof *prepared);
+    prepared_node *prepared = memory_allocate_zeroed(file->node_count, sizeof *prepared);
     int *inputs = memory_allocate(widest, sizeof *inputs);
-    if (!prepared || !inputs) {
+    if (!prepared || !inputs)
         status = out_of_memory(self);
-        goto done;
-    }
-    for (size_t i = 0; i < file->node_count; i++) {
+    for (size_t i = 0; i < file->node_count && status == XAI_OK; i++)
+        status = prepare_node(self, i, &prepared[i]);
+    for (size_t i = 0; i < file->node_count && status == XAI_OK; i++) {
         const onnx_node *node = &file->nodes[i];
-        struct prepared *entry = &prepared[i];
-        entry->name = node_name(self, node, i);
-        entry->place = entry->name
-                           ? graph_place_text(to, node->domain, node->op_type, entry->name)
-                           : NULL;
-        if (!entry->place) {
-            status = out_of_memory(self);
-            goto done;
-        }
-        if (!*node->domain && strcmp(node->op_type, "Constant") == 0) {
-            tensor value;
-            status = constant_tensor(self, node, entry->place, &value);
-            if (status != XAI_OK)
-                goto done;
-            if (node->output_count != 1 || !*node->outputs[0]) {
-                status = error_set(self->error, XAI_ERROR_FORMAT, entry->place,
-                                   "a constant has one output, not %zu", node->output_count);
-                goto done;
-            }
-            definition_entry *name = find_name(self, node->outputs[0]);
-            name->value = graph_add_constant(to, node->outputs[0], &value);
-            if (name->value == GRAPH_NONE) {
-                status = out_of_memory(self);
-                goto done;
-            }
-            continue;
-        }
-        status = check_node(self, node, entry->place, &entry->definition, &entry->opset);
-        if (status != XAI_OK)
-            goto done;
-        entry->outputs = memory_pool_allocate(
-            to->pool, node->output_count ? node->output_count : 1, sizeof *entry->outputs);
-        if (!entry->outputs) {
-            status = out_of_memory(self);
-            goto done;
-        }
-        status = add_outputs(self, node, entry->name, entry->definition, entry->outputs);
-        if (status != XAI_OK)
-            goto done;
-    }
-    for (size_t i = 0; i < file->node_count; i++) {
-        const onnx_node *node = &file->nodes[i];
-        const struct prepared *entry = &prepared[i];
+        const prepared_node *entry = &prepared[i];
         if (!entry->definition)
             continue;
         status = resolve_inputs(self, node, entry->place, entry->definition, inputs);
         if (status != XAI_OK)
-            goto done;
+            break;
         int input_count = (int)node->input_count;
         while (input_count > entry->definition->min_inputs && inputs[input_count - 1] == GRAPH_NONE)
             input_count--;
         if (graph_append_node(to, entry->definition, entry->name, entry->place, inputs, input_count,
                               entry->outputs, (int)node->output_count, node->attributes,
-                              node->attribute_count, entry->opset) < 0) {
+                              node->attribute_count, entry->opset) < 0)
             status = out_of_memory(self);
-            goto done;
-        }
     }
-done:
     memory_free(prepared);
     memory_free(inputs);
     return status;
@@ -452,8 +446,8 @@ static xai_status set_outputs(importer *self)
     const onnx_graph *file = &self->model->graph;
     if (file->output_count > MAX_OUTPUTS)
         return error_set(self->error, XAI_ERROR_UNSUPPORTED, NULL,
-                         "the graph has %zu outputs (at most %d are supported)",
-                         file->output_count, MAX_OUTPUTS);
+                         "the graph has %zu outputs (at most %d are supported)", file->output_count,
+                         MAX_OUTPUTS);
     if (file->output_count == 0)
         return error_set(self->error, XAI_ERROR_FORMAT, NULL, "the graph has no outputs");
     to->outputs = memory_allocate(file->output_count, sizeof *to->outputs);

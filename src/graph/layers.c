@@ -16,9 +16,10 @@ static const graph_node *producer_of(const graph *self, int value)
 /* Operators whose results are integers or masks, for graphs without types. */
 static bool gives_no_float(const graph_node *node)
 {
-    static const char *const ops[] = {"Shape", "Size", "ArgMax", "ArgMin", "NonZero", "Equal", "Greater",
-                                      "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "Xor",
-                                      "IsNaN", "IsInf", NULL};
+    static const char *const ops[] = {
+        "Shape",          "Size",  "ArgMax",      "ArgMin", "NonZero", "Equal", "Greater",
+        "GreaterOrEqual", "Less",  "LessOrEqual", "Not",    "And",     "Or",    "Xor",
+        "IsNaN",          "IsInf", NULL};
     for (const char *const *op = ops; *op; op++)
         if (is(node, *op))
             return true;
@@ -100,8 +101,8 @@ static int find_head_input(const graph *self, int output, const signed char *axe
             else if (latest == GRAPH_NONE)
                 latest = value;
         }
-        const bool selects = is(node, "Gather") || is(node, "Slice") || is(node, "Split") ||
-                             is(node, "GatherND");
+        const bool selects =
+            is(node, "Gather") || is(node, "Slice") || is(node, "Split") || is(node, "GatherND");
         for (int k = 0; on_path && k < node->input_count; k++) {
             const int input = node->inputs[k];
             if (input == GRAPH_NONE || self->values[input].is_constant)
@@ -140,10 +141,9 @@ static int find_attention_input(const graph *self, int tokens)
             found = output;
             break;
         }
-        const bool softmax = is(node, "Softmax") && made->rank >= 3 &&
-                             made->dims[made->rank - 1] == dims->dims[1] &&
-                             (made->dims[made->rank - 2] == dims->dims[1] ||
-                              made->dims[made->rank - 2] == 1);
+        const bool softmax =
+            is(node, "Softmax") && made->rank >= 3 && made->dims[made->rank - 1] == dims->dims[1] &&
+            (made->dims[made->rank - 2] == dims->dims[1] || made->dims[made->rank - 2] == 1);
         const bool attention = !seen && (softmax || is(node, "Attention"));
         seen = seen || attention;
         for (int k = 0; k < node->input_count; k++) {

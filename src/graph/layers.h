@@ -19,8 +19,9 @@ int graph_default_layer(const graph *specialised, int output_value);
 typedef struct layer_layout {
     int channel_axis;
     int spatial_rank; /* 1 to 3 */
-    int64_t dims[3]; /* positions: the spatial axes, or the patch grid of tokens */
-    bool tokens; /* (N, T, C) with T = prefix_tokens + dims[0] * dims[1], the grid in row-major order behind the prefix */
+    int64_t dims[3];  /* positions: the spatial axes, or the patch grid of tokens */
+    bool
+        tokens; /* (N, T, C) with T = prefix_tokens + dims[0] * dims[1], the grid in row-major order behind the prefix */
     int64_t prefix_tokens; /* class token and registers */
 } layer_layout;
 

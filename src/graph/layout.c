@@ -22,18 +22,30 @@ static bool is_any(const graph_node *node, const char *const *ops)
 /* Operators whose channels are axis 1 by definition. */
 static bool has_channels_first(const graph_node *node)
 {
-    static const char *const ops[] = {
-        "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization",
-        "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool",
-        "LRN", "PRelu", "DepthToSpace", "SpaceToDepth", NULL};
+    static const char *const ops[] = {"Conv",
+                                      "ConvTranspose",
+                                      "BatchNormalization",
+                                      "InstanceNormalization",
+                                      "GroupNormalization",
+                                      "MaxPool",
+                                      "AveragePool",
+                                      "LpPool",
+                                      "GlobalAveragePool",
+                                      "GlobalMaxPool",
+                                      "GlobalLpPool",
+                                      "LRN",
+                                      "PRelu",
+                                      "DepthToSpace",
+                                      "SpaceToDepth",
+                                      NULL};
     return is_any(node, ops) || strcmp(node->definition->name, "ScaleShift") == 0;
 }
 
 /* Operators that may change the shape but leave every axis where it is. */
 static bool keeps_axes(const graph_node *node)
 {
-    static const char *const ops[] = {"Concat", "Split", "Slice", "Pad", "Resize", "Upsample",
-                                      "Expand", "Tile", "Gather", "Where", NULL};
+    static const char *const ops[] = {"Concat", "Split", "Slice",  "Pad",   "Resize", "Upsample",
+                                      "Expand", "Tile",  "Gather", "Where", NULL};
     return is_any(node, ops);
 }
 
@@ -150,8 +162,8 @@ signed char *graph_channel_axes(const graph *self)
         const graph_node *node = &self->nodes[i];
         for (int k = 0; !node->removed && k < node->input_count; k++) {
             const int input = node->inputs[k];
-            if (input != GRAPH_NONE && !self->values[input].is_constant &&
-                axes[input] == UNKNOWN && node->output_count > 0)
+            if (input != GRAPH_NONE && !self->values[input].is_constant && axes[input] == UNKNOWN &&
+                node->output_count > 0)
                 axes[input] = (signed char)backward_axis(self, node, input, axes);
         }
     }

@@ -8,8 +8,8 @@
 #include "graph/private.h"
 
 static const rewrite_rule rules[] = {
-    rewrite_identity,   rewrite_gemm,       rewrite_affine, rewrite_activation,
-    rewrite_gelu,       rewrite_layer_norm, rewrite_pad,    rewrite_pool,
+    rewrite_identity, rewrite_gemm,       rewrite_affine, rewrite_activation,
+    rewrite_gelu,     rewrite_layer_norm, rewrite_pad,    rewrite_pool,
 };
 
 /* Each pass makes the graph smaller or more specific; more than this would be two rules that undo each other. */

@@ -12,8 +12,8 @@ typedef struct rewriter {
     graph *graph;
     const bool *protect; /* by value id, for the first protect_count ids */
     size_t protect_count;
-    int *uses; /* by value id: how many node inputs read it */
-    int *alias; /* by value id: the value that replaces it, or itself */
+    int *uses;       /* by value id: how many node inputs read it */
+    int *alias;      /* by value id: the value that replaces it, or itself */
     size_t capacity; /* of uses and alias */
     bool changed;
     bool appended; /* nodes were added behind: sort */
@@ -23,14 +23,20 @@ typedef struct rewriter {
 /* XAI_OK whether or not the rule applied; anything else (out of memory) ends the rewriting. */
 typedef xai_status (*rewrite_rule)(rewriter *self, int node);
 
-xai_status rewrite_identity(rewriter *self, int node);   /* nodes that change nothing; chains of views and transposes */
-xai_status rewrite_affine(rewriter *self, int node);     /* batch norm and per-channel arithmetic: folded, or ScaleShift */
-xai_status rewrite_activation(rewriter *self, int node); /* Relu, HardSigmoid, HardSwish, Silu from their parts */
+xai_status
+rewrite_identity(rewriter *self,
+                 int node); /* nodes that change nothing; chains of views and transposes */
+xai_status
+rewrite_affine(rewriter *self,
+               int node); /* batch norm and per-channel arithmetic: folded, or ScaleShift */
+xai_status rewrite_activation(rewriter *self,
+                              int node); /* Relu, HardSigmoid, HardSwish, Silu from their parts */
 xai_status rewrite_gelu(rewriter *self, int node);
 xai_status rewrite_layer_norm(rewriter *self, int node);
-xai_status rewrite_pad(rewriter *self, int node);        /* Pad into the convolution or pool behind it */
-xai_status rewrite_pool(rewriter *self, int node);       /* means over the whole plane -> GlobalAveragePool */
-xai_status rewrite_gemm(rewriter *self, int node);       /* 2-D MatMul by a constant -> Gemm */
+xai_status rewrite_pad(rewriter *self, int node); /* Pad into the convolution or pool behind it */
+xai_status rewrite_pool(rewriter *self,
+                        int node); /* means over the whole plane -> GlobalAveragePool */
+xai_status rewrite_gemm(rewriter *self, int node); /* 2-D MatMul by a constant -> Gemm */
 
 /* All rules until nothing changes, and dead code removal. `protect` has the graph's value_count entries. */
 xai_status graph_rewrite(graph *self, const bool *protect, xai_error **error);
@@ -83,7 +89,7 @@ typedef struct replacement {
 xai_status rewrite_replace(rewriter *self, int node, const replacement *with, bool *applied);
 /* Let every reader of `node`'s first output read `value` instead, when the output may vanish. */
 xai_status rewrite_forward_value(rewriter *self, int node, int value);
-/* Append a helper node before `node`: it makes `output`. */
+/* Add another node, which makes `output`; the graph is sorted behind the pass. */
 xai_status rewrite_append(rewriter *self, const replacement *node, int output);
 
 #endif

@@ -13,7 +13,8 @@
 static xai_status replace_unary(rewriter *self, int index, const char *domain, const char *op,
                                 int source, int opset)
 {
-    const replacement with = {.domain = domain, .op = op, .inputs = &source, .input_count = 1, .opset = opset};
+    const replacement with = {
+        .domain = domain, .op = op, .inputs = &source, .input_count = 1, .opset = opset};
     return rewrite_replace(self, index, &with, NULL);
 }
 

@@ -14,8 +14,8 @@ typedef struct affine {
     int source; /* x */
     size_t channels;
     double *scale, *shift; /* one block: shift = scale + channels */
-    bool scales; /* some scale is not 1 */
-    bool per_channel; /* not just scalars */
+    bool scales;           /* some scale is not 1 */
+    bool per_channel;      /* not just scalars */
 } affine;
 
 static bool is_batch_norm(const graph_node *node)
@@ -187,8 +187,10 @@ static bool write_rounded(tensor *out, size_t begin, size_t count, const double 
 typedef struct linear {
     const graph_node *node;
     const tensor *weights, *bias; /* bias NULL when there is none */
-    size_t outer, channels, inner; /* weights as (outer, channels, inner), scaled along the middle */
-    size_t groups; /* ConvTranspose: channel of block o is o / (outer / groups) * channels + middle index */
+    size_t outer, channels,
+        inner; /* weights as (outer, channels, inner), scaled along the middle */
+    size_t
+        groups; /* ConvTranspose: channel of block o is o / (outer / groups) * channels + middle index */
     double bias_factor; /* Gemm's beta */
 } linear;
 
@@ -245,8 +247,7 @@ static xai_status scale_weights(rewriter *self, const linear *of, const affine *
     double *row = memory_allocate(of->inner, sizeof *row);
     if (!row)
         return error_memory(self->error, "a row of weights", of->inner * sizeof *row);
-    xai_status status =
-        tensor_create(out, of->weights->dtype, &of->weights->shape, self->error);
+    xai_status status = tensor_create(out, of->weights->dtype, &of->weights->shape, self->error);
     for (size_t o = 0; o < of->outer && status == XAI_OK; o++) {
         const size_t group = o / (of->outer / of->groups);
         for (size_t c = 0; c < of->channels; c++) {
@@ -381,7 +382,8 @@ static xai_status make_scale_shift(rewriter *self, int index, const affine *by)
         if (inputs[1 + k] == GRAPH_NONE)
             return error_memory(self->error, "a scale and shift", 0);
     }
-    const replacement with = {.domain = "xai", .op = "ScaleShift", .inputs = inputs, .input_count = 3, .opset = 1};
+    const replacement with = {
+        .domain = "xai", .op = "ScaleShift", .inputs = inputs, .input_count = 3, .opset = 1};
     return rewrite_replace(self, index, &with, NULL);
 }
 

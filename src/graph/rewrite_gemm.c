@@ -10,6 +10,7 @@ xai_status rewrite_gemm(rewriter *self, int index)
     if (!weights || weights->shape.rank != 2 || !dtype_is_float(weights->dtype) ||
         rewrite_value(self, node->inputs[0])->shape.rank != 2)
         return XAI_OK;
-    const replacement with = {.domain = "", .op = "Gemm", .inputs = node->inputs, .input_count = 2, .opset = 13};
+    const replacement with = {
+        .domain = "", .op = "Gemm", .inputs = node->inputs, .input_count = 2, .opset = 13};
     return rewrite_replace(self, index, &with, NULL);
 }

@@ -114,7 +114,8 @@ static xai_status merge_views(rewriter *self, int index)
     if (target == GRAPH_NONE)
         return error_memory(self->error, "a shape", sizeof dims);
     const int inputs[] = {source, target};
-    const replacement with = {.domain = "", .op = "Reshape", .inputs = inputs, .input_count = 2, .opset = 14};
+    const replacement with = {
+        .domain = "", .op = "Reshape", .inputs = inputs, .input_count = 2, .opset = 14};
     return rewrite_replace(self, index, &with, NULL);
 }
 

@@ -104,8 +104,8 @@ xai_status rewrite_pad(rewriter *self, int index)
     if (!attributes[attribute_count++].ints)
         return error_memory(self->error, "attributes", 0);
     if (average)
-        attributes[attribute_count++] = (onnx_attribute){
-            .name = "count_include_pad", .type = ONNX_ATTRIBUTE_INT, .i = 1};
+        attributes[attribute_count++] =
+            (onnx_attribute){.name = "count_include_pad", .type = ONNX_ATTRIBUTE_INT, .i = 1};
     enum { MAX_INPUTS = 3 };
     int inputs[MAX_INPUTS] = {pad->inputs[0]};
     for (int k = 1; k < node->input_count && k < MAX_INPUTS; k++)

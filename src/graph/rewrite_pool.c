@@ -28,9 +28,11 @@ static bool is_whole_average(const rewriter *self, const graph_node *node, const
     size_t kernel_count, pad_count, dilation_count;
     bool present;
     if (!rewrite_is(node, "AveragePool") || x->rank < 3 ||
-        !rewrite_ints(self, node, "kernel_shape", -1, kernel, SHAPE_MAX_RANK, &kernel_count, &present) ||
+        !rewrite_ints(self, node, "kernel_shape", -1, kernel, SHAPE_MAX_RANK, &kernel_count,
+                      &present) ||
         !rewrite_ints(self, node, "pads", -1, pads, 2 * SHAPE_MAX_RANK, &pad_count, &present) ||
-        !rewrite_ints(self, node, "dilations", -1, dilations, SHAPE_MAX_RANK, &dilation_count, &present) ||
+        !rewrite_ints(self, node, "dilations", -1, dilations, SHAPE_MAX_RANK, &dilation_count,
+                      &present) ||
         kernel_count != (size_t)(x->rank - 2))
         return false;
     const shape *y = &rewrite_value(self, node->outputs[0])->shape;
@@ -59,7 +61,12 @@ xai_status rewrite_pool(rewriter *self, int index)
     if (!dtype_is_float(x.dtype) || (!mean && !is_whole_average(self, node, &x.shape)))
         return XAI_OK;
     const char *name = node->name;
-    const replacement pool = {.domain = "", .op = "GlobalAveragePool", .name = name, .inputs = &source, .input_count = 1, .opset = 14};
+    const replacement pool = {.domain = "",
+                              .op = "GlobalAveragePool",
+                              .name = name,
+                              .inputs = &source,
+                              .input_count = 1,
+                              .opset = 14};
     if (!mean || rewrite_attribute_int(node, "keepdims", 1) != 0)
         return rewrite_replace(self, index, &pool, NULL);
     shape kept = x.shape;
@@ -76,6 +83,7 @@ xai_status rewrite_pool(rewriter *self, int index)
     if (status != XAI_OK)
         return status;
     const int inputs[] = {pooled, target};
-    const replacement flat = {.domain = "", .op = "Reshape", .inputs = inputs, .input_count = 2, .opset = 14};
+    const replacement flat = {
+        .domain = "", .op = "Reshape", .inputs = inputs, .input_count = 2, .opset = 14};
     return rewrite_replace(self, index, &flat, NULL);
 }

@@ -189,9 +189,9 @@ static bool is_foldable(const graph *self, const graph_node *node, const operato
 {
     if (!node->definition->forward)
         return false;
-    const bool of_shape = *node->definition->domain == '\0' &&
-                          (strcmp(node->definition->name, "Shape") == 0 ||
-                           strcmp(node->definition->name, "Size") == 0);
+    const bool of_shape =
+        *node->definition->domain == '\0' && (strcmp(node->definition->name, "Shape") == 0 ||
+                                              strcmp(node->definition->name, "Size") == 0);
     for (int k = 0; k < node->input_count && !of_shape; k++)
         if (node->inputs[k] != GRAPH_NONE && !self->values[node->inputs[k]].is_constant)
             return false;
@@ -303,8 +303,8 @@ xai_status graph_specialise(const graph *source, const shape *input_shapes, cons
         protect[self->outputs[i]] = true;
     for (size_t i = 0; i < keep_count; i++) {
         if (keep[i] < 0 || (size_t)keep[i] >= self->value_count) {
-            status = error_set(error, XAI_ERROR_ARGUMENT, NULL, "the model has no value %d",
-                               keep[i]);
+            status =
+                error_set(error, XAI_ERROR_ARGUMENT, NULL, "the model has no value %d", keep[i]);
             goto done;
         }
         protect[keep[i]] = true;

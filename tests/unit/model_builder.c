@@ -15,9 +15,9 @@ typedef struct buffer {
 
 struct model_builder {
     int64_t ir_version;
-    buffer opsets, metadata; /* fields of ModelProto */
+    buffer opsets, metadata;                     /* fields of ModelProto */
     buffer nodes, initializers, inputs, outputs; /* fields of GraphProto */
-    buffer node; /* the open NodeProto */
+    buffer node;                                 /* the open NodeProto */
     bool node_open;
     buffer file;
 };
@@ -148,7 +148,8 @@ static void put_value(buffer *to, unsigned field, const char *name, int32_t dtyp
     put_message(to, field, &value);
 }
 
-void model_input(model_builder *self, const char *name, int32_t dtype, int rank, const int64_t *dims)
+void model_input(model_builder *self, const char *name, int32_t dtype, int rank,
+                 const int64_t *dims)
 {
     put_value(&self->inputs, 11, name, dtype, rank, dims);
 }
@@ -188,7 +189,8 @@ static size_t count_of(int rank, const int64_t *dims)
 void model_floats(model_builder *self, const char *name, int rank, const int64_t *dims,
                   const float *values)
 {
-    model_tensor(self, name, DTYPE_FLOAT, rank, dims, values, count_of(rank, dims) * sizeof *values);
+    model_tensor(self, name, DTYPE_FLOAT, rank, dims, values,
+                 count_of(rank, dims) * sizeof *values);
 }
 
 void model_ints(model_builder *self, const char *name, size_t count, const int64_t *values)
@@ -235,12 +237,14 @@ static void put_random(model_builder *self, const char *name, int rank, const in
     free(values);
 }
 
-void model_random(model_builder *self, const char *name, int rank, const int64_t *dims, unsigned seed)
+void model_random(model_builder *self, const char *name, int rank, const int64_t *dims,
+                  unsigned seed)
 {
     put_random(self, name, rank, dims, seed, 1, 0);
 }
 
-void model_positive(model_builder *self, const char *name, int rank, const int64_t *dims, unsigned seed)
+void model_positive(model_builder *self, const char *name, int rank, const int64_t *dims,
+                    unsigned seed)
 {
     put_random(self, name, rank, dims, seed, 0.5f, 1);
 }
@@ -308,7 +312,8 @@ void model_text_attribute(model_builder *self, const char *name, const char *val
     put_attribute(self, name, ONNX_ATTRIBUTE_STRING, &attribute);
 }
 
-void model_ints_attribute(model_builder *self, const char *name, size_t count, const int64_t *values)
+void model_ints_attribute(model_builder *self, const char *name, size_t count,
+                          const int64_t *values)
 {
     buffer attribute = {0};
     for (size_t i = 0; i < count; i++)
@@ -316,7 +321,8 @@ void model_ints_attribute(model_builder *self, const char *name, size_t count, c
     put_attribute(self, name, ONNX_ATTRIBUTE_INTS, &attribute);
 }
 
-void model_floats_attribute(model_builder *self, const char *name, size_t count, const float *values)
+void model_floats_attribute(model_builder *self, const char *name, size_t count,
+                            const float *values)
 {
     buffer attribute = {0};
     for (size_t i = 0; i < count; i++)
@@ -405,7 +411,8 @@ void model_evaluate(const graph *specialised, const tensor *inputs, const int *v
         ck_assert_int_le(node->output_count, MAX_WIDTH);
         graph_call(specialised, node, &call, node_inputs, node_outputs, storage, &error);
         for (int k = 0; k < node->input_count; k++)
-            if (node->inputs[k] != GRAPH_NONE && !specialised->values[node->inputs[k]].is_constant) {
+            if (node->inputs[k] != GRAPH_NONE &&
+                !specialised->values[node->inputs[k]].is_constant) {
                 node_inputs[k] = &data[node->inputs[k]];
                 ck_assert_msg(node_inputs[k]->data, "%s reads '%s' before it is computed",
                               node->place, specialised->values[node->inputs[k]].name);
@@ -414,7 +421,8 @@ void model_evaluate(const graph *specialised, const tensor *inputs, const int *v
             if (node->outputs[k] != GRAPH_NONE) {
                 const graph_value *value = &specialised->values[node->outputs[k]];
                 node_outputs[k] = &data[node->outputs[k]];
-                require(tensor_create(node_outputs[k], value->dtype, &value->shape, &error), &error);
+                require(tensor_create(node_outputs[k], value->dtype, &value->shape, &error),
+                        &error);
             }
         require(node->definition->forward(&call), &error);
     }

@@ -34,8 +34,8 @@ static model_card *load(const char *const (*entries)[2], size_t count, const cha
     return card;
 }
 
-#define LOAD(...)                                                                                  \
-    load((const char *const[][2]){__VA_ARGS__},                                                    \
+#define LOAD(...)                               \
+    load((const char *const[][2]){__VA_ARGS__}, \
          sizeof((const char *const[][2]){__VA_ARGS__}) / sizeof(const char *[2]), NULL)
 
 /* A bad entry is refused, and the message names its key. */
@@ -68,7 +68,8 @@ END_TEST
 
 START_TEST(labels_are_a_json_list_or_lines_or_commas)
 {
-    static const char *const texts[] = {"[\"Effusion\", \"Nodule, solid\"]", "Effusion\nNodule, solid\n",
+    static const char *const texts[] = {"[\"Effusion\", \"Nodule, solid\"]",
+                                        "Effusion\nNodule, solid\n",
                                         " Effusion \r\n Nodule, solid"};
     for (size_t i = 0; i < 3; i++) {
         model_card *card = LOAD({"xai.labels", texts[i]});
@@ -87,11 +88,13 @@ END_TEST
 
 START_TEST(numbers_are_a_json_list_or_separated)
 {
-    static const char *const ranges[] = {"-1024 1024", "[-1024, 1024]", "-1024,1024", " -1.024e3;1024 "};
+    static const char *const ranges[] = {"-1024 1024", "[-1024, 1024]", "-1024,1024",
+                                         " -1.024e3;1024 "};
     for (size_t i = 0; i < 4; i++) {
-        model_card *card = LOAD({"xai.input.range", ranges[i]}, {"xai.input.mean", "0.485, 0.456, 0.406"},
-                                {"xai.input.std", "[0.229]"}, {"xai.input.size", "224 320"},
-                                {"xai.input.channels", "3"});
+        model_card *card =
+            LOAD({"xai.input.range", ranges[i]}, {"xai.input.mean", "0.485, 0.456, 0.406"},
+                 {"xai.input.std", "[0.229]"}, {"xai.input.size", "224 320"},
+                 {"xai.input.channels", "3"});
         ck_assert(card->has_range);
         ck_assert_double_eq(card->low, -1024);
         ck_assert_double_eq(card->high, 1024);
@@ -168,7 +171,8 @@ END_TEST
 
 START_TEST(entries_that_contradict_each_other_are_refused)
 {
-    static const char *const channels[][2] = {{"xai.input.channels", "1"}, {"xai.input.mean", "1 2 3"}};
+    static const char *const channels[][2] = {{"xai.input.channels", "1"},
+                                              {"xai.input.mean", "1 2 3"}};
     static const char *const lengths[][2] = {{"xai.input.std", "1 2"}, {"xai.input.mean", "1 2 3"}};
     static const char *const activation[][2] = {{"xai.output.activation", "sigmoid"}, {"a", "b"}};
     const char *const(*all[])[2] = {channels, lengths, activation};
@@ -214,9 +218,12 @@ START_TEST(file_beside_the_model_wins_over_metadata)
     snprintf(path, sizeof path, "%s/model.onnx", folder);
     const char *const entries[][2] = {{"xai.labels", "old"}, {"xai.input.range", "0 255"}};
     static const char *const files[] = {
-        "{\"labels\": [\"a\", \"b\"], \"input\": {\"mean\": 0.5, \"size\": [8, 9]}, \"output\": {\"score\": \"logit\"}, \"by\": 1}",
-        "{\"labels\": [\"a\", \"b\"], \"input.mean\": [0.5], \"input.size\": [8, 9], \"output.score\": \"logit\"}",
-        "{\"xai.labels\": [\"a\", \"b\"], \"xai.input.mean\": [0.5], \"input\": {\"size\": [8, 9]}, \"xai.output.score\": \"logit\"}",
+        "{\"labels\": [\"a\", \"b\"], \"input\": {\"mean\": 0.5, \"size\": [8, 9]}, \"output\": "
+        "{\"score\": \"logit\"}, \"by\": 1}",
+        "{\"labels\": [\"a\", \"b\"], \"input.mean\": [0.5], \"input.size\": [8, 9], "
+        "\"output.score\": \"logit\"}",
+        "{\"xai.labels\": [\"a\", \"b\"], \"xai.input.mean\": [0.5], \"input\": {\"size\": [8, "
+        "9]}, \"xai.output.score\": \"logit\"}",
     };
     for (size_t i = 0; i < 3; i++) {
         write_card(files[i]);
@@ -236,10 +243,14 @@ END_TEST
 START_TEST(bad_file_is_refused_by_its_path_and_key)
 {
     static const char *const bad[][2] = {
-        {"{\"labels\": [\"a\"", "model.xai.json"}, {"[1]", "object"},
-        {"{\"input\": 3}", "input"},               {"{\"input\": {\"range\": [1, 0]}}", "input.range"},
-        {"{\"input\": {\"std\": []}}", "input.std"}, {"{\"labels\": \"a, b\"}", "labels"},
-        {"{\"output\": {\"scores\": \"logit\"}}", "output.scores"}, {"", "model.xai.json"},
+        {"{\"labels\": [\"a\"", "model.xai.json"},
+        {"[1]", "object"},
+        {"{\"input\": 3}", "input"},
+        {"{\"input\": {\"range\": [1, 0]}}", "input.range"},
+        {"{\"input\": {\"std\": []}}", "input.std"},
+        {"{\"labels\": \"a, b\"}", "labels"},
+        {"{\"output\": {\"scores\": \"logit\"}}", "output.scores"},
+        {"", "model.xai.json"},
     };
     char path[128];
     snprintf(path, sizeof path, "%s/model.onnx", folder);
@@ -259,8 +270,9 @@ END_TEST
 
 START_TEST(card_is_named_after_the_model)
 {
-    static const char *const names[][2] = {
-        {"a/model.onnx", "a/model.xai.json"}, {"model.bin", "model.bin.xai.json"}, {".onnx", ".onnx.xai.json"}};
+    static const char *const names[][2] = {{"a/model.onnx", "a/model.xai.json"},
+                                           {"model.bin", "model.bin.xai.json"},
+                                           {".onnx", ".onnx.xai.json"}};
     for (size_t i = 0; i < 3; i++) {
         char *path = card_path(names[i][0]);
         ck_assert_str_eq(path, names[i][1]);

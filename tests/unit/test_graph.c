@@ -26,7 +26,8 @@ static void refuse(model_builder *m, xai_status expected, const char *const *wor
     graph *imported = NULL;
     xai_error *error = NULL;
     const xai_status status = graph_import(file, &imported, &error);
-    ck_assert_msg(status == expected, "status %d: %s", status, error ? xai_error_message(error) : "");
+    ck_assert_msg(status == expected, "status %d: %s", status,
+                  error ? xai_error_message(error) : "");
     ck_assert_ptr_null(imported);
     for (; *words; words++)
         ck_assert_msg(strstr(xai_error_message(error), *words), "'%s' is not in: %s", *words,
@@ -35,7 +36,8 @@ static void refuse(model_builder *m, xai_status expected, const char *const *wor
     onnx_model_free(file);
     model_free(m);
 }
-#define REFUSE(builder, status, ...) refuse(builder, status, (const char *const[]){__VA_ARGS__, NULL})
+#define REFUSE(builder, status, ...) \
+    refuse(builder, status, (const char *const[]){__VA_ARGS__, NULL})
 
 START_TEST(values_and_nodes_are_found_by_name)
 {
@@ -180,8 +182,9 @@ START_TEST(unknown_operator_is_one_error_with_operator_domain_opset_and_node)
     model_node(m, "Foo", "y", "z");
     model_node_name(m, "x7");
     model_node_domain(m, "com.acme");
-    REFUSE(m, XAI_ERROR_UNSUPPORTED,
-           "node 'x7' (com.acme.Foo): operator 'Foo' of domain 'com.acme' (opset 3) is not supported");
+    REFUSE(
+        m, XAI_ERROR_UNSUPPORTED,
+        "node 'x7' (com.acme.Foo): operator 'Foo' of domain 'com.acme' (opset 3) is not supported");
     m = chain();
     model_node(m, "Foo", "y", "z");
     REFUSE(m, XAI_ERROR_UNSUPPORTED, "node 'Foo_1' (Foo)", "'ai.onnx'", "opset 17");
@@ -300,8 +303,9 @@ START_TEST(constant_nodes_and_constant_outputs_become_constants)
         int32_t dtype;
         size_t count;
         double last;
-    } expected[] = {{"a", DTYPE_FLOAT, 2, -2}, {"b", DTYPE_FLOAT, 1, 0.25}, {"c", DTYPE_INT64, 3, 9},
-                    {"d", DTYPE_INT64, 1, -4}, {"e", DTYPE_FLOAT, 2, -2},   {"w", DTYPE_FLOAT, 4, 3}};
+    } expected[] = {{"a", DTYPE_FLOAT, 2, -2}, {"b", DTYPE_FLOAT, 1, 0.25},
+                    {"c", DTYPE_INT64, 3, 9},  {"d", DTYPE_INT64, 1, -4},
+                    {"e", DTYPE_FLOAT, 2, -2}, {"w", DTYPE_FLOAT, 4, 3}};
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
         const graph_value *value = &g->values[graph_find(g, expected[i].name)];
         ck_assert(value->is_constant);
@@ -336,7 +340,8 @@ START_TEST(added_nodes_are_sorted_into_place)
     ck_assert_str_eq(g->nodes[0].name, "added");
     ck_assert_int_eq(g->values[middle].producer, 0);
     ck_assert_int_eq(g->values[g->outputs[0]].producer, 1);
-    ck_assert_int_eq(graph_add_node(g, "", "NoSuchOperator", "n", &x, 1, &middle, 1, NULL, 0, 17), -1);
+    ck_assert_int_eq(graph_add_node(g, "", "NoSuchOperator", "n", &x, 1, &middle, 1, NULL, 0, 17),
+                     -1);
     graph_free(g);
     onnx_model_free(file);
     model_free(m);

@@ -74,7 +74,8 @@ static void check(pattern *self, const char *keep, const char *expected)
         values[1] = graph_find(source, keep);
         ck_assert_int_ne(values[1], GRAPH_NONE);
     }
-    xai_status status = graph_specialise(source, &self->input, &values[1], count - 1, false, &plain, &error);
+    xai_status status =
+        graph_specialise(source, &self->input, &values[1], count - 1, false, &plain, &error);
     ck_assert_msg(status == XAI_OK, "%s", error ? xai_error_message(error) : "");
     status = graph_specialise(source, &self->input, &values[1], count - 1, true, &made, &error);
     ck_assert_msg(status == XAI_OK, "%s", error ? xai_error_message(error) : "");
@@ -160,9 +161,9 @@ START_TEST(changing_nodes_are_not_taken_for_identities)
     model_ints(m, "ends", 1, (int64_t[]){INT64_MIN});
     model_ints(m, "axes", 1, (int64_t[]){3});
     model_ints(m, "steps", 1, (int64_t[]){-1});
-    model_node(m, "Pad", "x shift", "a"); /* the same shape */
+    model_node(m, "Pad", "x shift", "a");                    /* the same shape */
     model_node(m, "Slice", "a starts ends axes steps", "b"); /* reversed */
-    model_node(m, "Transpose", "b", "y"); /* square */
+    model_node(m, "Transpose", "b", "y");                    /* square */
     model_ints_attribute(m, "perm", 4, (int64_t[]){0, 1, 3, 2});
     check(&p, NULL, "Pad Slice Transpose");
 }
@@ -227,7 +228,8 @@ START_TEST(batch_norm_folds_into_gemm)
             pattern p = start(17, 2, (int64_t[]){3, 4});
             model_builder *m = p.builder;
             model_random(m, "w", 2, transposed ? (int64_t[]){5, 4} : (int64_t[]){4, 5}, 1);
-            model_random(m, "bias", bias == 2 ? 2 : 1, bias == 2 ? (int64_t[]){1, 5} : (int64_t[]){5}, 2);
+            model_random(m, "bias", bias == 2 ? 2 : 1,
+                         bias == 2 ? (int64_t[]){1, 5} : (int64_t[]){5}, 2);
             model_node(m, "Gemm", bias ? "x w bias" : "x w", "a");
             model_int_attribute(m, "transB", transposed);
             model_float_attribute(m, "alpha", 0.5f);
@@ -260,7 +262,8 @@ START_TEST(arithmetic_along_other_axes_does_not_fold)
 {
     pattern p = start(17, 4, (int64_t[]){1, 4, 4, 4});
     conv(p.builder, "x w", 1, 4);
-    model_positive(p.builder, "row", 1, channels, 3); /* along the last axis, as long as the channels */
+    model_positive(p.builder, "row", 1, channels,
+                   3); /* along the last axis, as long as the channels */
     model_positive(p.builder, "plane", 4, (int64_t[]){1, 4, 4, 1}, 3);
     model_node(p.builder, "Mul", "a row", "b");
     model_node(p.builder, "Mul", "b plane", "y");
@@ -604,7 +607,10 @@ START_TEST(zero_pad_merges_into_average_pool_by_counting)
     static const struct {
         int64_t own, include;
         const char *left;
-    } cases[] = {{0, 0, "AveragePool"}, {0, 1, "AveragePool"}, {1, 1, "AveragePool"}, {1, 0, "Pad AveragePool"}};
+    } cases[] = {{0, 0, "AveragePool"},
+                 {0, 1, "AveragePool"},
+                 {1, 1, "AveragePool"},
+                 {1, 0, "Pad AveragePool"}};
     for (size_t i = 0; i < 4; i++) {
         pattern p = padded(13, 0);
         model_node(p.builder, "AveragePool", "a", "y");

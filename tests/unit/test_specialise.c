@@ -33,13 +33,15 @@ static void release(fixture *self)
     model_free(self->builder);
 }
 
-static void refuse(model_builder *m, const shape *inputs, xai_status expected, const char *const *words)
+static void refuse(model_builder *m, const shape *inputs, xai_status expected,
+                   const char *const *words)
 {
     onnx_model *file;
     graph *source = model_graph(m, &file), *made = NULL;
     xai_error *error = NULL;
     const xai_status status = graph_specialise(source, inputs, NULL, 0, true, &made, &error);
-    ck_assert_msg(status == expected, "status %d: %s", status, error ? xai_error_message(error) : "");
+    ck_assert_msg(status == expected, "status %d: %s", status,
+                  error ? xai_error_message(error) : "");
     ck_assert_ptr_null(made);
     for (; *words; words++)
         ck_assert_msg(strstr(xai_error_message(error), *words), "'%s' is not in: %s", *words,
@@ -49,7 +51,7 @@ static void refuse(model_builder *m, const shape *inputs, xai_status expected, c
     onnx_model_free(file);
     model_free(m);
 }
-#define REFUSE(builder, inputs, status, ...)                                                       \
+#define REFUSE(builder, inputs, status, ...) \
     refuse(builder, inputs, status, (const char *const[]){__VA_ARGS__, NULL})
 
 static size_t live_nodes(const graph *g)
@@ -60,7 +62,7 @@ static size_t live_nodes(const graph *g)
     return count;
 }
 
-#define SHAPE(...)                                                                                 \
+#define SHAPE(...) \
     shape_make(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (int64_t[]){__VA_ARGS__})
 
 static model_builder *image_model(void)
@@ -246,7 +248,8 @@ START_TEST(values_out_of_range_are_refused)
     const shape two = SHAPE(2);
     const int bad[] = {-1, 100};
     for (int i = 0; i < 2; i++)
-        ck_assert_int_eq(graph_specialise(source, &two, &bad[i], 1, true, &made, NULL), XAI_ERROR_ARGUMENT);
+        ck_assert_int_eq(graph_specialise(source, &two, &bad[i], 1, true, &made, NULL),
+                         XAI_ERROR_ARGUMENT);
     graph_free(source);
     onnx_model_free(file);
     model_free(m);
@@ -254,7 +257,8 @@ START_TEST(values_out_of_range_are_refused)
 END_TEST
 
 /* The default layer of a specialisation, by name. */
-static void expect_layer(model_builder *m, const shape *input, const char *expected, layer_layout *layout)
+static void expect_layer(model_builder *m, const shape *input, const char *expected,
+                         layer_layout *layout)
 {
     fixture f = specialise(m, input, NULL, true);
     const int layer = graph_default_layer(f.made, f.made->outputs[0]);
