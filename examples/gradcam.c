@@ -3,16 +3,17 @@
  *     cc gradcam.c $(pkg-config --cflags --libs libxai) -o gradcam
  *     ./gradcam model.onnx input.f32 [LABEL]
  *
- * input.f32 holds float32 numbers, channels x height x width, in the range that the model was trained on:
+ * input.f32 holds float32 numbers, channels x height x width, in the range that the model was
+ * trained on:
  *     python3 -c "import numpy; numpy.load('image.npy').astype('float32').tofile('input.f32')" */
 #include <stdio.h>
 #include <stdlib.h>
 #include <xai/xai.h>
 
-#define TRY(call)                                                                                                      \
-    if ((call) != XAI_OK) {                                                                                            \
-        fprintf(stderr, "gradcam: %s\n", xai_error_message(error));                                                    \
-        return EXIT_FAILURE;                                                                                           \
+#define TRY(call)                                                   \
+    if ((call) != XAI_OK) {                                         \
+        fprintf(stderr, "gradcam: %s\n", xai_error_message(error)); \
+        return EXIT_FAILURE;                                        \
     }
 
 int main(int argc, char **argv)
@@ -36,7 +37,8 @@ int main(int argc, char **argv)
     }
     TRY(xai_tensor_create(XAI_DTYPE_FLOAT32, 4, dims, NULL, &input, &error))
     FILE *file = fopen(argv[2], "rb");
-    if (file == NULL || fread(xai_tensor_mutable_data(input), 1, xai_tensor_bytes(input), file) != xai_tensor_bytes(input)) {
+    if (file == NULL || fread(xai_tensor_mutable_data(input), 1, xai_tensor_bytes(input), file) !=
+                            xai_tensor_bytes(input)) {
         fprintf(stderr, "gradcam: %s does not hold %zu bytes\n", argv[2], xai_tensor_bytes(input));
         return EXIT_FAILURE;
     }
@@ -47,13 +49,15 @@ int main(int argc, char **argv)
     TRY(xai_explainer_create(model, "gradcam", NULL, &explainer, &error))
     TRY(xai_explainer_explain(explainer, input, target, &explanation, &error))
 
-    const float *map = xai_tensor_data(xai_explanation_map(explanation)); /* (1, height, width), in [0, 1] */
+    const float *map =
+        xai_tensor_data(xai_explanation_map(explanation)); /* (1, height, width), in [0, 1] */
     size_t peak = 0;
     for (size_t i = 0; i < (size_t)(dims[2] * dims[3]); i++)
         if (map[i] > map[peak])
             peak = i;
-    printf("%s: score %.4f, strongest evidence at row %zu, column %zu\n", xai_explanation_label(explanation, 0),
-           xai_explanation_score(explanation, 0), peak / (size_t)dims[3], peak % (size_t)dims[3]);
+    printf("%s: score %.4f, strongest evidence at row %zu, column %zu\n",
+           xai_explanation_label(explanation, 0), xai_explanation_score(explanation, 0),
+           peak / (size_t)dims[3], peak % (size_t)dims[3]);
     for (size_t i = 0; i < xai_explanation_warning_count(explanation); i++)
         printf("warning: %s\n", xai_explanation_warning(explanation, i));
     xai_explanation_free(explanation);

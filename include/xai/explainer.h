@@ -66,19 +66,23 @@ XAI_API xai_status xai_explainer_options_create(xai_explainer_options **out, xai
  * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_MEMORY
  * @since 0.1
  */
-XAI_API xai_status xai_explainer_options_set_layer(xai_explainer_options *options, const char *layer, xai_error **error);
+XAI_API xai_status xai_explainer_options_set_layer(xai_explainer_options *options,
+                                                   const char *layer, xai_error **error);
 
 /** @param score  XAI_SCORE_RAW, XAI_SCORE_LOGIT or XAI_SCORE_PROBABILITY. @since 0.1 */
-XAI_API xai_status xai_explainer_options_set_score(xai_explainer_options *options, int32_t score, xai_error **error);
+XAI_API xai_status xai_explainer_options_set_score(xai_explainer_options *options, int32_t score,
+                                                   xai_error **error);
 
 /** @param scaling  XAI_SCALING_MAX or XAI_SCALING_MIN_MAX. @since 0.1 */
-XAI_API xai_status xai_explainer_options_set_scaling(xai_explainer_options *options, int32_t scaling, xai_error **error);
+XAI_API xai_status xai_explainer_options_set_scaling(xai_explainer_options *options,
+                                                     int32_t scaling, xai_error **error);
 
 /**
  * @param session  threads, mode, precision, memory limit and progress; copied; NULL = the defaults.
  * @since 0.1
  */
-XAI_API xai_status xai_explainer_options_set_session(xai_explainer_options *options, const xai_session_options *session,
+XAI_API xai_status xai_explainer_options_set_session(xai_explainer_options *options,
+                                                     const xai_session_options *session,
                                                      xai_error **error);
 
 /** Free options; NULL is fine. Explainers made with them keep a copy. @since 0.1 */
@@ -99,8 +103,9 @@ typedef struct xai_explainer xai_explainer;
  *         model is known when the shape of an input is: xai_explainer_explain() tells
  * @since 0.1
  */
-XAI_API xai_status xai_explainer_create(xai_model *model, const char *method, const xai_explainer_options *options,
-                                        xai_explainer **out, xai_error **error);
+XAI_API xai_status xai_explainer_create(xai_model *model, const char *method,
+                                        const xai_explainer_options *options, xai_explainer **out,
+                                        xai_error **error);
 
 /** Free an explainer; NULL is fine. Its explanations live on. @since 0.1 */
 XAI_API void xai_explainer_free(xai_explainer *explainer);
@@ -125,8 +130,9 @@ XAI_API void xai_explainer_free(xai_explainer *explainer);
  *         reached)
  * @since 0.1
  */
-XAI_API xai_status xai_explainer_explain(xai_explainer *explainer, const xai_tensor *input, const xai_target *target,
-                                         xai_explanation **out, xai_error **error);
+XAI_API xai_status xai_explainer_explain(xai_explainer *explainer, const xai_tensor *input,
+                                         const xai_target *target, xai_explanation **out,
+                                         xai_error **error);
 
 /**
  * Explain several targets of the same input in one call: the forward pass is made once a row. Also
@@ -143,9 +149,12 @@ XAI_API xai_status xai_explainer_explain(xai_explainer *explainer, const xai_ten
  * @return as xai_explainer_explain()
  * @since 0.1
  */
-XAI_API xai_status xai_explainer_explain_targets(xai_explainer *explainer, const xai_tensor *const *inputs,
-                                                 size_t input_count, const xai_target *const *targets,
-                                                 size_t target_count, xai_explanation **out, xai_error **error);
+XAI_API xai_status xai_explainer_explain_targets(xai_explainer *explainer,
+                                                 const xai_tensor *const *inputs,
+                                                 size_t input_count,
+                                                 const xai_target *const *targets,
+                                                 size_t target_count, xai_explanation **out,
+                                                 xai_error **error);
 
 #ifdef __cplusplus
 }

@@ -128,9 +128,10 @@ XAI_API const char *xai_explanation_json(const xai_explanation *explanation);
  *         XAI_ERROR_UNSUPPORTED when there is no map (N, H, W); XAI_ERROR_MEMORY
  * @since 0.1
  */
-XAI_API xai_status xai_explanation_overlay(const xai_explanation *explanation, size_t row, const uint8_t *image,
-                                           size_t width, size_t height, int32_t channels, double alpha,
-                                           const char *colours, uint8_t *out, xai_error **error);
+XAI_API xai_status xai_explanation_overlay(const xai_explanation *explanation, size_t row,
+                                           const uint8_t *image, size_t width, size_t height,
+                                           int32_t channels, double alpha, const char *colours,
+                                           uint8_t *out, xai_error **error);
 
 /** Free an explanation; NULL is fine. @since 0.1 */
 XAI_API void xai_explanation_free(xai_explanation *explanation);

@@ -48,7 +48,8 @@ XAI_API xai_status xai_model_open(const char *path, xai_model **out, xai_error *
  * @return as xai_model_open(), without XAI_ERROR_FILE
  * @since 0.1
  */
-XAI_API xai_status xai_model_parse(const void *bytes, size_t size, xai_model **out, xai_error **error);
+XAI_API xai_status xai_model_parse(const void *bytes, size_t size, xai_model **out,
+                                   xai_error **error);
 
 /** Take one more reference, to be given back with xai_model_free(). @return `model`. @since 0.1 */
 XAI_API xai_model *xai_model_retain(xai_model *model);

@@ -66,27 +66,32 @@ XAI_API xai_status xai_session_options_create(xai_session_options **out, xai_err
  *                 outside [0, 1024].
  * @since 0.1
  */
-XAI_API xai_status xai_session_options_set_threads(xai_session_options *options, int32_t threads, xai_error **error);
+XAI_API xai_status xai_session_options_set_threads(xai_session_options *options, int32_t threads,
+                                                   xai_error **error);
 
 /** @param mode  XAI_MODE_LATENCY or XAI_MODE_THROUGHPUT. @since 0.1 */
-XAI_API xai_status xai_session_options_set_mode(xai_session_options *options, int32_t mode, xai_error **error);
+XAI_API xai_status xai_session_options_set_mode(xai_session_options *options, int32_t mode,
+                                                xai_error **error);
 
 /** @param precision  XAI_PRECISION_FAST or XAI_PRECISION_REFERENCE. @since 0.1 */
-XAI_API xai_status xai_session_options_set_precision(xai_session_options *options, int32_t precision, xai_error **error);
+XAI_API xai_status xai_session_options_set_precision(xai_session_options *options,
+                                                     int32_t precision, xai_error **error);
 
 /**
  * @param bytes  limit of the working memory for one row (activations, not weights); 0 = none. A
  *               plan that needs more gives XAI_ERROR_MEMORY.
  * @since 0.1
  */
-XAI_API xai_status xai_session_options_set_memory_limit(xai_session_options *options, size_t bytes, xai_error **error);
+XAI_API xai_status xai_session_options_set_memory_limit(xai_session_options *options, size_t bytes,
+                                                        xai_error **error);
 
 /**
  * @param progress  called as described at xai_progress; NULL = none. `user` must stay valid as long
  *                  as the session.
  * @since 0.1
  */
-XAI_API xai_status xai_session_options_set_progress(xai_session_options *options, xai_progress progress, void *user,
+XAI_API xai_status xai_session_options_set_progress(xai_session_options *options,
+                                                    xai_progress progress, void *user,
                                                     xai_error **error);
 
 /**
@@ -96,7 +101,8 @@ XAI_API xai_status xai_session_options_set_progress(xai_session_options *options
  * @param allow  0 = they are errors (the default), 1 = they pass
  * @since 0.1
  */
-XAI_API xai_status xai_session_options_set_allow_nonfinite(xai_session_options *options, int32_t allow, xai_error **error);
+XAI_API xai_status xai_session_options_set_allow_nonfinite(xai_session_options *options,
+                                                           int32_t allow, xai_error **error);
 
 /** Free options; NULL is fine. Sessions and explainers made with them keep a copy. @since 0.1 */
 XAI_API void xai_session_options_free(xai_session_options *options);
@@ -112,8 +118,8 @@ typedef struct xai_session xai_session;
  * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_MEMORY
  * @since 0.1
  */
-XAI_API xai_status xai_session_create(xai_model *model, const xai_session_options *options, xai_session **out,
-                                      xai_error **error);
+XAI_API xai_status xai_session_create(xai_model *model, const xai_session_options *options,
+                                      xai_session **out, xai_error **error);
 
 /** Free a session; NULL is fine. @since 0.1 */
 XAI_API void xai_session_free(xai_session *session);
@@ -134,8 +140,9 @@ XAI_API void xai_session_free(xai_session *session);
  *         shapes; XAI_ERROR_CANCELLED; XAI_ERROR_MEMORY
  * @since 0.1
  */
-XAI_API xai_status xai_session_scores(xai_session *session, const xai_tensor *const *inputs, size_t input_count,
-                                      xai_tensor **outputs, size_t output_count, xai_error **error);
+XAI_API xai_status xai_session_scores(xai_session *session, const xai_tensor *const *inputs,
+                                      size_t input_count, xai_tensor **outputs, size_t output_count,
+                                      xai_error **error);
 
 /**
  * Run the model and take values from inside it.
@@ -147,8 +154,9 @@ XAI_API xai_status xai_session_scores(xai_session *session, const xai_tensor *co
  *         near ones)
  * @since 0.1
  */
-XAI_API xai_status xai_session_values(xai_session *session, const xai_tensor *const *inputs, size_t input_count,
-                                      const char *const *names, size_t count, xai_tensor **values, xai_error **error);
+XAI_API xai_status xai_session_values(xai_session *session, const xai_tensor *const *inputs,
+                                      size_t input_count, const char *const *names, size_t count,
+                                      xai_tensor **values, xai_error **error);
 
 /**
  * Differentiate scores: d score / d input, or d score / d layer. All targets share one forward pass
@@ -171,9 +179,10 @@ XAI_API xai_status xai_session_values(xai_session *session, const xai_tensor *co
  *         also for a gradient that is not finite
  * @since 0.1
  */
-XAI_API xai_status xai_session_gradients(xai_session *session, const xai_tensor *const *inputs, size_t input_count,
-                                         const xai_target *const *targets, size_t target_count, int32_t score,
-                                         const char *const *wrt, size_t wrt_count, xai_tensor **gradients,
+XAI_API xai_status xai_session_gradients(xai_session *session, const xai_tensor *const *inputs,
+                                         size_t input_count, const xai_target *const *targets,
+                                         size_t target_count, int32_t score, const char *const *wrt,
+                                         size_t wrt_count, xai_tensor **gradients,
                                          xai_tensor **scores, xai_error **error);
 
 /**
@@ -196,8 +205,9 @@ typedef struct xai_plan xai_plan;
  * @return as xai_session_gradients()
  * @since 0.1
  */
-XAI_API xai_status xai_session_plan(xai_session *session, const xai_tensor *const *inputs, size_t input_count,
-                                    const char *const *wrt, size_t wrt_count, xai_plan **out, xai_error **error);
+XAI_API xai_status xai_session_plan(xai_session *session, const xai_tensor *const *inputs,
+                                    size_t input_count, const char *const *wrt, size_t wrt_count,
+                                    xai_plan **out, xai_error **error);
 
 /** @return bytes of working memory for one row. @since 0.1 */
 XAI_API size_t xai_plan_arena_bytes(const xai_plan *plan);

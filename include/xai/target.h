@@ -81,7 +81,8 @@ XAI_API xai_status xai_target_add_label(xai_target *target, const char *label, x
  *                 copied
  * @since 0.1
  */
-XAI_API xai_status xai_target_add_element(xai_target *target, const int64_t *indices, size_t rank, xai_error **error);
+XAI_API xai_status xai_target_add_element(xai_target *target, const int64_t *indices, size_t rank,
+                                          xai_error **error);
 
 /**
  * Add a choice: the sum of an output over a box, such as all pixels of one class of a segmentation.
@@ -89,8 +90,8 @@ XAI_API xai_status xai_target_add_element(xai_target *target, const int64_t *ind
  *                    end; copied
  * @since 0.1
  */
-XAI_API xai_status xai_target_add_region(xai_target *target, const int64_t *begin, const int64_t *end, size_t rank,
-                                         xai_error **error);
+XAI_API xai_status xai_target_add_region(xai_target *target, const int64_t *begin,
+                                         const int64_t *end, size_t rank, xai_error **error);
 
 /** @return the number of choices added. @since 0.1 */
 XAI_API size_t xai_target_count(const xai_target *target);

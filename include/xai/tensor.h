@@ -59,8 +59,8 @@ XAI_API const char *xai_dtype_name(int32_t dtype);
  *         when the number of bytes overflows; XAI_ERROR_MEMORY
  * @since 0.1
  */
-XAI_API xai_status xai_tensor_create(int32_t dtype, int32_t rank, const int64_t *dims, const void *data,
-                                     xai_tensor **out, xai_error **error);
+XAI_API xai_status xai_tensor_create(int32_t dtype, int32_t rank, const int64_t *dims,
+                                     const void *data, xai_tensor **out, xai_error **error);
 
 /**
  * Make a tensor over elements that belong to the caller: nothing is copied and nothing is written.
@@ -71,8 +71,8 @@ XAI_API xai_status xai_tensor_create(int32_t dtype, int32_t rank, const int64_t 
  * @return as xai_tensor_create(), and XAI_ERROR_ARGUMENT when `data` is missing
  * @since 0.1
  */
-XAI_API xai_status xai_tensor_wrap(int32_t dtype, int32_t rank, const int64_t *dims, const void *data,
-                                   xai_tensor **out, xai_error **error);
+XAI_API xai_status xai_tensor_wrap(int32_t dtype, int32_t rank, const int64_t *dims,
+                                   const void *data, xai_tensor **out, xai_error **error);
 
 /** @return the XAI_DTYPE_* constant of the elements. @since 0.1 */
 XAI_API int32_t xai_tensor_dtype(const xai_tensor *tensor);

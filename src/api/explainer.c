@@ -18,8 +18,9 @@ const char *xai_method_description(size_t index)
     return found != NULL ? found->description : "";
 }
 
-xai_status xai_explainer_create(xai_model *model, const char *method, const xai_explainer_options *options,
-                                xai_explainer **out, xai_error **error)
+xai_status xai_explainer_create(xai_model *model, const char *method,
+                                const xai_explainer_options *options, xai_explainer **out,
+                                xai_error **error)
 {
     static const xai_explainer_options defaults = {0};
     if (model == NULL)
@@ -39,7 +40,8 @@ xai_status xai_explainer_create(xai_model *model, const char *method, const xai_
         .scaling = options->scaling,
         .evaluator = session_evaluator_options(&options->session, &made->progress),
     };
-    const xai_status status = explainer_init(&made->body, &model->subject, method, &settings, error);
+    const xai_status status =
+        explainer_init(&made->body, &model->subject, method, &settings, error);
     if (status != XAI_OK) {
         explainer_free(&made->body);
         memory_free(made);
@@ -73,7 +75,8 @@ static xai_explanation *wrap(explanation *body)
     return made;
 }
 
-static xai_status wrap_all(explanation **bodies, size_t count, xai_explanation **out, xai_error **error)
+static xai_status wrap_all(explanation **bodies, size_t count, xai_explanation **out,
+                           xai_error **error)
 {
     for (size_t i = 0; i < count; i++) {
         out[i] = wrap(bodies[i]);
@@ -91,8 +94,9 @@ static xai_status wrap_all(explanation **bodies, size_t count, xai_explanation *
     return XAI_OK;
 }
 
-xai_status xai_explainer_explain_targets(xai_explainer *self, const xai_tensor *const *inputs, size_t input_count,
-                                         const xai_target *const *targets, size_t target_count, xai_explanation **out,
+xai_status xai_explainer_explain_targets(xai_explainer *self, const xai_tensor *const *inputs,
+                                         size_t input_count, const xai_target *const *targets,
+                                         size_t target_count, xai_explanation **out,
                                          xai_error **error)
 {
     const tensor **views = NULL;
@@ -111,7 +115,8 @@ xai_status xai_explainer_explain_targets(xai_explainer *self, const xai_tensor *
     if (status == XAI_OK && (bodies = memory_allocate_zeroed(target_count, sizeof *bodies)) == NULL)
         status = error_memory(error, "explanations", target_count * sizeof *bodies);
     if (status == XAI_OK)
-        status = explainer_explain(&self->body, views, input_count, targets, target_count, bodies, error);
+        status = explainer_explain(&self->body, views, input_count, targets, target_count, bodies,
+                                   error);
     if (status == XAI_OK)
         status = wrap_all(bodies, target_count, out, error);
     memory_free(bodies);
@@ -119,8 +124,8 @@ xai_status xai_explainer_explain_targets(xai_explainer *self, const xai_tensor *
     return status;
 }
 
-xai_status xai_explainer_explain(xai_explainer *self, const xai_tensor *input, const xai_target *target,
-                                 xai_explanation **out, xai_error **error)
+xai_status xai_explainer_explain(xai_explainer *self, const xai_tensor *input,
+                                 const xai_target *target, xai_explanation **out, xai_error **error)
 {
     if (self == NULL)
         return argument_missing(error, __func__, "explainer");

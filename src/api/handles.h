@@ -1,7 +1,8 @@
 /* The handles behind the public names, for the files of this folder.
  *
- * This folder checks arguments, counts references and converts; it computes nothing. A model is shared by what was made
- * from it: sessions and explainers each hold a reference, so that handles may be freed in any order. */
+ * This folder checks arguments, counts references and converts; it computes nothing. A model is
+ * shared by what was made from it: sessions and explainers each hold a reference, so that
+ * handles may be freed in any order. */
 #ifndef API_HANDLES_H
 #define API_HANDLES_H
 
@@ -68,11 +69,14 @@ struct xai_explanation {
 
 xai_status argument_missing(xai_error **error, const char *call, const char *argument);
 
-/* Evaluator options, with `adapter` (which must stay where it is) as the user of the progress callback. */
-evaluator_options session_evaluator_options(const xai_session_options *options, progress_adapter *adapter);
+/* Evaluator options, with `adapter` (which must stay where it is) as the user of the progress
+ * callback. */
+evaluator_options session_evaluator_options(const xai_session_options *options,
+                                            progress_adapter *adapter);
 
 /* Pointers to the tensors inside; free with memory_free(). NULL entries stay NULL. */
-xai_status tensor_views(const xai_tensor *const *tensors, size_t count, const tensor ***out, xai_error **error);
+xai_status tensor_views(const xai_tensor *const *tensors, size_t count, const tensor ***out,
+                        xai_error **error);
 
 /* A handle that takes over `value` (zeroed then). */
 xai_status tensor_adopt(tensor *value, xai_tensor **out, xai_error **error);

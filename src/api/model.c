@@ -114,7 +114,7 @@ xai_status xai_model_parse(const void *bytes, size_t size, xai_model **out, xai_
 /* Inputs and outputs */
 
 typedef struct port {
-    const graph_value *value; /* NULL = out of range */
+    const graph_value *value;   /* NULL = out of range */
     const onnx_value *declared; /* NULL = the file has no entry of that name */
 } port;
 
@@ -133,7 +133,8 @@ static port input_at(const xai_model *self, size_t index)
         return (port){0};
     const graph_value *value = &source->values[source->inputs[index]];
     return (port){.value = value,
-                  .declared = find_declared(self->file->graph.inputs, self->file->graph.input_count, value->name)};
+                  .declared = find_declared(self->file->graph.inputs, self->file->graph.input_count,
+                                            value->name)};
 }
 
 static port output_at(const xai_model *self, size_t index)
@@ -143,7 +144,8 @@ static port output_at(const xai_model *self, size_t index)
         return (port){0};
     const graph_value *value = &source->values[source->outputs[index]];
     return (port){.value = value,
-                  .declared = find_declared(self->file->graph.outputs, self->file->graph.output_count, value->name)};
+                  .declared = find_declared(self->file->graph.outputs,
+                                            self->file->graph.output_count, value->name)};
 }
 
 static const char *port_name(port at)
@@ -257,13 +259,17 @@ size_t xai_model_layer_count(const xai_model *self)
 
 static const graph_value *layer_at(const xai_model *self, size_t index)
 {
-    return index < xai_model_layer_count(self) ? &network_graph(self->net)->values[self->layers[index]] : NULL;
+    return index < xai_model_layer_count(self)
+               ? &network_graph(self->net)->values[self->layers[index]]
+               : NULL;
 }
 
 static const graph_node *layer_node(const xai_model *self, size_t index)
 {
     const graph_value *layer = layer_at(self, index);
-    return layer != NULL && layer->producer != GRAPH_NONE ? &network_graph(self->net)->nodes[layer->producer] : NULL;
+    return layer != NULL && layer->producer != GRAPH_NONE
+               ? &network_graph(self->net)->nodes[layer->producer]
+               : NULL;
 }
 
 const char *xai_model_layer_name(const xai_model *self, size_t index)
@@ -284,7 +290,8 @@ const char *xai_model_layer_operator(const xai_model *self, size_t index)
     return node != NULL ? node->definition->name : "";
 }
 
-/* The declared shape of an input with its free sizes filled in: one row, the card's channels and size, or (3, 224, 224). */
+/* The declared shape of an input with its free sizes filled in: one row, the card's channels and
+ * size, or (3, 224, 224). */
 static shape plausible_shape(const model_card *card, const shape *declared)
 {
     enum { CHANNELS = 3, SIDE = 224 };
@@ -316,7 +323,8 @@ int64_t xai_model_default_layer(const xai_model *self)
         shapes[i] = plausible_shape(self->card, &source->values[source->inputs[i]].shape);
         known = shapes[i].rank >= 0;
     }
-    const bool found = known && layer_find_default(&self->subject, shapes, 0, &layer, NULL) == XAI_OK;
+    const bool found =
+        known && layer_find_default(&self->subject, shapes, 0, &layer, NULL) == XAI_OK;
     memory_free(shapes);
     for (size_t i = 0; found && i < self->subject.layer_count; i++)
         if (self->layers[i] == layer)
@@ -409,7 +417,8 @@ size_t xai_model_input_std(const xai_model *self, const double **values)
     return self->card->deviation_count;
 }
 
-/* Sizes of the first input when it is an image (N, C, H, W) or (N, H, W, C), each 0 when free or not an image. */
+/* Sizes of the first input when it is an image (N, C, H, W) or (N, H, W, C), each 0 when free or
+ * not an image. */
 static void image_dims(const xai_model *self, int64_t out[3])
 {
     const int64_t *dims = xai_model_input_rank(self, 0) == 4 ? xai_model_input_dims(self, 0) : NULL;

@@ -15,13 +15,14 @@ xai_status xai_session_options_create(xai_session_options **out, xai_error **err
     return XAI_OK;
 }
 
-xai_status xai_session_options_set_threads(xai_session_options *self, int32_t threads, xai_error **error)
+xai_status xai_session_options_set_threads(xai_session_options *self, int32_t threads,
+                                           xai_error **error)
 {
     if (self == NULL)
         return argument_missing(error, __func__, "options");
     if (threads < 0 || threads > THREADS_MAX)
-        return error_set(error, XAI_ERROR_ARGUMENT, __func__, "%d threads are not 0 (all) to %d", (int)threads,
-                         THREADS_MAX);
+        return error_set(error, XAI_ERROR_ARGUMENT, __func__, "%d threads are not 0 (all) to %d",
+                         (int)threads, THREADS_MAX);
     self->threads = threads;
     return XAI_OK;
 }
@@ -36,17 +37,20 @@ xai_status xai_session_options_set_mode(xai_session_options *self, int32_t mode,
     return XAI_OK;
 }
 
-xai_status xai_session_options_set_precision(xai_session_options *self, int32_t precision, xai_error **error)
+xai_status xai_session_options_set_precision(xai_session_options *self, int32_t precision,
+                                             xai_error **error)
 {
     if (self == NULL)
         return argument_missing(error, __func__, "options");
     if (precision != XAI_PRECISION_FAST && precision != XAI_PRECISION_REFERENCE)
-        return error_set(error, XAI_ERROR_ARGUMENT, __func__, "unknown precision %d", (int)precision);
+        return error_set(error, XAI_ERROR_ARGUMENT, __func__, "unknown precision %d",
+                         (int)precision);
     self->precision = precision;
     return XAI_OK;
 }
 
-xai_status xai_session_options_set_memory_limit(xai_session_options *self, size_t bytes, xai_error **error)
+xai_status xai_session_options_set_memory_limit(xai_session_options *self, size_t bytes,
+                                                xai_error **error)
 {
     if (self == NULL)
         return argument_missing(error, __func__, "options");
@@ -54,8 +58,8 @@ xai_status xai_session_options_set_memory_limit(xai_session_options *self, size_
     return XAI_OK;
 }
 
-xai_status xai_session_options_set_progress(xai_session_options *self, xai_progress progress, void *user,
-                                            xai_error **error)
+xai_status xai_session_options_set_progress(xai_session_options *self, xai_progress progress,
+                                            void *user, xai_error **error)
 {
     if (self == NULL)
         return argument_missing(error, __func__, "options");
@@ -64,7 +68,8 @@ xai_status xai_session_options_set_progress(xai_session_options *self, xai_progr
     return XAI_OK;
 }
 
-xai_status xai_session_options_set_allow_nonfinite(xai_session_options *self, int32_t allow, xai_error **error)
+xai_status xai_session_options_set_allow_nonfinite(xai_session_options *self, int32_t allow,
+                                                   xai_error **error)
 {
     if (self == NULL)
         return argument_missing(error, __func__, "options");
@@ -83,7 +88,8 @@ static bool forward_progress(void *user, size_t done, size_t total)
     return adapter->call(adapter->user, done, total) == 0;
 }
 
-evaluator_options session_evaluator_options(const xai_session_options *options, progress_adapter *adapter)
+evaluator_options session_evaluator_options(const xai_session_options *options,
+                                            progress_adapter *adapter)
 {
     static const xai_session_options defaults = {0};
     const xai_session_options *from = options != NULL ? options : &defaults;
@@ -91,7 +97,8 @@ evaluator_options session_evaluator_options(const xai_session_options *options, 
     return (evaluator_options){
         .threads = from->threads,
         .throughput = from->mode == XAI_MODE_THROUGHPUT,
-        .precision = from->precision == XAI_PRECISION_REFERENCE ? ENGINE_PRECISION_REFERENCE : ENGINE_PRECISION_FAST,
+        .precision = from->precision == XAI_PRECISION_REFERENCE ? ENGINE_PRECISION_REFERENCE
+                                                                : ENGINE_PRECISION_FAST,
         .memory_limit = from->memory_limit,
         .allow_nonfinite = from->allow_nonfinite,
         .progress = from->progress != NULL ? forward_progress : NULL,
@@ -103,14 +110,16 @@ xai_status xai_explainer_options_create(xai_explainer_options **out, xai_error *
 {
     if (out == NULL)
         return argument_missing(error, __func__, "out");
-    xai_explainer_options *made = memory_allocate_zeroed(1, sizeof *made); /* zero is every default */
+    xai_explainer_options *made =
+        memory_allocate_zeroed(1, sizeof *made); /* zero is every default */
     if (made == NULL)
         return error_memory(error, "explainer options", sizeof *made);
     *out = made;
     return XAI_OK;
 }
 
-xai_status xai_explainer_options_set_layer(xai_explainer_options *self, const char *layer, xai_error **error)
+xai_status xai_explainer_options_set_layer(xai_explainer_options *self, const char *layer,
+                                           xai_error **error)
 {
     if (self == NULL)
         return argument_missing(error, __func__, "options");
@@ -122,7 +131,8 @@ xai_status xai_explainer_options_set_layer(xai_explainer_options *self, const ch
     return XAI_OK;
 }
 
-xai_status xai_explainer_options_set_score(xai_explainer_options *self, int32_t score, xai_error **error)
+xai_status xai_explainer_options_set_score(xai_explainer_options *self, int32_t score,
+                                           xai_error **error)
 {
     if (self == NULL)
         return argument_missing(error, __func__, "options");
@@ -132,7 +142,8 @@ xai_status xai_explainer_options_set_score(xai_explainer_options *self, int32_t 
     return XAI_OK;
 }
 
-xai_status xai_explainer_options_set_scaling(xai_explainer_options *self, int32_t scaling, xai_error **error)
+xai_status xai_explainer_options_set_scaling(xai_explainer_options *self, int32_t scaling,
+                                             xai_error **error)
 {
     if (self == NULL)
         return argument_missing(error, __func__, "options");
@@ -142,8 +153,8 @@ xai_status xai_explainer_options_set_scaling(xai_explainer_options *self, int32_
     return XAI_OK;
 }
 
-xai_status xai_explainer_options_set_session(xai_explainer_options *self, const xai_session_options *session,
-                                             xai_error **error)
+xai_status xai_explainer_options_set_session(xai_explainer_options *self,
+                                             const xai_session_options *session, xai_error **error)
 {
     static const xai_session_options defaults = {0};
     if (self == NULL)

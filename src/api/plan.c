@@ -61,7 +61,8 @@ static xai_status copy_plan(const plan *from, xai_plan **out, xai_error **error)
 }
 
 xai_status xai_session_plan(xai_session *self, const xai_tensor *const *inputs, size_t input_count,
-                            const char *const *wrt, size_t wrt_count, xai_plan **out, xai_error **error)
+                            const char *const *wrt, size_t wrt_count, xai_plan **out,
+                            xai_error **error)
 {
     const tensor **views = NULL;
     int *ids = NULL;
@@ -69,7 +70,10 @@ xai_status xai_session_plan(xai_session *self, const xai_tensor *const *inputs, 
     if (self == NULL)
         return argument_missing(error, __func__, "session");
     if (out == NULL || (inputs == NULL && input_count > 0) || (wrt == NULL && wrt_count > 0))
-        return argument_missing(error, __func__, out == NULL ? "out" : inputs == NULL ? "inputs" : "wrt");
+        return argument_missing(error, __func__,
+                                out == NULL      ? "out"
+                                : inputs == NULL ? "inputs"
+                                                 : "wrt");
     xai_status status = tensor_views(inputs, input_count, &views, error);
     if (status == XAI_OK)
         status = batch_check(&self->engine, views, input_count, &rows, error);

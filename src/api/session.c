@@ -5,7 +5,8 @@
 #include "base/error.h"
 #include "base/text.h"
 
-xai_status xai_session_create(xai_model *model, const xai_session_options *options, xai_session **out, xai_error **error)
+xai_status xai_session_create(xai_model *model, const xai_session_options *options,
+                              xai_session **out, xai_error **error)
 {
     if (model == NULL)
         return argument_missing(error, __func__, "model");
@@ -31,8 +32,9 @@ void xai_session_free(xai_session *self)
 }
 
 /* Inputs of a call, checked. */
-static xai_status open_batch(const xai_session *self, const char *call, const xai_tensor *const *inputs, size_t count,
-                             const tensor ***views, batch *rows, xai_error **error)
+static xai_status open_batch(const xai_session *self, const char *call,
+                             const xai_tensor *const *inputs, size_t count, const tensor ***views,
+                             batch *rows, xai_error **error)
 {
     if (self == NULL)
         return argument_missing(error, call, "session");
@@ -68,8 +70,8 @@ static void free_all(tensor *values, size_t count)
 }
 
 /* Values by id into new handles. */
-static xai_status take_values(xai_session *self, const batch *rows, const int *ids, size_t count, xai_tensor **out,
-                              xai_error **error)
+static xai_status take_values(xai_session *self, const batch *rows, const int *ids, size_t count,
+                              xai_tensor **out, xai_error **error)
 {
     tensor *values = memory_allocate_zeroed(count, sizeof *values);
     if (values == NULL)
@@ -81,8 +83,9 @@ static xai_status take_values(xai_session *self, const batch *rows, const int *i
     return status;
 }
 
-xai_status xai_session_scores(xai_session *self, const xai_tensor *const *inputs, size_t input_count,
-                              xai_tensor **outputs, size_t output_count, xai_error **error)
+xai_status xai_session_scores(xai_session *self, const xai_tensor *const *inputs,
+                              size_t input_count, xai_tensor **outputs, size_t output_count,
+                              xai_error **error)
 {
     const tensor **views = NULL;
     batch rows = {0};
@@ -92,8 +95,9 @@ xai_status xai_session_scores(xai_session *self, const xai_tensor *const *inputs
     if (status == XAI_OK) {
         const graph *source = network_graph(self->model->net);
         if (output_count != source->output_count)
-            status = error_set(error, XAI_ERROR_ARGUMENT, __func__, "room for %zu outputs, but the model has %zu",
-                               output_count, source->output_count);
+            status = error_set(error, XAI_ERROR_ARGUMENT, __func__,
+                               "room for %zu outputs, but the model has %zu", output_count,
+                               source->output_count);
         else
             status = take_values(self, &rows, source->outputs, output_count, outputs, error);
     }
@@ -103,8 +107,8 @@ xai_status xai_session_scores(xai_session *self, const xai_tensor *const *inputs
 }
 
 /* Value ids of names; `names` NULL = the inputs of the model. The caller frees *out. */
-static xai_status find_values(const xai_session *self, const char *call, const char *const *names, size_t count,
-                              int **out, xai_error **error)
+static xai_status find_values(const xai_session *self, const char *call, const char *const *names,
+                              size_t count, int **out, xai_error **error)
 {
     int *ids = memory_allocate(count, sizeof *ids);
     if (ids == NULL)
@@ -124,8 +128,9 @@ static xai_status find_values(const xai_session *self, const char *call, const c
     return XAI_OK;
 }
 
-xai_status xai_session_values(xai_session *self, const xai_tensor *const *inputs, size_t input_count,
-                              const char *const *names, size_t count, xai_tensor **values, xai_error **error)
+xai_status xai_session_values(xai_session *self, const xai_tensor *const *inputs,
+                              size_t input_count, const char *const *names, size_t count,
+                              xai_tensor **values, xai_error **error)
 {
     const tensor **views = NULL;
     int *ids = NULL;
@@ -143,10 +148,13 @@ xai_status xai_session_values(xai_session *self, const xai_tensor *const *inputs
     return status;
 }
 
-/* Gradients of all targets by all values into `gradients` (targets x stride handles), value v in column columns[v]. */
-static xai_status take_gradients(xai_session *self, const batch *rows, const xai_target *const *targets,
-                                 size_t target_count, int32_t score, const int *ids, const size_t *columns, size_t count,
-                                 size_t stride, xai_tensor **gradients, xai_tensor **scores, xai_error **error)
+/* Gradients of all targets by all values into `gradients` (targets x stride handles), value v in
+ * column columns[v]. */
+static xai_status take_gradients(xai_session *self, const batch *rows,
+                                 const xai_target *const *targets, size_t target_count,
+                                 int32_t score, const int *ids, const size_t *columns, size_t count,
+                                 size_t stride, xai_tensor **gradients, xai_tensor **scores,
+                                 xai_error **error)
 {
     size_t total = 0;
     tensor *found = NULL, *found_scores = NULL;
@@ -161,8 +169,8 @@ static xai_status take_gradients(xai_session *self, const batch *rows, const xai
         status = error_memory(error, "gradients", total * sizeof *found);
         goto done;
     }
-    status = evaluator_gradients(&self->engine, rows, targets, target_count, score, ids, count, found,
-                                 scores != NULL ? found_scores : NULL, error);
+    status = evaluator_gradients(&self->engine, rows, targets, target_count, score, ids, count,
+                                 found, scores != NULL ? found_scores : NULL, error);
     if (status == XAI_OK)
         status = adopt_all(found, total, made, error);
     if (status == XAI_OK && scores != NULL)
@@ -198,9 +206,10 @@ static size_t float_inputs(const graph *source, const batch *rows, int *ids, siz
     return count;
 }
 
-xai_status xai_session_gradients(xai_session *self, const xai_tensor *const *inputs, size_t input_count,
-                                 const xai_target *const *targets, size_t target_count, int32_t score,
-                                 const char *const *wrt, size_t wrt_count, xai_tensor **gradients, xai_tensor **scores,
+xai_status xai_session_gradients(xai_session *self, const xai_tensor *const *inputs,
+                                 size_t input_count, const xai_target *const *targets,
+                                 size_t target_count, int32_t score, const char *const *wrt,
+                                 size_t wrt_count, xai_tensor **gradients, xai_tensor **scores,
                                  xai_error **error)
 {
     static const xai_target *const highest[1] = {NULL};
@@ -235,11 +244,12 @@ xai_status xai_session_gradients(xai_session *self, const xai_tensor *const *inp
     } else {
         count = float_inputs(source, &rows, ids, columns);
         if (count == 0)
-            status = error_set(error, XAI_ERROR_UNSUPPORTED, __func__, "no input of the model is floating point");
+            status = error_set(error, XAI_ERROR_UNSUPPORTED, __func__,
+                               "no input of the model is floating point");
     }
     if (status == XAI_OK)
-        status = take_gradients(self, &rows, targets, target_count, score, ids, columns, count, stride, gradients, scores,
-                                error);
+        status = take_gradients(self, &rows, targets, target_count, score, ids, columns, count,
+                                stride, gradients, scores, error);
 done:
     memory_free(columns);
     memory_free(ids);

@@ -34,7 +34,8 @@ static xai_status add(xai_target *self, const choice *added, const char *call, x
 {
     if (self == NULL)
         return argument_missing(error, call, "target");
-    if (!array_reserve((void **)&self->choices, &self->capacity, self->count + 1, sizeof *self->choices))
+    if (!array_reserve((void **)&self->choices, &self->capacity, self->count + 1,
+                       sizeof *self->choices))
         return error_memory(error, "a target", sizeof *self->choices);
     self->choices[self->count++] = *added;
     return XAI_OK;
@@ -63,26 +64,28 @@ xai_status xai_target_add_label(xai_target *self, const char *label, xai_error *
     return status;
 }
 
-static xai_status add_box(xai_target *self, choice_kind kind, const int64_t *begin, const int64_t *end, size_t rank,
-                          const char *call, xai_error **error)
+static xai_status add_box(xai_target *self, choice_kind kind, const int64_t *begin,
+                          const int64_t *end, size_t rank, const char *call, xai_error **error)
 {
     if (begin == NULL || end == NULL)
         return argument_missing(error, call, kind == CHOICE_ELEMENT ? "indices" : "begin or end");
     if (rank < 1 || rank > SHAPE_MAX_RANK - 1)
-        return error_set(error, XAI_ERROR_ARGUMENT, call, "rank %zu is not 1 to %d", rank, SHAPE_MAX_RANK - 1);
+        return error_set(error, XAI_ERROR_ARGUMENT, call, "rank %zu is not 1 to %d", rank,
+                         SHAPE_MAX_RANK - 1);
     choice added = {.kind = kind, .rank = rank};
     memcpy(added.begin, begin, rank * sizeof *begin);
     memcpy(added.end, end, rank * sizeof *end);
     return add(self, &added, call, error);
 }
 
-xai_status xai_target_add_element(xai_target *self, const int64_t *indices, size_t rank, xai_error **error)
+xai_status xai_target_add_element(xai_target *self, const int64_t *indices, size_t rank,
+                                  xai_error **error)
 {
     return add_box(self, CHOICE_ELEMENT, indices, indices, rank, __func__, error);
 }
 
-xai_status xai_target_add_region(xai_target *self, const int64_t *begin, const int64_t *end, size_t rank,
-                                 xai_error **error)
+xai_status xai_target_add_region(xai_target *self, const int64_t *begin, const int64_t *end,
+                                 size_t rank, xai_error **error)
 {
     return add_box(self, CHOICE_REGION, begin, end, rank, __func__, error);
 }

@@ -19,19 +19,20 @@ xai_status argument_missing(xai_error **error, const char *call, const char *arg
     return error_set(error, XAI_ERROR_ARGUMENT, call, "%s is NULL", argument);
 }
 
-static xai_status check_shape(const char *call, int32_t dtype, int32_t rank, const int64_t *dims, shape *out,
-                              xai_error **error)
+static xai_status check_shape(const char *call, int32_t dtype, int32_t rank, const int64_t *dims,
+                              shape *out, xai_error **error)
 {
     if (dtype_size(dtype) == 0)
         return error_set(error, XAI_ERROR_ARGUMENT, call, "unknown element type %" PRId32, dtype);
     if (rank < 0 || rank > SHAPE_MAX_RANK)
-        return error_set(error, XAI_ERROR_ARGUMENT, call, "rank %" PRId32 " is not 0 to %d", rank, SHAPE_MAX_RANK);
+        return error_set(error, XAI_ERROR_ARGUMENT, call, "rank %" PRId32 " is not 0 to %d", rank,
+                         SHAPE_MAX_RANK);
     if (rank > 0 && dims == NULL)
         return argument_missing(error, call, "dims");
     for (int32_t axis = 0; axis < rank; axis++)
         if (dims[axis] < 0)
-            return error_set(error, XAI_ERROR_ARGUMENT, call, "size %" PRId64 " of axis %" PRId32 " is negative",
-                             dims[axis], axis);
+            return error_set(error, XAI_ERROR_ARGUMENT, call,
+                             "size %" PRId64 " of axis %" PRId32 " is negative", dims[axis], axis);
     *out = shape_make(rank, dims);
     size_t count = 0, bytes = 0;
     if (!shape_count(out, &count) || !size_multiply(count, dtype_size(dtype), &bytes))
@@ -51,8 +52,8 @@ xai_status tensor_adopt(tensor *value, xai_tensor **out, xai_error **error)
     return XAI_OK;
 }
 
-xai_status xai_tensor_create(int32_t dtype, int32_t rank, const int64_t *dims, const void *data, xai_tensor **out,
-                             xai_error **error)
+xai_status xai_tensor_create(int32_t dtype, int32_t rank, const int64_t *dims, const void *data,
+                             xai_tensor **out, xai_error **error)
 {
     shape wanted;
     tensor value = {0};
@@ -73,8 +74,8 @@ xai_status xai_tensor_create(int32_t dtype, int32_t rank, const int64_t *dims, c
     return status;
 }
 
-xai_status xai_tensor_wrap(int32_t dtype, int32_t rank, const int64_t *dims, const void *data, xai_tensor **out,
-                           xai_error **error)
+xai_status xai_tensor_wrap(int32_t dtype, int32_t rank, const int64_t *dims, const void *data,
+                           xai_tensor **out, xai_error **error)
 {
     tensor value = {.dtype = dtype};
     if (out == NULL)
@@ -132,7 +133,8 @@ void xai_tensor_free(xai_tensor *self)
     memory_free(self);
 }
 
-xai_status tensor_views(const xai_tensor *const *tensors, size_t count, const tensor ***out, xai_error **error)
+xai_status tensor_views(const xai_tensor *const *tensors, size_t count, const tensor ***out,
+                        xai_error **error)
 {
     const tensor **views = memory_allocate(count, sizeof *views);
     if (views == NULL)

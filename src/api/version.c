@@ -20,7 +20,8 @@ int32_t xai_abi_version(void)
 size_t xai_math_library(char *out, size_t size)
 {
     char version[16], name[32];
-    snprintf(name, sizeof name, "%s%s", primitive_available() ? "oneDNN " : "", primitive_library_version(version));
+    snprintf(name, sizeof name, "%s%s", primitive_available() ? "oneDNN " : "",
+             primitive_library_version(version));
     const size_t length = strlen(name);
     if (out != NULL && size > 0) {
         const size_t kept = length < size ? length : size - 1;

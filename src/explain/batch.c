@@ -49,64 +49,74 @@ static bool is_declared_shape(const shape *declared, const shape *given)
     return true;
 }
 
-static xai_status check_input(const graph_value *declared, const tensor *given, bool allow_nonfinite, const char *place,
-                              xai_error **error)
+static xai_status check_input(const graph_value *declared, const tensor *given,
+                              bool allow_nonfinite, const char *place, xai_error **error)
 {
     char wanted[SHAPE_TEXT_SIZE], got[SHAPE_TEXT_SIZE];
     if (dtype_size(given->dtype) == 0)
-        return error_set(error, XAI_ERROR_UNSUPPORTED, place, "tensors of type %s cannot be given to a model",
-                         dtype_name(given->dtype));
+        return error_set(error, XAI_ERROR_UNSUPPORTED, place,
+                         "tensors of type %s cannot be given to a model", dtype_name(given->dtype));
     if (declared->dtype != DTYPE_UNDEFINED && declared->dtype != given->dtype)
-        return error_set(error, XAI_ERROR_SHAPE, place, "the model takes %s, not %s", dtype_name(declared->dtype),
-                         dtype_name(given->dtype));
+        return error_set(error, XAI_ERROR_SHAPE, place, "the model takes %s, not %s",
+                         dtype_name(declared->dtype), dtype_name(given->dtype));
     const shape *model = &declared->shape;
     bool fits = model->rank < 0 || model->rank == given->shape.rank;
     for (int axis = 1; fits && model->rank > 0 && axis < model->rank; axis++)
         fits = model->dims[axis] < 0 || model->dims[axis] == given->shape.dims[axis];
     if (!fits)
-        return error_set(error, XAI_ERROR_SHAPE, place, "shape %s does not fit the model, which takes %s%s",
-                         shape_text(&given->shape, got), shape_text(model, wanted),
-                         model->rank == given->shape.rank + 1 ? " (the first axis counts the rows)" : "");
+        return error_set(
+            error, XAI_ERROR_SHAPE, place, "shape %s does not fit the model, which takes %s%s",
+            shape_text(&given->shape, got), shape_text(model, wanted),
+            model->rank == given->shape.rank + 1 ? " (the first axis counts the rows)" : "");
     if (allow_nonfinite || !dtype_is_float(given->dtype))
         return XAI_OK;
     const size_t bad = tensor_find_nonfinite(given);
     if (bad == SIZE_MAX)
         return XAI_OK;
     return error_set(error, XAI_ERROR_NUMERIC, place, "%s at %s",
-                     isnan(tensor_get(given, bad)) ? "NaN" : "an infinity", position_text(&given->shape, bad, got));
+                     isnan(tensor_get(given, bad)) ? "NaN" : "an infinity",
+                     position_text(&given->shape, bad, got));
 }
 
 /* Rows of a call and of a plan, when axis 0 of every input is the batch axis. */
-static xai_status count_rows(const graph *source, const tensor *const *inputs, batch *out, xai_error **error)
+static xai_status count_rows(const graph *source, const tensor *const *inputs, batch *out,
+                             xai_error **error)
 {
     char place[160], got[SHAPE_TEXT_SIZE];
     for (size_t i = 0; i < source->input_count; i++) {
         input_place(source, i, place, sizeof place);
-        const shape *declared = &source->values[source->inputs[i]].shape, *given = &inputs[i]->shape;
+        const shape *declared = &source->values[source->inputs[i]].shape,
+                    *given = &inputs[i]->shape;
         if (given->rank == 0)
-            return error_set(error, XAI_ERROR_SHAPE, place, "a scalar has no rows, and the other inputs do not have exactly "
-                                                            "the shapes that the model declares");
+            return error_set(error, XAI_ERROR_SHAPE, place,
+                             "a scalar has no rows, and the other inputs do not have exactly "
+                             "the shapes that the model declares");
         if (given->dims[0] <= 0)
-            return error_set(error, XAI_ERROR_SHAPE, place, "shape %s has no rows", shape_text(given, got));
+            return error_set(error, XAI_ERROR_SHAPE, place, "shape %s has no rows",
+                             shape_text(given, got));
         const size_t rows = (size_t)given->dims[0];
-        const size_t fixed = declared->rank > 0 && declared->dims[0] > 0 ? (size_t)declared->dims[0] : 1;
+        const size_t fixed =
+            declared->rank > 0 && declared->dims[0] > 0 ? (size_t)declared->dims[0] : 1;
         if (i == 0) {
             out->rows = rows;
             out->per_plan = fixed;
         } else if (rows != out->rows || fixed != out->per_plan) {
-            return error_set(error, XAI_ERROR_SHAPE, place,
-                             "%zu rows (the model takes %zu at a time), but input '%s' has %zu (%zu at a time)", rows, fixed,
-                             source->values[source->inputs[0]].name, out->rows, out->per_plan);
+            return error_set(
+                error, XAI_ERROR_SHAPE, place,
+                "%zu rows (the model takes %zu at a time), but input '%s' has %zu (%zu at a time)",
+                rows, fixed, source->values[source->inputs[0]].name, out->rows, out->per_plan);
         }
         if (rows % fixed != 0)
-            return error_set(error, XAI_ERROR_SHAPE, place, "%zu rows, but the model takes %zu at a time; give a multiple",
-                             rows, fixed);
+            return error_set(error, XAI_ERROR_SHAPE, place,
+                             "%zu rows, but the model takes %zu at a time; give a multiple", rows,
+                             fixed);
     }
     out->runs = out->rows / out->per_plan;
     return XAI_OK;
 }
 
-/* Whether axis 0 can be the batch axis: every input has it, with one length given and one length declared. */
+/* Whether axis 0 can be the batch axis: every input has it, with one length given and one length
+ * declared. */
 static bool share_batch_axis(const graph *source, const tensor *const *inputs)
 {
     for (size_t i = 0; i < source->input_count; i++) {
@@ -118,21 +128,23 @@ static bool share_batch_axis(const graph *source, const tensor *const *inputs)
     return true;
 }
 
-xai_status batch_check(const evaluator *self, const tensor *const *inputs, size_t count, batch *out, xai_error **error)
+xai_status batch_check(const evaluator *self, const tensor *const *inputs, size_t count, batch *out,
+                       xai_error **error)
 {
     const graph *source = network_graph(self->of->net);
     char place[160];
     *out = (batch){0};
     if (count != source->input_count)
-        return error_set(error, XAI_ERROR_ARGUMENT, NULL, "%zu inputs given, but the model has %zu", count,
-                         source->input_count);
+        return error_set(error, XAI_ERROR_ARGUMENT, NULL, "%zu inputs given, but the model has %zu",
+                         count, source->input_count);
     bool as_declared = true;
     for (size_t i = 0; i < count; i++) {
         const graph_value *declared = &source->values[source->inputs[i]];
         input_place(source, i, place, sizeof place);
         if (inputs[i] == NULL)
             return error_set(error, XAI_ERROR_ARGUMENT, place, "missing");
-        const xai_status status = check_input(declared, inputs[i], self->options.allow_nonfinite, place, error);
+        const xai_status status =
+            check_input(declared, inputs[i], self->options.allow_nonfinite, place, error);
         if (status != XAI_OK)
             return status;
         as_declared = as_declared && is_declared_shape(&declared->shape, &inputs[i]->shape);

@@ -1,4 +1,5 @@
-/* What the CAM methods share: layer and gradient of every row, the method's formula, the map at the input's resolution. */
+/* What the CAM methods share: layer and gradient of every row, the method's formula, the map at
+ * the input's resolution. */
 #include <math.h>
 #include <string.h>
 
@@ -12,7 +13,7 @@ enum { NO_GRADIENT = 1, NO_GRADIENT_SATURATED, NO_EVIDENCE };
 
 typedef struct cam_layer {
     const char *name;
-    spatial space; /* of a row of the layer */
+    spatial space;       /* of a row of the layer */
     spatial input_space; /* of a row of the input that the map belongs to; rank 0 = none fits */
     size_t input;
 } cam_layer;
@@ -22,11 +23,11 @@ typedef struct cam_job {
     const batch *rows;
     explanation **out;
     size_t target_count;
-    int *values; /* distinct layers, as values of wrt */
+    int *values;       /* distinct layers, as values of wrt */
     cam_layer *layers; /* the same */
     size_t layer_count;
     size_t *layer_of; /* target -> layer: outputs may differ in their default layer */
-    uint8_t *notes; /* (target, row) */
+    uint8_t *notes;   /* (target, row) */
 } cam_job;
 
 /* (N, dims...) float32 */
@@ -38,13 +39,14 @@ static xai_status create_maps(tensor *out, size_t rows, const spatial *space, xa
     return tensor_create(out, DTYPE_FLOAT, &dims, error);
 }
 
-static xai_status prepare(void *user, const plan *program, const row_layout *layouts, xai_error **error)
+static xai_status prepare(void *user, const plan *program, const row_layout *layouts,
+                          xai_error **error)
 {
     cam_job *job = user;
     xai_status status = XAI_OK;
     for (size_t v = 0; status == XAI_OK && v < job->layer_count; v++) {
         cam_layer *layer = &job->layers[v];
-        status = layer_find_spatial(plan_graph(program), job->values[v], &layouts[v], job->rows, &layer->space,
+        status = layer_find_spatial(plan_graph(program), job->values[v], &layouts[v], &layer->space,
                                     &layer->input_space, &layer->input, error);
     }
     for (size_t t = 0; status == XAI_OK && t < job->target_count; t++) {
@@ -83,7 +85,8 @@ static xai_status explain_sample(void *user, const sample *of, xai_error **error
     explanation *out = job->out[of->target];
     uint8_t *note = &job->notes[of->target * job->rows->rows + of->row];
     float *values = (float *)out->values.data + of->row * space->pixels;
-    float *planes[2] = {memory_allocate(of->count, sizeof(float)), memory_allocate(of->count, sizeof(float))};
+    float *planes[2] = {memory_allocate(of->count, sizeof(float)),
+                        memory_allocate(of->count, sizeof(float))};
     double *sums = memory_allocate_zeroed(space->pixels, sizeof *sums);
     float *scaled = memory_allocate(space->pixels, sizeof *scaled);
     xai_status status = XAI_OK;
@@ -97,8 +100,8 @@ static xai_status explain_sample(void *user, const sample *of, xai_error **error
     for (size_t i = 0; i < space->pixels; i++) {
         values[i] = (float)sums[i];
         if (!isfinite(values[i])) {
-            status = error_set(error, XAI_ERROR_NUMERIC, layer->name, "the map of row %zu came out as NaN or infinite",
-                               of->row);
+            status = error_set(error, XAI_ERROR_NUMERIC, layer->name,
+                               "the map of row %zu came out as NaN or infinite", of->row);
             goto done;
         }
     }
@@ -111,7 +114,8 @@ static xai_status explain_sample(void *user, const sample *of, xai_error **error
         float *map = (float *)out->map.data + of->row * pixels;
         status = map_resize(scaled, space->dims, layer->input_space.dims, space->rank, map, error);
         if (status == XAI_OK && job->self->scaling == XAI_SCALING_MIN_MAX)
-            (void)map_scale(map, pixels, XAI_SCALING_MIN_MAX, map); /* pytorch-grad-cam scales again after resizing */
+            (void)map_scale(map, pixels, XAI_SCALING_MIN_MAX,
+                            map); /* pytorch-grad-cam scales again after resizing */
     }
     if (status == XAI_OK)
         status = explanation_set_row(out, job->self->engine.of, of, 1, error);
@@ -134,28 +138,32 @@ static xai_status add_warnings(const cam_job *job, size_t target, xai_error **er
         switch (job->notes[target * job->rows->rows + row]) {
         case NO_GRADIENT:
             status = explanation_warn(out, at, error,
-                                      "row %zu: the score of '%.80s' does not depend on layer '%.80s' (its gradient is zero); "
+                                      "row %zu: the score of '%.80s' does not depend on layer "
+                                      "'%.80s' (its gradient is zero); "
                                       "the map is all zero",
                                       row, label, layer);
             break;
         case NO_GRADIENT_SATURATED:
             status = explanation_warn(out, at, error,
-                                      "row %zu: the score of '%.80s' is saturated at %.6g (its gradient in layer '%.80s' is "
+                                      "row %zu: the score of '%.80s' is saturated at %.6g (its "
+                                      "gradient in layer '%.80s' is "
                                       "zero); the map is all zero; explain the logit instead",
                                       row, label, out->scores[row], layer);
             break;
         case NO_EVIDENCE:
-            status = explanation_warn(out, at, error,
-                                      "row %zu: no positive evidence for '%.80s' in layer '%.80s'; the map is all zero", row,
-                                      label, layer);
+            status = explanation_warn(
+                out, at, error,
+                "row %zu: no positive evidence for '%.80s' in layer '%.80s'; the map is all zero",
+                row, label, layer);
             break;
         default:
             break;
         }
     }
     if (status == XAI_OK && out->map.data == NULL)
-        status = explanation_warn(out, -1, error, "no input has the spatial axes of layer '%.80s': there are values, but no map",
-                                  layer);
+        status = explanation_warn(
+            out, -1, error,
+            "no input has the spatial axes of layer '%.80s': there are values, but no map", layer);
     return status;
 }
 
@@ -169,7 +177,8 @@ static xai_status find_layers(cam_job *job, const xai_target *const *targets, xa
         int value = self->layer, output = 0;
         xai_status status = target_output(targets[t], source, &output, error);
         if (status == XAI_OK && value == GRAPH_NONE)
-            status = layer_find_default_again(&self->memo, of, job->rows->shapes, output, &value, error);
+            status =
+                layer_find_default_again(&self->memo, of, job->rows->shapes, output, &value, error);
         if (status != XAI_OK)
             return status;
         size_t v = 0;
@@ -208,15 +217,15 @@ static void job_free(cam_job *job)
     memory_free(job->layer_of);
 }
 
-xai_status cam_explain(explainer *self, const batch *rows, const xai_target *const *targets, size_t target_count,
-                       explanation **out, xai_error **error)
+xai_status cam_explain(explainer *self, const batch *rows, const xai_target *const *targets,
+                       size_t target_count, explanation **out, xai_error **error)
 {
     const subject *of = self->engine.of;
     cam_job job = {.self = self, .rows = rows, .out = out, .target_count = target_count};
     xai_status status = job_init(&job, targets, error);
     for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
-        status = explanation_create(rows->rows, self->method->name, job.layers[job.layer_of[t]].name, of->name, &out[t],
-                                    error);
+        status = explanation_create(rows->rows, self->method->name,
+                                    job.layers[job.layer_of[t]].name, of->name, &out[t], error);
         if (status == XAI_OK)
             out[t]->score_kind = self->score;
     }

@@ -14,8 +14,8 @@ typedef struct job {
     size_t source_count;
     size_t *source_of;
     row_layout *source_layouts; /* of the outputs */
-    row_layout *layouts; /* of the values of wrt */
-    int *wanted, *seeds, *wrt; /* ids without repetition */
+    row_layout *layouts;        /* of the values of wrt */
+    int *wanted, *seeds, *wrt;  /* ids without repetition */
     size_t wanted_count, seed_count, wrt_count;
 } job;
 
@@ -49,7 +49,8 @@ static xai_status find_sources(job *self, xai_error **error)
     for (size_t t = 0; t < what->target_count; t++) {
         score_source found;
         int output = 0;
-        xai_status status = target_output(what->targets[t], network_graph(self->self->of->net), &output, error);
+        xai_status status =
+            target_output(what->targets[t], network_graph(self->self->of->net), &output, error);
         if (status == XAI_OK)
             status = target_check_rows(what->targets[t], self->rows->rows, error);
         if (status == XAI_OK)
@@ -66,8 +67,8 @@ static xai_status find_sources(job *self, xai_error **error)
     return XAI_OK;
 }
 
-static xai_status job_init(job *self, const evaluator *of, const batch *rows, const differentiation *what,
-                           xai_error **error)
+static xai_status job_init(job *self, const evaluator *of, const batch *rows,
+                           const differentiation *what, xai_error **error)
 {
     const size_t targets = what->target_count, values = what->wrt_count;
     *self = (job){.self = of, .rows = rows, .what = what};
@@ -78,8 +79,8 @@ static xai_status job_init(job *self, const evaluator *of, const batch *rows, co
     self->wanted = memory_allocate_zeroed(targets + values, sizeof *self->wanted);
     self->seeds = memory_allocate_zeroed(targets, sizeof *self->seeds);
     self->wrt = memory_allocate_zeroed(values, sizeof *self->wrt);
-    if (self->sources == NULL || self->source_of == NULL || self->source_layouts == NULL || self->layouts == NULL ||
-        self->wanted == NULL || self->seeds == NULL || self->wrt == NULL)
+    if (self->sources == NULL || self->source_of == NULL || self->source_layouts == NULL ||
+        self->layouts == NULL || self->wanted == NULL || self->seeds == NULL || self->wrt == NULL)
         return error_memory(error, "targets", targets * sizeof *self->sources);
     const xai_status status = find_sources(self, error);
     if (status != XAI_OK)
@@ -98,21 +99,24 @@ static xai_status job_init(job *self, const evaluator *of, const batch *rows, co
 }
 
 /* A float value of the plan, with its row axis told from the rest. */
-static xai_status find_layout(const job *self, const plan *program, int value, row_layout *out, xai_error **error)
+static xai_status find_layout(const job *self, const plan *program, int value, row_layout *out,
+                              xai_error **error)
 {
     const graph_value *found = &plan_graph(program)->values[value];
     char dims[SHAPE_TEXT_SIZE];
     if (found->removed || found->is_constant || !dtype_is_float(found->dtype))
         return error_set(error, XAI_ERROR_UNSUPPORTED, name_of(self, value),
-                         "no gradient: the value is %s", found->is_constant || found->removed ? "constant for these inputs"
-                                                                                            : dtype_name(found->dtype));
+                         "no gradient: the value is %s",
+                         found->is_constant || found->removed ? "constant for these inputs"
+                                                              : dtype_name(found->dtype));
     *out = (row_layout){.row = found->shape};
     out->has_axis = found->shape.rank > 0 && found->shape.dims[0] == (int64_t)self->rows->per_plan;
     if (out->has_axis) {
         out->row.rank--;
         memmove(out->row.dims, out->row.dims + 1, (size_t)out->row.rank * sizeof out->row.dims[0]);
     } else if (self->rows->per_plan > 1) {
-        return error_set(error, XAI_ERROR_UNSUPPORTED, found->name, "shape %s has no axis for the %zu rows of the batch",
+        return error_set(error, XAI_ERROR_UNSUPPORTED, found->name,
+                         "shape %s has no axis for the %zu rows of the batch",
                          shape_text(&found->shape, dims), self->rows->per_plan);
     }
     return XAI_OK;
@@ -131,7 +135,8 @@ static xai_status check_source(const job *self, const plan *program, size_t s, x
                          "the shape before the final activation is another");
     if (source->transform == SCORE_SOFTMAX && (output->row.rank == 0 || output->row.dims[0] < 2))
         return error_set(error, XAI_ERROR_UNSUPPORTED, "score",
-                         "the model card declares a softmax, but output '%s' has one class", name_of(self, source->output_value));
+                         "the model card declares a softmax, but output '%s' has one class",
+                         name_of(self, source->output_value));
     return XAI_OK;
 }
 
@@ -144,8 +149,9 @@ static xai_status check_targets(const job *self, xai_error **error)
         const size_t s = self->source_of[t];
         for (size_t row = 0; row < choices; row++) {
             selection ignored;
-            const xai_status status = target_resolve(target, self->self->of, self->sources[s].output, row,
-                                                     &self->source_layouts[s].row, NULL, &ignored, error);
+            const xai_status status =
+                target_resolve(target, self->self->of, self->sources[s].output, row,
+                               &self->source_layouts[s].row, NULL, &ignored, error);
             if (status != XAI_OK)
                 return status;
         }
@@ -157,7 +163,8 @@ static xai_status check_plan(job *self, const plan *program, xai_error **error)
 {
     xai_status status = XAI_OK;
     for (size_t s = 0; status == XAI_OK && s < self->source_count; s++) {
-        status = find_layout(self, program, self->sources[s].output_value, &self->source_layouts[s], error);
+        status = find_layout(self, program, self->sources[s].output_value, &self->source_layouts[s],
+                             error);
         if (status == XAI_OK)
             status = check_source(self, program, s, error);
     }
@@ -171,11 +178,13 @@ static xai_status check_plan(job *self, const plan *program, xai_error **error)
 /* What one run holds between its forward pass and its last backward pass. */
 typedef struct scratch {
     double **outputs; /* one a source: (B, ...) the output */
-    double **values; /* one a source: (B, ...) the seed value; the output itself when they are the same */
+    double **
+        /* one a source: (B, ...) the seed value; the output itself when they are the same */
+        values;
     float **activations; /* one a value of wrt: (B, ...), or NULL */
-    float *seed; /* large enough for every source */
-    float *gradient; /* large enough for every value of wrt */
-    selection *chosen; /* one a row of the run */
+    float *seed;         /* large enough for every source */
+    float *gradient;     /* large enough for every value of wrt */
+    selection *chosen;   /* one a row of the run */
     double *scores;
 } scratch;
 
@@ -218,22 +227,28 @@ static xai_status scratch_init(scratch *self, const job *of, xai_error **error)
     self->outputs = memory_allocate_zeroed(of->source_count, sizeof *self->outputs);
     self->values = memory_allocate_zeroed(of->source_count, sizeof *self->values);
     self->activations = memory_allocate_zeroed(of->what->wrt_count, sizeof *self->activations);
-    self->seed = memory_allocate(largest(of->source_layouts, of->source_count, per_plan), sizeof *self->seed);
-    self->gradient = memory_allocate(largest(of->layouts, of->what->wrt_count, per_plan), sizeof *self->gradient);
+    self->seed = memory_allocate(largest(of->source_layouts, of->source_count, per_plan),
+                                 sizeof *self->seed);
+    self->gradient = memory_allocate(largest(of->layouts, of->what->wrt_count, per_plan),
+                                     sizeof *self->gradient);
     self->chosen = memory_allocate_zeroed(per_plan, sizeof *self->chosen);
     self->scores = memory_allocate_zeroed(per_plan, sizeof *self->scores);
-    if (self->outputs == NULL || self->values == NULL || self->activations == NULL || self->seed == NULL ||
-        self->gradient == NULL || self->chosen == NULL || self->scores == NULL)
+    if (self->outputs == NULL || self->values == NULL || self->activations == NULL ||
+        self->seed == NULL || self->gradient == NULL || self->chosen == NULL ||
+        self->scores == NULL)
         return error_memory(error, "gradients", 0);
     return XAI_OK;
 }
 
-static xai_status not_finite(const job *self, const char *what, int value, size_t row, xai_error **error)
+static xai_status not_finite(const job *self, const char *what, int value, size_t row,
+                             xai_error **error)
 {
-    return error_set(error, XAI_ERROR_NUMERIC, name_of(self, value), "%s of row %zu holds a NaN or an infinity", what, row);
+    return error_set(error, XAI_ERROR_NUMERIC, name_of(self, value),
+                     "%s of row %zu holds a NaN or an infinity", what, row);
 }
 
-static xai_status copy_doubles(const job *self, run *state, int value, size_t first_row, double **out, xai_error **error)
+static xai_status copy_doubles(const job *self, run *state, int value, size_t first_row,
+                               double **out, xai_error **error)
 {
     const tensor *found = NULL;
     const xai_status status = run_value(state, value, &found, error);
@@ -246,7 +261,8 @@ static xai_status copy_doubles(const job *self, run *state, int value, size_t fi
     tensor_read_doubles(found, 0, count, *out);
     for (size_t i = 0; i < count; i++)
         if (!isfinite((*out)[i]))
-            return not_finite(self, "the scores", value, first_row + i / (count / self->rows->per_plan), error);
+            return not_finite(self, "the scores", value,
+                              first_row + i / (count / self->rows->per_plan), error);
     return XAI_OK;
 }
 
@@ -259,8 +275,8 @@ static bool all_finite(const float *values, size_t count)
     return sum == 0;
 }
 
-static xai_status copy_activation(const job *self, run *state, int value, size_t first_row, float **out,
-                                  xai_error **error)
+static xai_status copy_activation(const job *self, run *state, int value, size_t first_row,
+                                  float **out, xai_error **error)
 {
     const tensor *found = NULL;
     const xai_status status = run_value(state, value, &found, error);
@@ -271,49 +287,58 @@ static xai_status copy_activation(const job *self, run *state, int value, size_t
     if (*out == NULL)
         return error_memory(error, "activations", count * sizeof **out);
     tensor_read_floats(found, 0, count, *out);
-    return all_finite(*out, count) ? XAI_OK : not_finite(self, "the activation", value, first_row, error);
+    return all_finite(*out, count) ? XAI_OK
+                                   : not_finite(self, "the activation", value, first_row, error);
 }
 
-/* After the forward pass: a view of a value dies with the next call on the run, so everything is copied. */
-static xai_status collect(const job *self, run *state, size_t first_row, scratch *into, xai_error **error)
+/* After the forward pass: a view of a value dies with the next call on the run, so everything is
+ * copied. */
+static xai_status collect(const job *self, run *state, size_t first_row, scratch *into,
+                          xai_error **error)
 {
     xai_status status = XAI_OK;
     for (size_t s = 0; status == XAI_OK && s < self->source_count; s++) {
         const score_source *source = &self->sources[s];
-        status = copy_doubles(self, state, source->output_value, first_row, &into->outputs[s], error);
+        status =
+            copy_doubles(self, state, source->output_value, first_row, &into->outputs[s], error);
         if (status == XAI_OK && source->seed_value == source->output_value)
             into->values[s] = into->outputs[s];
         else if (status == XAI_OK)
-            status = copy_doubles(self, state, source->seed_value, first_row, &into->values[s], error);
+            status =
+                copy_doubles(self, state, source->seed_value, first_row, &into->values[s], error);
     }
-    for (size_t v = 0; status == XAI_OK && self->what->with_activations && v < self->what->wrt_count; v++)
-        status = copy_activation(self, state, self->what->wrt[v], first_row, &into->activations[v], error);
+    for (size_t v = 0;
+         status == XAI_OK && self->what->with_activations && v < self->what->wrt_count; v++)
+        status = copy_activation(self, state, self->what->wrt[v], first_row, &into->activations[v],
+                                 error);
     return status;
 }
 
 /* Choose and score the target in every row of the run, and fill the seed of all of them. */
-static xai_status seed_target(const job *self, size_t target, size_t first_row, scratch *at, xai_error **error)
+static xai_status seed_target(const job *self, size_t target, size_t first_row, scratch *at,
+                              xai_error **error)
 {
     const size_t s = self->source_of[target];
     const shape *row_shape = &self->source_layouts[s].row;
     size_t count = 0;
     (void)shape_count(row_shape, &count);
     for (size_t b = 0; b < self->rows->per_plan; b++) {
-        const xai_status status =
-            target_resolve(self->what->targets[target], self->self->of, self->sources[s].output, first_row + b, row_shape,
-                           at->outputs[s] + b * count, &at->chosen[b], error);
+        const xai_status status = target_resolve(self->what->targets[target], self->self->of,
+                                                 self->sources[s].output, first_row + b, row_shape,
+                                                 at->outputs[s] + b * count, &at->chosen[b], error);
         if (status != XAI_OK)
             return status;
-        at->scores[b] = score_evaluate(&self->sources[s], &at->chosen[b], row_shape, at->values[s] + b * count,
-                                       at->seed + b * count);
+        at->scores[b] = score_evaluate(&self->sources[s], &at->chosen[b], row_shape,
+                                       at->values[s] + b * count, at->seed + b * count);
         if (!isfinite(at->scores[b]) || !all_finite(at->seed + b * count, count))
-            return not_finite(self, "the score", self->sources[s].output_value, first_row + b, error);
+            return not_finite(self, "the score", self->sources[s].output_value, first_row + b,
+                              error);
     }
     return XAI_OK;
 }
 
-static xai_status report(const job *self, run *state, size_t target, size_t v, size_t first_row, const scratch *at,
-                         xai_error **error)
+static xai_status report(const job *self, run *state, size_t target, size_t v, size_t first_row,
+                         const scratch *at, xai_error **error)
 {
     const int value = self->what->wrt[v];
     const tensor *gradient = NULL;
@@ -323,7 +348,8 @@ static xai_status report(const job *self, run *state, size_t target, size_t v, s
     size_t count = 0;
     (void)shape_count(&self->layouts[v].row, &count);
     if (tensor_count(gradient) != count * self->rows->per_plan)
-        return error_set(error, XAI_ERROR_INTERNAL, name_of(self, value), "its gradient has another size");
+        return error_set(error, XAI_ERROR_INTERNAL, name_of(self, value),
+                         "its gradient has another size");
     tensor_read_floats(gradient, 0, count * self->rows->per_plan, at->gradient);
     for (size_t b = 0; status == XAI_OK && b < self->rows->per_plan; b++) {
         if (!all_finite(at->gradient + b * count, count))
@@ -359,7 +385,8 @@ static xai_status differentiate_row(void *user, run *state, size_t index, xai_er
     for (size_t t = 0; status == XAI_OK && t < self->what->target_count; t++) {
         status = seed_target(self, t, first_row, &at, error);
         if (status == XAI_OK)
-            status = run_backward(state, self->sources[self->source_of[t]].seed_value, at.seed, error);
+            status =
+                run_backward(state, self->sources[self->source_of[t]].seed_value, at.seed, error);
         for (size_t v = 0; status == XAI_OK && v < self->what->wrt_count; v++)
             status = report(self, state, t, v, first_row, &at, error);
     }
@@ -367,7 +394,8 @@ static xai_status differentiate_row(void *user, run *state, size_t index, xai_er
     return status;
 }
 
-xai_status evaluator_differentiate(evaluator *self, const batch *rows, const differentiation *what, xai_error **error)
+xai_status evaluator_differentiate(evaluator *self, const batch *rows, const differentiation *what,
+                                   xai_error **error)
 {
     job at;
     plan *program = NULL;

@@ -31,7 +31,8 @@ void evaluator_free(evaluator *self)
 
 /* Plans */
 
-static bool entry_fits(const plan_entry *self, const batch *rows, size_t inputs, const plan_wish *wanted, int threads)
+static bool entry_fits(const plan_entry *self, const batch *rows, size_t inputs,
+                       const plan_wish *wanted, int threads)
 {
     if (self->program == NULL || self->threads != threads)
         return false;
@@ -42,15 +43,17 @@ static bool entry_fits(const plan_entry *self, const batch *rows, size_t inputs,
     for (int kind = 0; kind < 3; kind++) {
         if (self->counts[kind] != wanted->counts[kind])
             return false;
-        if (wanted->counts[kind] > 0 && memcmp(ids, wanted->ids[kind], wanted->counts[kind] * sizeof *ids) != 0)
+        if (wanted->counts[kind] > 0 &&
+            memcmp(ids, wanted->ids[kind], wanted->counts[kind] * sizeof *ids) != 0)
             return false;
         ids += wanted->counts[kind];
     }
     return true;
 }
 
-static xai_status entry_make(const evaluator *self, const batch *rows, size_t inputs, const plan_wish *wanted, int threads,
-                             plan_entry *out, xai_error **error)
+static xai_status entry_make(const evaluator *self, const batch *rows, size_t inputs,
+                             const plan_wish *wanted, int threads, plan_entry *out,
+                             xai_error **error)
 {
     const size_t id_count = wanted->counts[0] + wanted->counts[1] + wanted->counts[2];
     plan_entry made = {.threads = threads};
@@ -58,7 +61,8 @@ static xai_status entry_make(const evaluator *self, const batch *rows, size_t in
     made.shapes = memory_allocate(inputs, sizeof *made.shapes);
     made.ids = memory_allocate(id_count, sizeof *made.ids);
     if (made.shapes == NULL || made.ids == NULL) {
-        status = error_memory(error, "a plan", inputs * sizeof *made.shapes + id_count * sizeof *made.ids);
+        status = error_memory(error, "a plan",
+                              inputs * sizeof *made.shapes + id_count * sizeof *made.ids);
         goto done;
     }
     for (size_t i = 0; i < inputs; i++)
@@ -97,7 +101,8 @@ static bool runs_throughput(const evaluator *self, const batch *rows)
     return self->options.throughput && rows->runs > 1;
 }
 
-xai_status evaluator_find_plan(evaluator *self, const batch *rows, const plan_wish *wanted, plan **out, xai_error **error)
+xai_status evaluator_find_plan(evaluator *self, const batch *rows, const plan_wish *wanted,
+                               plan **out, xai_error **error)
 {
     const size_t inputs = network_graph(self->of->net)->input_count;
     const int threads = runs_throughput(self, rows) ? 1 : self->options.threads;
@@ -136,7 +141,8 @@ static const char *any_name(const void *context, size_t index)
     return source->nodes[index - source->value_count].name;
 }
 
-xai_status evaluator_find_value(const evaluator *self, const char *name, int *out, xai_error **error)
+xai_status evaluator_find_value(const evaluator *self, const char *name, int *out,
+                                xai_error **error)
 {
     const graph *source = network_graph(self->of->net);
     int value = graph_find(source, name);
@@ -146,7 +152,8 @@ xai_status evaluator_find_value(const evaluator *self, const char *name, int *ou
         if (*end == '\0' && index < self->of->layer_count)
             value = self->of->layers[index];
         else if (*end == '\0')
-            return error_set(error, XAI_ERROR_NOT_FOUND, NULL, "layer %llu is out of range: the model has %zu layers", index,
+            return error_set(error, XAI_ERROR_NOT_FOUND, NULL,
+                             "layer %llu is out of range: the model has %zu layers", index,
                              self->of->layer_count);
     }
     if (value == GRAPH_NONE)
@@ -166,8 +173,8 @@ static rows_options options_of(const evaluator *self, const batch *rows)
                           .progress_user = self->options.progress_user};
 }
 
-xai_status evaluator_run_rows(const evaluator *self, plan *program, const batch *rows, row_body body, void *user,
-                              xai_error **error)
+xai_status evaluator_run_rows(const evaluator *self, plan *program, const batch *rows,
+                              row_body body, void *user, xai_error **error)
 {
     const rows_options options = options_of(self, rows);
     if (options.progress != NULL && !options.progress(options.progress_user, 0, rows->runs))
@@ -195,7 +202,8 @@ static xai_status copy_values(void *user, run *state, size_t row, xai_error **er
             return status;
         const size_t bytes = tensor_bytes(value), begin = row * bytes;
         if (begin + bytes > tensor_bytes(&job->out[i]))
-            return error_set(error, XAI_ERROR_INTERNAL, source->values[job->values[i]].name, "row %zu does not fit", row);
+            return error_set(error, XAI_ERROR_INTERNAL, source->values[job->values[i]].name,
+                             "row %zu does not fit", row);
         if (bytes > 0)
             memcpy((char *)job->out[i].data + begin, value->data, bytes);
         if (job->self->options.allow_nonfinite || !dtype_is_float(value->dtype))
@@ -209,14 +217,16 @@ static xai_status copy_values(void *user, run *state, size_t row, xai_error **er
 }
 
 /* (N, ...) from the shape of one run. */
-static xai_status create_rows(const graph_value *value, const batch *rows, tensor *out, xai_error **error)
+static xai_status create_rows(const graph_value *value, const batch *rows, tensor *out,
+                              xai_error **error)
 {
     shape dims = value->shape;
     if (rows->runs > 1) {
         char text[SHAPE_TEXT_SIZE];
         if (dims.rank == 0 || dims.dims[0] != (int64_t)rows->per_plan)
             return error_set(error, XAI_ERROR_UNSUPPORTED, value->name,
-                             "its shape %s has no row axis; give one row at a time", shape_text(&dims, text));
+                             "its shape %s has no row axis; give one row at a time",
+                             shape_text(&dims, text));
         dims.dims[0] = (int64_t)rows->rows;
     }
     return tensor_create(out, value->dtype, &dims, error);
@@ -227,12 +237,13 @@ static xai_status check_value(const plan *program, int value, xai_error **error)
 {
     const graph_value *found = &plan_graph(program)->values[value];
     if (found->removed || dtype_size(found->dtype) == 0)
-        return error_set(error, XAI_ERROR_UNSUPPORTED, found->name, "this value cannot be taken out of the model");
+        return error_set(error, XAI_ERROR_UNSUPPORTED, found->name,
+                         "this value cannot be taken out of the model");
     return XAI_OK;
 }
 
-xai_status evaluator_values(evaluator *self, const batch *rows, const int *values, size_t count, tensor *out,
-                            xai_error **error)
+xai_status evaluator_values(evaluator *self, const batch *rows, const int *values, size_t count,
+                            tensor *out, xai_error **error)
 {
     const graph *source = network_graph(self->of->net);
     plan *program = NULL;
@@ -262,13 +273,13 @@ xai_status evaluator_values(evaluator *self, const batch *rows, const int *value
     return status;
 }
 
-xai_status evaluator_plan(evaluator *self, const batch *rows, const int *wrt, size_t wrt_count, const plan **out,
-                          xai_error **error)
+xai_status evaluator_plan(evaluator *self, const batch *rows, const int *wrt, size_t wrt_count,
+                          const plan **out, xai_error **error)
 {
     const graph *source = network_graph(self->of->net);
     plan *program = NULL;
     const plan_wish wanted = {.ids = {NULL, source->outputs, wrt},
-                         .counts = {0, wrt_count > 0 ? source->output_count : 0, wrt_count}};
+                              .counts = {0, wrt_count > 0 ? source->output_count : 0, wrt_count}};
     const xai_status status = evaluator_find_plan(self, rows, &wanted, &program, error);
     *out = program;
     return status;

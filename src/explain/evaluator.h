@@ -1,19 +1,21 @@
-/* Evaluator: checks inputs, compiles and caches plans, runs rows, and takes scores, inner values and gradients.
+/* Evaluator: checks inputs, compiles and caches plans, runs rows, and takes scores, inner values
+ * and gradients.
  *
- * A row is one entry of the batch axis (axis 0) of every input. Where the model leaves that axis free, a plan handles one row;
- * where it fixes the axis at B, a plan handles B rows. When the inputs have exactly the shapes that the model declares but no common
- * batch axis (a scalar among them, say), the whole call is one row and values have no row axis. */
+ * A row is one entry of the batch axis (axis 0) of every input. Where the model leaves that axis
+ * free, a plan handles one row; where it fixes the axis at B, a plan handles B rows. When the
+ * inputs have exactly the shapes that the model declares but no common batch axis (a scalar
+ * among them, say), the whole call is one row and values have no row axis. */
 #ifndef EXPLAIN_EVALUATOR_H
 #define EXPLAIN_EVALUATOR_H
 
 #include "explain/score.h"
 
 typedef struct evaluator_options {
-    int threads; /* in all; 0 = all processors */
-    bool throughput; /* a row a thread */
-    int precision; /* ENGINE_PRECISION_* */
-    size_t memory_limit; /* bytes of arena a row; 0 = none */
-    bool allow_nonfinite; /* let NaN and infinities through in inputs and values */
+    int threads;           /* in all; 0 = all processors */
+    bool throughput;       /* a row a thread */
+    int precision;         /* ENGINE_PRECISION_* */
+    size_t memory_limit;   /* bytes of arena a row; 0 = none */
+    bool allow_nonfinite;  /* let NaN and infinities through in inputs and values */
     row_progress progress; /* may be NULL */
     void *progress_user;
 } evaluator_options;
@@ -21,11 +23,11 @@ typedef struct evaluator_options {
 /* Inputs that were checked against the model. */
 typedef struct batch {
     const tensor *const *inputs; /* the caller's */
-    size_t rows; /* N */
-    size_t per_plan; /* B rows a run of the plan */
-    size_t runs; /* N / B */
-    bool has_rows; /* axis 0 of every input is the batch axis */
-    shape *shapes; /* of one run, one an input; owned */
+    size_t rows;                 /* N */
+    size_t per_plan;             /* B rows a run of the plan */
+    size_t runs;                 /* N / B */
+    bool has_rows;               /* axis 0 of every input is the batch axis */
+    shape *shapes;               /* of one run, one an input; owned */
 } batch;
 
 #define EVALUATOR_PLANS 6 /* cached, least recently used goes first */
@@ -52,15 +54,18 @@ void evaluator_init(evaluator *self, const subject *of, const evaluator_options 
 void evaluator_free(evaluator *self);
 
 /* The inputs must outlive the batch. */
-xai_status batch_check(const evaluator *self, const tensor *const *inputs, size_t count, batch *out, xai_error **error);
+xai_status batch_check(const evaluator *self, const tensor *const *inputs, size_t count, batch *out,
+                       xai_error **error);
 void batch_free(batch *self);
 
 /* A value id by ONNX value name, node name, or index of a layer as text. */
-xai_status evaluator_find_value(const evaluator *self, const char *name, int *out, xai_error **error);
+xai_status evaluator_find_value(const evaluator *self, const char *name, int *out,
+                                xai_error **error);
 
-/* Forward: `count` values of all rows into new tensors (N, ...), or exactly as the model computes them when there is one run. */
-xai_status evaluator_values(evaluator *self, const batch *rows, const int *values, size_t count, tensor *out,
-                            xai_error **error);
+/* Forward: `count` values of all rows into new tensors (N, ...), or exactly as the model
+ * computes them when there is one run. */
+xai_status evaluator_values(evaluator *self, const batch *rows, const int *values, size_t count,
+                            tensor *out, xai_error **error);
 
 /* The shape of one row of a value: its plan shape without the row axis, where it has one. */
 typedef struct row_layout {
@@ -68,7 +73,8 @@ typedef struct row_layout {
     bool has_axis;
 } row_layout;
 
-/* One row, one target and one value that was differentiated; pointers are valid during the call of the body only. */
+/* One row, one target and one value that was differentiated; pointers are valid during the call
+ * of the body only. */
 typedef struct sample {
     size_t row, target, wrt;
     const selection *chosen;
@@ -76,9 +82,9 @@ typedef struct sample {
     double score;
     const score_source *source;
     const row_layout *layout; /* of the value */
-    size_t count; /* elements of the value's row */
-    const float *activation; /* the value; NULL unless asked for */
-    const float *gradient; /* d score / d value */
+    size_t count;             /* elements of the value's row */
+    const float *activation;  /* the value; NULL unless asked for */
+    const float *gradient;    /* d score / d value */
 } sample;
 
 /* May be called for several rows at once, in any order: write to the sample's row only. */
@@ -87,21 +93,26 @@ typedef xai_status (*sample_body)(void *user, const sample *of, xai_error **erro
 typedef struct differentiation {
     const xai_target *const *targets; /* NULL entry = the highest score of each row */
     size_t target_count;
-    int32_t score; /* XAI_SCORE_* */
+    int32_t score;  /* XAI_SCORE_* */
     const int *wrt; /* value ids */
     size_t wrt_count;
     bool with_activations;
-    /* Called once, after the plan is made and before any row runs, with the layout of every value of `wrt`; may be NULL. */
-    xai_status (*prepare)(void *user, const plan *program, const row_layout *layouts, xai_error **error);
+    /* Called once, after the plan is made and before any row runs, with the layout of every
+     * value of `wrt`; may be NULL. */
+    xai_status (*prepare)(void *user, const plan *program, const row_layout *layouts,
+                          xai_error **error);
     sample_body body;
     void *user;
 } differentiation;
 
-/* All targets of a row share its forward pass. Scores, activations and gradients are checked to be finite. */
-xai_status evaluator_differentiate(evaluator *self, const batch *rows, const differentiation *what, xai_error **error);
+/* All targets of a row share its forward pass. Scores, activations and gradients are checked to
+ * be finite. */
+xai_status evaluator_differentiate(evaluator *self, const batch *rows, const differentiation *what,
+                                   xai_error **error);
 
-/* The plan of a call, owned by the cache: forward only, or (wrt_count > 0) with the backward passes from every float output. */
-xai_status evaluator_plan(evaluator *self, const batch *rows, const int *wrt, size_t wrt_count, const plan **out,
-                          xai_error **error);
+/* The plan of a call, owned by the cache: forward only, or (wrt_count > 0) with the backward
+ * passes from every float output. */
+xai_status evaluator_plan(evaluator *self, const batch *rows, const int *wrt, size_t wrt_count,
+                          const plan **out, xai_error **error);
 
 #endif

@@ -10,8 +10,8 @@
 #include "base/text.h"
 #include "xai/version.h"
 
-xai_status explanation_create(size_t rows, const char *method, const char *layer, const char *model, explanation **out,
-                              xai_error **error)
+xai_status explanation_create(size_t rows, const char *method, const char *layer, const char *model,
+                              explanation **out, xai_error **error)
 {
     explanation *self = memory_allocate_zeroed(1, sizeof *self);
     if (self == NULL)
@@ -26,9 +26,9 @@ xai_status explanation_create(size_t rows, const char *method, const char *layer
     self->base_values = memory_allocate(rows, sizeof *self->base_values);
     self->completeness_errors = memory_allocate(rows, sizeof *self->completeness_errors);
     self->evaluations = memory_allocate_zeroed(rows, sizeof *self->evaluations);
-    if (self->layer == NULL || self->model == NULL || self->targets == NULL || self->labels == NULL ||
-        self->scores == NULL || self->base_values == NULL || self->completeness_errors == NULL ||
-        self->evaluations == NULL) {
+    if (self->layer == NULL || self->model == NULL || self->targets == NULL ||
+        self->labels == NULL || self->scores == NULL || self->base_values == NULL ||
+        self->completeness_errors == NULL || self->evaluations == NULL) {
         explanation_free(self);
         return error_memory(error, "an explanation", rows * sizeof *self->scores);
     }
@@ -61,8 +61,8 @@ void explanation_free(explanation *self)
     memory_free(self);
 }
 
-xai_status explanation_set_row(explanation *self, const subject *of, const sample *from, int64_t evaluations,
-                               xai_error **error)
+xai_status explanation_set_row(explanation *self, const subject *of, const sample *from,
+                               int64_t evaluations, xai_error **error)
 {
     char *label = selection_label(from->chosen, of, from->output);
     if (label == NULL)
@@ -75,7 +75,8 @@ xai_status explanation_set_row(explanation *self, const subject *of, const sampl
     return XAI_OK;
 }
 
-xai_status explanation_warn(explanation *self, int64_t row, xai_error **error, const char *format, ...)
+xai_status explanation_warn(explanation *self, int64_t row, xai_error **error, const char *format,
+                            ...)
 {
     char message[512];
     va_list arguments;
@@ -83,8 +84,8 @@ xai_status explanation_warn(explanation *self, int64_t row, xai_error **error, c
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     char *copy = text_duplicate(message);
-    if (copy == NULL || !array_reserve((void **)&self->warnings, &self->warning_capacity, self->warning_count + 1,
-                                       sizeof *self->warnings)) {
+    if (copy == NULL || !array_reserve((void **)&self->warnings, &self->warning_capacity,
+                                       self->warning_count + 1, sizeof *self->warnings)) {
         memory_free(copy);
         return error_memory(error, "a warning", sizeof message);
     }
@@ -92,7 +93,8 @@ xai_status explanation_warn(explanation *self, int64_t row, xai_error **error, c
     return XAI_OK;
 }
 
-/* A JSON number in any locale: the shortest of a few precisions that reads back as the same double; null for NaN and infinity. */
+/* A JSON number in any locale: the shortest of a few precisions that reads back as the same
+ * double; null for NaN and infinity. */
 static void append_number(text *out, double value)
 {
     char digits[40];
@@ -182,7 +184,8 @@ xai_status explanation_finish(explanation *self, xai_error **error)
     else
         text_append(&out, "null");
     text_append(&out, ",\n  \"score_kind\": ");
-    text_append_json(&out, self->score_kind >= 0 && self->score_kind < 3 ? kinds[self->score_kind] : "");
+    text_append_json(&out,
+                     self->score_kind >= 0 && self->score_kind < 3 ? kinds[self->score_kind] : "");
     text_append(&out, ",\n  \"input_shape\": ");
     append_ints(&out, self->input_shape.dims, self->input_shape.rank);
     text_append(&out, ",\n  \"values_shape\": ");

@@ -18,9 +18,10 @@ static void add_weighted(double weight, const float *plane, size_t pixels, doubl
 }
 
 /* Grad-CAM (Selvaraju et al. 2017, eq. 1-2): weight each activation map by its mean gradient.
- *   w_c = 1/(H W) sum_hw dS/dA_chw        map_hw = sum_c w_c A_c,hw          (ReLU is applied when drawing)
- */
-static void gradcam_map(const float *activation, const float *gradient, size_t channels, size_t pixels, double *map)
+ *   w_c = 1/(H W) sum_hw dS/dA_chw        map_hw = sum_c w_c A_c,hw
+ * ReLU is applied when drawing. */
+static void gradcam_map(const float *activation, const float *gradient, size_t channels,
+                        size_t pixels, double *map)
 {
     for (size_t c = 0; c < channels; c++) {
         const float *a = activation + c * pixels, *g = gradient + c * pixels;
@@ -30,17 +31,18 @@ static void gradcam_map(const float *activation, const float *gradient, size_t c
 
 const method_definition method_gradcam = {
     .name = "gradcam",
-    .description = "Grad-CAM (Selvaraju et al. 2017): a layer's activations, weighted by their mean gradients",
+    .description =
+        "Grad-CAM (Selvaraju et al. 2017): a layer's activations, weighted by their mean gradients",
     .explain = cam_explain,
     .cam = gradcam_map,
 };
 
-/* Grad-CAM++ (Chattopadhyay et al. 2018, eq. 10 and 19), its weights up to a factor exp(S) > 0 common to all channels:
- *   alpha_chw = g^2 / (2 g^2 + (sum_hw A_c) g^3 + 1e-6), 0 where g = 0        g = dS/dA_chw
- *   w_c = sum_hw alpha_chw ReLU(g_chw)        map_hw = sum_c w_c A_c,hw
- */
-static void gradcam_plus_plus_map(const float *activation, const float *gradient, size_t channels, size_t pixels,
-                                  double *map)
+/* Grad-CAM++ (Chattopadhyay et al. 2018, eq. 10 and 19), its weights up to a factor exp(S) > 0
+ * that all channels have in common:
+ *   g = dS/dA_chw        alpha_chw = g^2 / (2 g^2 + (sum_hw A_c) g^3 + 1e-6), 0 where g = 0
+ *   w_c = sum_hw alpha_chw ReLU(g_chw)        map_hw = sum_c w_c A_c,hw */
+static void gradcam_plus_plus_map(const float *activation, const float *gradient, size_t channels,
+                                  size_t pixels, double *map)
 {
     for (size_t c = 0; c < channels; c++) {
         const float *a = activation + c * pixels;
@@ -57,8 +59,8 @@ static void gradcam_plus_plus_map(const float *activation, const float *gradient
 
 const method_definition method_gradcam_plus_plus = {
     .name = "gradcam++",
-    .description = "Grad-CAM++ (Chattopadhyay et al. 2018): Grad-CAM with pixel-wise weighted positive gradients, for several "
-                   "findings of one class",
+    .description = "Grad-CAM++ (Chattopadhyay et al. 2018): Grad-CAM with pixel-wise weighted "
+                   "positive gradients, for several findings of one class",
     .explain = cam_explain,
     .cam = gradcam_plus_plus_map,
 };

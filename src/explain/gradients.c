@@ -13,7 +13,8 @@ typedef struct gradient_job {
     tensor *gradients, *scores;
 } gradient_job;
 
-static xai_status create_gradients(void *user, const plan *program, const row_layout *layouts, xai_error **error)
+static xai_status create_gradients(void *user, const plan *program, const row_layout *layouts,
+                                   xai_error **error)
 {
     gradient_job *job = user;
     xai_status status = XAI_OK;
@@ -23,9 +24,11 @@ static xai_status create_gradients(void *user, const plan *program, const row_la
         if (layouts[v].has_axis)
             dims.dims[0] = (int64_t)job->rows->rows;
         else if (job->rows->runs > 1)
-            return error_set(error, XAI_ERROR_UNSUPPORTED, value->name, "it has no row axis; give one row at a time");
+            return error_set(error, XAI_ERROR_UNSUPPORTED, value->name,
+                             "it has no row axis; give one row at a time");
         for (size_t t = 0; status == XAI_OK && t < job->target_count; t++)
-            status = tensor_create(&job->gradients[t * job->wrt_count + v], DTYPE_FLOAT, &dims, error);
+            status =
+                tensor_create(&job->gradients[t * job->wrt_count + v], DTYPE_FLOAT, &dims, error);
     }
     const shape rows = shape_make(1, (const int64_t[]){(int64_t)job->rows->rows});
     for (size_t t = 0; status == XAI_OK && job->scores != NULL && t < job->target_count; t++)
@@ -45,9 +48,9 @@ static xai_status copy_gradient(void *user, const sample *of, xai_error **error)
     return XAI_OK;
 }
 
-xai_status evaluator_gradients(evaluator *self, const batch *rows, const xai_target *const *targets, size_t target_count,
-                               int32_t score, const int *wrt, size_t wrt_count, tensor *gradients, tensor *scores,
-                               xai_error **error)
+xai_status evaluator_gradients(evaluator *self, const batch *rows, const xai_target *const *targets,
+                               size_t target_count, int32_t score, const int *wrt, size_t wrt_count,
+                               tensor *gradients, tensor *scores, xai_error **error)
 {
     const size_t total = target_count * wrt_count;
     memset(gradients, 0, total * sizeof *gradients);

@@ -5,24 +5,27 @@
 #include "base/error.h"
 #include "graph/layers.h"
 
-xai_status layer_find_default(const subject *of, const shape *input_shapes, int output, int *out, xai_error **error)
+xai_status layer_find_default(const subject *of, const shape *input_shapes, int output, int *out,
+                              xai_error **error)
 {
     const graph *source = network_graph(of->net);
     graph *specialised = NULL;
-    const xai_status status = graph_specialise(source, input_shapes, NULL, 0, true, &specialised, error);
+    const xai_status status =
+        graph_specialise(source, input_shapes, NULL, 0, true, &specialised, error);
     if (status != XAI_OK)
         return status;
     const int found = graph_default_layer(specialised, source->outputs[output]);
     graph_free(specialised);
     if (found == GRAPH_NONE || (size_t)found >= source->value_count)
         return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
-                         "no spatial layer was found before the head of the model; name one with the option layer");
+                         "no spatial layer was found before the head of the model; name one with "
+                         "the option layer");
     *out = found;
     return XAI_OK;
 }
 
-xai_status layer_find_default_again(layer_memo *memo, const subject *of, const shape *input_shapes, int output, int *out,
-                                    xai_error **error)
+xai_status layer_find_default_again(layer_memo *memo, const subject *of, const shape *input_shapes,
+                                    int output, int *out, xai_error **error)
 {
     const size_t count = network_graph(of->net)->input_count;
     bool known = memo->shapes != NULL && memo->output == output;
@@ -69,11 +72,13 @@ static bool spatial_of(const graph *specialised, int value, spatial *out)
     const shape *dims = &specialised->values[value].shape;
     layer_layout layout;
     if (!graph_layer_layout(specialised, value, &layout) || layout.spatial_rank < 1 ||
-        layout.spatial_rank > MAP_MAX_RANK || layout.channel_axis < 1 || layout.channel_axis >= dims->rank)
+        layout.spatial_rank > MAP_MAX_RANK || layout.channel_axis < 1 ||
+        layout.channel_axis >= dims->rank)
         return false;
     *out = (spatial){.channels = (size_t)dims->dims[layout.channel_axis]};
     set_dims(out, layout.spatial_rank, layout.dims);
-    size_t expected = out->channels * (out->pixels + (layout.tokens ? (size_t)layout.prefix_tokens : 0));
+    size_t expected =
+        out->channels * (out->pixels + (layout.tokens ? (size_t)layout.prefix_tokens : 0));
     for (int axis = 1; axis < dims->rank; axis++)
         if (dims->dims[axis] > 0 && expected % (size_t)dims->dims[axis] == 0)
             expected /= (size_t)dims->dims[axis];
@@ -94,43 +99,49 @@ static bool spatial_of(const graph *specialised, int value, spatial *out)
     return true;
 }
 
-/* The axes of one row of input `i`, when it has `rank` spatial ones. */
-static bool input_spatial(const graph *specialised, size_t i, int rank, spatial *out)
+/* The axes of one row of input `i`, when it has `rank` spatial ones. `channel_axes` of all
+ * values. */
+static bool input_spatial(const graph *specialised, const signed char *channel_axes, size_t i,
+                          int rank, spatial *out)
 {
-    const shape *dims = &specialised->values[specialised->inputs[i]].shape;
-    if (spatial_of(specialised, specialised->inputs[i], out) && out->rank == rank && out->offset == 0 &&
-        dims->rank == rank + 2)
-        return true;
+    const int value = specialised->inputs[i];
+    const shape *dims = &specialised->values[value].shape;
     *out = (spatial){.channels = 1, .channel_stride = 1, .pixel_stride = 1};
     if (dims->rank == rank + 1) { /* (N, spatial...) */
         set_dims(out, rank, dims->dims + 1);
         return true;
     }
-    if (dims->rank == rank + 2) { /* the graph does not tell: channels first, as most */
-        set_dims(out, rank, dims->dims + 2);
-        return true;
-    }
-    return false;
+    if (dims->rank != rank + 2)
+        return false;
+    /* (N, spatial..., C), or channels first, also where the graph does not tell */
+    set_dims(out, rank, dims->dims + (channel_axes[value] == rank + 1 ? 1 : 2));
+    return true;
 }
 
-xai_status layer_find_spatial(const graph *specialised, int layer, const row_layout *layout, const batch *rows,
-                              spatial *layer_space, spatial *input_space, size_t *input, xai_error **error)
+xai_status layer_find_spatial(const graph *specialised, int layer, const row_layout *layout,
+                              spatial *layer_space, spatial *input_space, size_t *input,
+                              xai_error **error)
 {
     const graph_value *value = &specialised->values[layer];
     char dims[SHAPE_TEXT_SIZE];
     size_t count = 0;
     if (!layout->has_axis || !shape_count(&layout->row, &count) || count == 0 ||
         !spatial_of(specialised, layer, layer_space))
-        return error_set(error, XAI_ERROR_UNSUPPORTED, value->name, "shape %s has no spatial axes to draw a map of",
+        return error_set(error, XAI_ERROR_UNSUPPORTED, value->name,
+                         "shape %s has no spatial axes to draw a map of",
                          shape_text(&value->shape, dims));
-    *input_space = (spatial){0};
+    signed char *channel_axes = graph_channel_axes(specialised);
+    if (channel_axes == NULL)
+        return error_memory(error, "the channel axes of a graph", specialised->value_count);
     *input = 0;
-    for (size_t i = 0; rows->per_plan > 0 && i < specialised->input_count; i++) {
-        if (input_spatial(specialised, i, layer_space->rank, input_space)) {
-            *input = i;
-            return XAI_OK;
-        }
-    }
-    *input_space = (spatial){0};
+    size_t i = 0;
+    while (i < specialised->input_count &&
+           !input_spatial(specialised, channel_axes, i, layer_space->rank, input_space))
+        i++;
+    if (i < specialised->input_count)
+        *input = i;
+    else
+        *input_space = (spatial){0};
+    memory_free(channel_axes);
     return XAI_OK;
 }

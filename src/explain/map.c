@@ -69,7 +69,8 @@ static bool taps_init(axis_taps *self, int64_t from, int64_t to)
     return true;
 }
 
-xai_status map_resize(const float *in, const int64_t *from, const int64_t *to, int rank, float *out, xai_error **error)
+xai_status map_resize(const float *in, const int64_t *from, const int64_t *to, int rank, float *out,
+                      xai_error **error)
 {
     /* As (d, h, w), with 1 for the axes that are not there. */
     int64_t source[3] = {1, 1, 1}, target[3] = {1, 1, 1};

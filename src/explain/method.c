@@ -26,10 +26,11 @@ static const char *method_name(const void *context, size_t index)
     return methods[index]->name;
 }
 
-xai_status explainer_init(explainer *self, const subject *of, const char *method, const explainer_settings *settings,
-                          xai_error **error)
+xai_status explainer_init(explainer *self, const subject *of, const char *method,
+                          const explainer_settings *settings, xai_error **error)
 {
-    *self = (explainer){.layer = GRAPH_NONE, .score = settings->score, .scaling = settings->scaling};
+    *self =
+        (explainer){.layer = GRAPH_NONE, .score = settings->score, .scaling = settings->scaling};
     evaluator_init(&self->engine, of, &settings->evaluator);
     for (size_t i = 0; i < method_count(); i++)
         if (strcmp(methods[i]->name, method) == 0)
@@ -48,8 +49,8 @@ void explainer_free(explainer *self)
 }
 
 xai_status explainer_explain(explainer *self, const tensor *const *inputs, size_t input_count,
-                             const xai_target *const *targets, size_t target_count, explanation **out,
-                             xai_error **error)
+                             const xai_target *const *targets, size_t target_count,
+                             explanation **out, xai_error **error)
 {
     batch rows;
     for (size_t t = 0; t < target_count; t++)

@@ -49,7 +49,8 @@ static bool contains(const char *whole, const char *part)
     return false;
 }
 
-/* 0 = the same but for letter case; larger is farther. A name that holds the other ranks as one edit. */
+/* 0 = the same but for letter case; larger is farther. A name that holds the other ranks as one
+ * edit. */
 static size_t rank_of(const char *name, const char *candidate)
 {
     const size_t edits = distance(name, candidate);
@@ -62,8 +63,8 @@ static void append_list(text *out, const char *const *names, size_t count, const
         text_format(out, "%s'%.80s'", i == 0 ? "" : i + 1 == count ? last : ", ", names[i]);
 }
 
-xai_status name_not_found(xai_error **error, const char *what, const char *name, name_at at, const void *context,
-                          size_t count)
+xai_status name_not_found(xai_error **error, const char *what, const char *name, name_at at,
+                          const void *context, size_t count)
 {
     const char *near[NEAR_MAX] = {NULL}, *first[NEAR_MAX] = {NULL};
     size_t ranks[NEAR_MAX], found = 0, listed = 0, all = 0;
@@ -103,8 +104,9 @@ xai_status name_not_found(xai_error **error, const char *what, const char *name,
     } else {
         text_append(&hint, "there are none");
     }
-    const xai_status status = error_set(error, XAI_ERROR_NOT_FOUND, NULL, "no %s named '%.200s'; %s", what, name,
-                                        hint.bytes != NULL ? hint.bytes : "");
+    const xai_status status =
+        error_set(error, XAI_ERROR_NOT_FOUND, NULL, "no %s named '%.200s'; %s", what, name,
+                  hint.bytes != NULL ? hint.bytes : "");
     text_free(&hint);
     return status;
 }

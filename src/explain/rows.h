@@ -11,12 +11,13 @@ typedef struct plan_wish {
 } plan_wish;
 
 /* From the cache, or compiled; owned by the cache until the next call. */
-xai_status evaluator_find_plan(evaluator *self, const batch *rows, const plan_wish *wanted, plan **out,
-                               xai_error **error);
+xai_status evaluator_find_plan(evaluator *self, const batch *rows, const plan_wish *wanted,
+                               plan **out, xai_error **error);
 
-/* rows_run with the evaluator's options; reports progress 0 first, so that a call can be cancelled before it starts. */
-xai_status evaluator_run_rows(const evaluator *self, plan *program, const batch *rows, row_body body, void *user,
-                              xai_error **error);
+/* rows_run with the evaluator's options; reports progress 0 first, so that a call can be
+ * cancelled before it starts. */
+xai_status evaluator_run_rows(const evaluator *self, plan *program, const batch *rows,
+                              row_body body, void *user, xai_error **error);
 
 /* Index of the first element that is NaN or infinite; SIZE_MAX when there is none. */
 size_t tensor_find_nonfinite(const tensor *self);

@@ -10,7 +10,8 @@ static bool is_operator(const graph_node *node, const char *name)
     return node->definition->domain[0] == '\0' && strcmp(node->definition->name, name) == 0;
 }
 
-/* The node that computes a value, seen through operators that pass values on as they are. `*value` moves along. */
+/* The node that computes a value, seen through operators that pass values on as they are.
+ * `*value` moves along. */
 static const graph_node *final_node(const graph *source, int *value)
 {
     for (;;) {
@@ -26,7 +27,8 @@ static const graph_node *final_node(const graph *source, int *value)
     }
 }
 
-xai_status score_source_find(const subject *of, int output, int32_t kind, score_source *out, xai_error **error)
+xai_status score_source_find(const subject *of, int output, int32_t kind, score_source *out,
+                             xai_error **error)
 {
     const graph *source = network_graph(of->net);
     int value = source->outputs[output];
@@ -35,7 +37,8 @@ xai_status score_source_find(const subject *of, int output, int32_t kind, score_
     const bool sigmoid = node != NULL && is_operator(node, "Sigmoid");
     const bool softmax = node != NULL && is_operator(node, "Softmax");
     const bool log_softmax = node != NULL && is_operator(node, "LogSoftmax");
-    const bool strippable = (sigmoid || softmax || log_softmax) && node->input_count > 0 && node->inputs[0] != GRAPH_NONE;
+    const bool strippable = (sigmoid || softmax || log_softmax) && node->input_count > 0 &&
+                            node->inputs[0] != GRAPH_NONE;
     const char *name = source->values[source->outputs[output]].name;
     out->saturates = sigmoid || softmax || (output == 0 && of->scores == SCORES_PROBABILITY);
     if (kind == XAI_SCORE_RAW)
@@ -46,7 +49,8 @@ xai_status score_source_find(const subject *of, int output, int32_t kind, score_
             out->saturates = false;
         } else if (output == 0 && of->scores == SCORES_PROBABILITY) {
             return error_set(error, XAI_ERROR_UNSUPPORTED, "score",
-                             "no logit of output '%s': the model card says that its scores are probabilities, but the model "
+                             "no logit of output '%s': the model card says that its scores are "
+                             "probabilities, but the model "
                              "does not end in Sigmoid, Softmax or LogSoftmax; use the raw score",
                              name);
         }
@@ -69,8 +73,10 @@ xai_status score_source_find(const subject *of, int output, int32_t kind, score_
         return XAI_OK;
     }
     return error_set(error, XAI_ERROR_UNSUPPORTED, "score",
-                     "no probability of output '%s': the model does not end in Sigmoid, Softmax or LogSoftmax, and its card "
-                     "does not name the activation; declare it on the model card (output.activation: sigmoid or softmax), or use "
+                     "no probability of output '%s': the model does not end in Sigmoid, Softmax or "
+                     "LogSoftmax, and its card "
+                     "does not name the activation; declare it on the model card "
+                     "(output.activation: sigmoid or softmax), or use "
                      "the raw score",
                      name);
 }
@@ -80,8 +86,10 @@ static double sigmoid_of(double z)
     return z >= 0 ? 1 / (1 + exp(-z)) : exp(z) / (1 + exp(z));
 }
 
-/* p = softmax of one column (K values, `stride` apart); S = sum of p over [begin, end); dS/dz_j = p_j ([j in box] - S). */
-static double softmax_column(const double *z, size_t classes, size_t stride, size_t begin, size_t end, float *seed)
+/* p = softmax of one column (K values, `stride` apart); S = sum of p over [begin, end); dS/dz_j
+ * = p_j ([j in box] - S). */
+static double softmax_column(const double *z, size_t classes, size_t stride, size_t begin,
+                             size_t end, float *seed)
 {
     double highest = z[0], total = 0, inside = 0;
     for (size_t j = 1; j < classes; j++)
@@ -95,7 +103,8 @@ static double softmax_column(const double *z, size_t classes, size_t stride, siz
     const double score = inside / total;
     for (size_t j = 0; seed != NULL && j < classes; j++) {
         const double p = exp(z[j * stride] - highest) / total;
-        /* 1 - S as the sum of the others would be exact; p <= 1 keeps the cancellation below 1e-16. */
+        /* 1 - S as the sum of the others would be exact; p <= 1 keeps the cancellation below
+         * 1e-16. */
         seed[j * stride] = (float)(p * ((j >= begin && j < end ? 1 : 0) - score));
     }
     return score;
@@ -120,15 +129,16 @@ static double element_score(score_transform transform, double value, double *slo
     return value;
 }
 
-double score_evaluate(const score_source *self, const selection *chosen, const shape *row_shape, const double *values,
-                      float *seed)
+double score_evaluate(const score_source *self, const selection *chosen, const shape *row_shape,
+                      const double *values, float *seed)
 {
     size_t count = 0;
     if (!shape_count(row_shape, &count))
         return 0;
     if (seed != NULL)
         memset(seed, 0, count * sizeof *seed);
-    /* Walk the box by counting an index vector; the softmax takes its whole class axis (axis 0) at once. */
+    /* Walk the box by counting an index vector; the softmax takes its whole class axis (axis 0)
+     * at once. */
     const bool softmax = self->transform == SCORE_SOFTMAX;
     const size_t classes = row_shape->rank > 0 ? (size_t)row_shape->dims[0] : 1;
     const size_t columns = classes > 0 ? count / classes : 0;
@@ -144,7 +154,8 @@ double score_evaluate(const score_source *self, const selection *chosen, const s
         if (softmax) {
             const size_t begin = chosen->rank > 0 ? (size_t)chosen->begin[0] : 0;
             const size_t end = chosen->rank > 0 ? (size_t)chosen->end[0] : 1;
-            score += softmax_column(values + offset, classes, columns, begin, end, seed != NULL ? seed + offset : NULL);
+            score += softmax_column(values + offset, classes, columns, begin, end,
+                                    seed != NULL ? seed + offset : NULL);
         } else {
             double slope;
             score += element_score(self->transform, values[offset], &slope);

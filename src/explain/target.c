@@ -34,7 +34,8 @@ xai_status target_check_rows(const xai_target *self, size_t rows, xai_error **er
     if (self == NULL || self->count <= 1 || self->count == rows)
         return XAI_OK;
     return error_set(error, XAI_ERROR_SHAPE, "target",
-                     "%zu choices for %zu rows; give one for all rows or one for each", self->count, rows);
+                     "%zu choices for %zu rows; give one for all rows or one for each", self->count,
+                     rows);
 }
 
 /* Axes of one element do not count: a row (K, 1, 1) is a list of K scores. */
@@ -58,8 +59,8 @@ static void select_element(selection *out, const shape *row_shape, int64_t index
     }
 }
 
-static xai_status select_highest(const shape *row_shape, size_t count, const double *scores, selection *out,
-                                 xai_error **error)
+static xai_status select_highest(const shape *row_shape, size_t count, const double *scores,
+                                 selection *out, xai_error **error)
 {
     if (scores == NULL) {
         *out = (selection){.rank = row_shape->rank, .index = -1};
@@ -68,7 +69,8 @@ static xai_status select_highest(const shape *row_shape, size_t count, const dou
     size_t best = 0;
     for (size_t i = 0; i < count; i++) {
         if (scores[i] != scores[i])
-            return error_set(error, XAI_ERROR_NUMERIC, "target", "score %zu is NaN: there is no highest score", i);
+            return error_set(error, XAI_ERROR_NUMERIC, "target",
+                             "score %zu is NaN: there is no highest score", i);
         if (scores[i] > scores[best])
             best = i;
     }
@@ -76,17 +78,20 @@ static xai_status select_highest(const shape *row_shape, size_t count, const dou
     return XAI_OK;
 }
 
-static xai_status select_index(int64_t index, const shape *row_shape, size_t count, selection *out, xai_error **error)
+static xai_status select_index(int64_t index, const shape *row_shape, size_t count, selection *out,
+                               xai_error **error)
 {
     char dims[SHAPE_TEXT_SIZE];
     if (!is_list(row_shape))
         return error_set(error, XAI_ERROR_ARGUMENT, "target",
-                         "index %" PRId64 " for an output whose rows are maps %s; give an element or a region", index,
-                         shape_text(row_shape, dims));
+                         "index %" PRId64
+                         " for an output whose rows are maps %s; give an element or a region",
+                         index, shape_text(row_shape, dims));
     const int64_t found = index < 0 ? index + (int64_t)count : index;
     if (found < 0 || found >= (int64_t)count)
         return error_set(error, XAI_ERROR_NOT_FOUND, "target",
-                         "index %" PRId64 " is out of range: the output has %zu scores a row", index, count);
+                         "index %" PRId64 " is out of range: the output has %zu scores a row",
+                         index, count);
     select_element(out, row_shape, found);
     return XAI_OK;
 }
@@ -97,26 +102,32 @@ static const char *label_name(const void *context, size_t index)
     return of->labels[index];
 }
 
-static xai_status select_label(const char *label, const subject *of, int output, const shape *row_shape, size_t count,
-                               selection *out, xai_error **error)
+static xai_status select_label(const char *label, const subject *of, int output,
+                               const shape *row_shape, size_t count, selection *out,
+                               xai_error **error)
 {
     if (of->label_count == 0)
         return error_set(error, XAI_ERROR_NOT_FOUND, "target",
-                         "label '%.200s': the model card has no labels; give an index, or add labels to the card", label);
+                         "label '%.200s': the model card has no labels; give an index, or add "
+                         "labels to the card",
+                         label);
     if (output != 0)
         return error_set(error, XAI_ERROR_NOT_FOUND, "target",
-                         "label '%.200s': the labels of the model card belong to the first output", label);
+                         "label '%.200s': the labels of the model card belong to the first output",
+                         label);
     for (size_t i = 0; i < of->label_count; i++)
         if (strcmp(of->labels[i], label) == 0)
             return select_index((int64_t)i, row_shape, count, out, error);
     return name_not_found(error, "label", label, label_name, of, of->label_count);
 }
 
-static xai_status select_box(const choice *chosen, const shape *row_shape, selection *out, xai_error **error)
+static xai_status select_box(const choice *chosen, const shape *row_shape, selection *out,
+                             xai_error **error)
 {
     char dims[SHAPE_TEXT_SIZE];
     if (chosen->rank != (size_t)row_shape->rank)
-        return error_set(error, XAI_ERROR_SHAPE, "target", "%zu indices for an output whose rows are %s", chosen->rank,
+        return error_set(error, XAI_ERROR_SHAPE, "target",
+                         "%zu indices for an output whose rows are %s", chosen->rank,
                          shape_text(row_shape, dims));
     selection found = {.rank = row_shape->rank, .list = is_list(row_shape)};
     int64_t size = 1;
@@ -131,8 +142,9 @@ static xai_status select_box(const choice *chosen, const shape *row_shape, selec
         }
         if (begin < 0 || begin >= end || end > length)
             return error_set(error, XAI_ERROR_NOT_FOUND, "target",
-                             "axis %d: [%" PRId64 ", %" PRId64 ") is empty or outside the output's rows %s", axis, begin,
-                             end, shape_text(row_shape, dims));
+                             "axis %d: [%" PRId64 ", %" PRId64
+                             ") is empty or outside the output's rows %s",
+                             axis, begin, end, shape_text(row_shape, dims));
         found.begin[axis] = begin;
         found.end[axis] = end;
         found.index = found.index * length + begin;
@@ -144,8 +156,9 @@ static xai_status select_box(const choice *chosen, const shape *row_shape, selec
     return XAI_OK;
 }
 
-xai_status target_resolve(const xai_target *self, const subject *of, int output, size_t row, const shape *row_shape,
-                          const double *scores, selection *out, xai_error **error)
+xai_status target_resolve(const xai_target *self, const subject *of, int output, size_t row,
+                          const shape *row_shape, const double *scores, selection *out,
+                          xai_error **error)
 {
     size_t count = 0;
     if (!shape_count(row_shape, &count) || count == 0)
@@ -164,7 +177,8 @@ xai_status target_resolve(const xai_target *self, const subject *of, int output,
     case CHOICE_REGION:
         return select_box(chosen, row_shape, out, error);
     }
-    return error_set(error, XAI_ERROR_INTERNAL, "target", "unknown kind of choice %d", (int)chosen->kind);
+    return error_set(error, XAI_ERROR_INTERNAL, "target", "unknown kind of choice %d",
+                     (int)chosen->kind);
 }
 
 char *selection_label(const selection *self, const subject *of, int output)

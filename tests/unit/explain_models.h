@@ -9,26 +9,27 @@
 #include "model_builder.h"
 #include "xai/xai.h"
 
-#define ck_ok(call)                                                                                                \
-    do {                                                                                                           \
-        xai_error *ck_error = NULL;                                                                                \
-        xai_error **error = &ck_error;                                                                             \
-        const xai_status ck_status = (call);                                                                       \
-        ck_assert_msg(ck_status == XAI_OK, "%s: %s", #call,                                                        \
-                      ck_error != NULL ? xai_error_message(ck_error) : xai_status_name(ck_status));                \
+#define ck_ok(call)                                                   \
+    do {                                                              \
+        xai_error *ck_error = NULL;                                   \
+        xai_error **error = &ck_error;                                \
+        const xai_status ck_status = (call);                          \
+        ck_assert_msg(ck_status == XAI_OK, "%s: %s", #call,           \
+                      ck_error != NULL ? xai_error_message(ck_error)  \
+                                       : xai_status_name(ck_status)); \
     } while (0)
 
 /* The call fails with this status, and its message holds `part`. */
-#define ck_fails(call, wanted, part)                                                                               \
-    do {                                                                                                           \
-        xai_error *ck_error = NULL;                                                                                \
-        xai_error **error = &ck_error;                                                                             \
-        const xai_status ck_status = (call);                                                                       \
-        ck_assert_int_eq(ck_status, wanted);                                                                       \
-        ck_assert_ptr_nonnull(ck_error);                                                                           \
-        ck_assert_msg(strstr(xai_error_message(ck_error), part) != NULL, "%s lacks '%s'",                          \
-                      xai_error_message(ck_error), part);                                                          \
-        xai_error_free(ck_error);                                                                                  \
+#define ck_fails(call, wanted, part)                                                      \
+    do {                                                                                  \
+        xai_error *ck_error = NULL;                                                       \
+        xai_error **error = &ck_error;                                                    \
+        const xai_status ck_status = (call);                                              \
+        ck_assert_int_eq(ck_status, wanted);                                              \
+        ck_assert_ptr_nonnull(ck_error);                                                  \
+        ck_assert_msg(strstr(xai_error_message(ck_error), part) != NULL, "%s lacks '%s'", \
+                      xai_error_message(ck_error), part);                                 \
+        xai_error_free(ck_error);                                                         \
     } while (0)
 
 static inline xai_model *open_built(model_builder *built)
@@ -43,11 +44,13 @@ static inline xai_model *open_built(model_builder *built)
 
 /* BasicModel_ConvNet_One_Conv of Captum's tests, whose weights are set by hand:
  *   x (N, 1, 4, 4) -> conv1 (N, 2, 2, 2) -> relu1 -> fc1 (N, 4) -> `final` -> y
- * conv1 sums 3x3 windows, minus 50 and 75; row 0 of fc1 is (1 1 1 1  1 -1 -1 -1). Unlike there, the other rows differ:
- * row 1 = -1 everywhere, row 2 = 0 everywhere, row 3 = 1 everywhere. `final` is an operator or NULL. */
+ * conv1 sums 3x3 windows, minus 50 and 75; row 0 of fc1 is (1 1 1 1  1 -1 -1 -1). Unlike there,
+ * the other rows differ: row 1 = -1 everywhere, row 2 = 0 everywhere, row 3 = 1 everywhere.
+ * `final` is an operator or NULL. */
 static inline model_builder *convnet_builder(const char *final)
 {
-    static const int64_t image[] = {-1, 1, 4, 4}, kernel[] = {2, 1, 3, 3}, two[] = {2}, matrix[] = {4, 8}, four[] = {4};
+    static const int64_t image[] = {-1, 1, 4, 4}, kernel[] = {2, 1, 3, 3}, two[] = {2},
+                         matrix[] = {4, 8}, four[] = {4};
     static const float conv_bias[] = {-50, -75}, zeros[4] = {0};
     float weights[4][8] = {{1, 1, 1, 1, 1, -1, -1, -1}};
     for (int i = 0; i < 8; i++) {
@@ -104,7 +107,8 @@ static inline void assert_dims(const xai_tensor *self, int rank, const int64_t *
         ck_assert_int_eq(xai_tensor_dims(self)[axis], dims[axis]);
 }
 
-static inline void assert_values(const xai_tensor *self, size_t count, const double *expected, double tolerance)
+static inline void assert_values(const xai_tensor *self, size_t count, const double *expected,
+                                 double tolerance)
 {
     ck_assert_uint_eq(xai_tensor_count(self), count);
     const float *values = floats_of(self);
@@ -112,7 +116,8 @@ static inline void assert_values(const xai_tensor *self, size_t count, const dou
         ck_assert_double_eq_tol(values[i], expected[i], tolerance);
 }
 
-static inline void assert_same_bits(const xai_tensor *a, size_t a_begin, const xai_tensor *b, size_t b_begin, size_t count)
+static inline void assert_same_bits(const xai_tensor *a, size_t a_begin, const xai_tensor *b,
+                                    size_t b_begin, size_t count)
 {
     ck_assert_mem_eq(floats_of(a) + a_begin, floats_of(b) + b_begin, count * sizeof(float));
 }
@@ -126,7 +131,8 @@ static inline xai_target *target_index(int64_t index)
 }
 
 /* An explainer with a layer (NULL = the default) and a score kind. */
-static inline xai_explainer *make_explainer(xai_model *model, const char *method, const char *layer, int32_t score)
+static inline xai_explainer *make_explainer(xai_model *model, const char *method, const char *layer,
+                                            int32_t score)
 {
     xai_explainer_options *options = NULL;
     xai_explainer *out = NULL;

@@ -6,7 +6,8 @@
 START_TEST(versions_agree_with_the_headers)
 {
     char text[32], small[4];
-    snprintf(text, sizeof text, "%d.%d.%d", XAI_VERSION_MAJOR, XAI_VERSION_MINOR, XAI_VERSION_PATCH);
+    snprintf(text, sizeof text, "%d.%d.%d", XAI_VERSION_MAJOR, XAI_VERSION_MINOR,
+             XAI_VERSION_PATCH);
     ck_assert_str_eq(xai_version(), text);
     ck_assert_int_eq(xai_abi_version(), 1);
     const size_t length = xai_math_library(text, sizeof text);
@@ -42,16 +43,24 @@ END_TEST
 
 START_TEST(impossible_tensors_are_refused)
 {
-    static const int64_t negative[] = {2, -1}, huge[] = {INT64_MAX, 3}, large[] = {INT64_C(1) << 61, 1}, two[] = {2};
+    static const int64_t negative[] = {2, -1}, huge[] = {INT64_MAX, 3},
+                         large[] = {INT64_C(1) << 61, 1}, two[] = {2};
     xai_tensor *out = NULL;
     ck_fails(xai_tensor_create(99, 1, two, NULL, &out, error), XAI_ERROR_ARGUMENT, "99");
-    ck_fails(xai_tensor_create(XAI_DTYPE_FLOAT32, 9, two, NULL, &out, error), XAI_ERROR_ARGUMENT, "rank 9");
-    ck_fails(xai_tensor_create(XAI_DTYPE_FLOAT32, 2, negative, NULL, &out, error), XAI_ERROR_ARGUMENT, "negative");
-    ck_fails(xai_tensor_create(XAI_DTYPE_FLOAT32, 2, huge, NULL, &out, error), XAI_ERROR_SHAPE, "overflow");
-    ck_fails(xai_tensor_create(XAI_DTYPE_FLOAT64, 2, large, NULL, &out, error), XAI_ERROR_SHAPE, "overflow");
-    ck_fails(xai_tensor_create(XAI_DTYPE_FLOAT32, 1, NULL, NULL, &out, error), XAI_ERROR_ARGUMENT, "dims");
-    ck_fails(xai_tensor_wrap(XAI_DTYPE_FLOAT32, 1, two, NULL, &out, error), XAI_ERROR_ARGUMENT, "data");
-    ck_fails(xai_tensor_create(XAI_DTYPE_FLOAT32, 1, two, NULL, NULL, error), XAI_ERROR_ARGUMENT, "out");
+    ck_fails(xai_tensor_create(XAI_DTYPE_FLOAT32, 9, two, NULL, &out, error), XAI_ERROR_ARGUMENT,
+             "rank 9");
+    ck_fails(xai_tensor_create(XAI_DTYPE_FLOAT32, 2, negative, NULL, &out, error),
+             XAI_ERROR_ARGUMENT, "negative");
+    ck_fails(xai_tensor_create(XAI_DTYPE_FLOAT32, 2, huge, NULL, &out, error), XAI_ERROR_SHAPE,
+             "overflow");
+    ck_fails(xai_tensor_create(XAI_DTYPE_FLOAT64, 2, large, NULL, &out, error), XAI_ERROR_SHAPE,
+             "overflow");
+    ck_fails(xai_tensor_create(XAI_DTYPE_FLOAT32, 1, NULL, NULL, &out, error), XAI_ERROR_ARGUMENT,
+             "dims");
+    ck_fails(xai_tensor_wrap(XAI_DTYPE_FLOAT32, 1, two, NULL, &out, error), XAI_ERROR_ARGUMENT,
+             "data");
+    ck_fails(xai_tensor_create(XAI_DTYPE_FLOAT32, 1, two, NULL, NULL, error), XAI_ERROR_ARGUMENT,
+             "out");
     ck_assert_ptr_null(out);
 }
 END_TEST
@@ -95,8 +104,10 @@ START_TEST(null_arguments_are_errors)
     xai_model *none = NULL;
     ck_fails(xai_model_open(NULL, &none, error), XAI_ERROR_ARGUMENT, "path");
     ck_fails(xai_model_parse(NULL, 3, &none, error), XAI_ERROR_ARGUMENT, "bytes");
-    ck_fails(xai_explainer_create(NULL, "gradcam", NULL, &explainer, error), XAI_ERROR_ARGUMENT, "model");
-    ck_fails(xai_explainer_create(model, NULL, NULL, &explainer, error), XAI_ERROR_ARGUMENT, "method");
+    ck_fails(xai_explainer_create(NULL, "gradcam", NULL, &explainer, error), XAI_ERROR_ARGUMENT,
+             "model");
+    ck_fails(xai_explainer_create(model, NULL, NULL, &explainer, error), XAI_ERROR_ARGUMENT,
+             "method");
     ck_fails(xai_explainer_create(model, "gradcam", NULL, NULL, error), XAI_ERROR_ARGUMENT, "out");
     ck_fails(xai_explainer_explain(NULL, x, NULL, &e, error), XAI_ERROR_ARGUMENT, "explainer");
     ck_fails(xai_session_create(NULL, NULL, &session, error), XAI_ERROR_ARGUMENT, "model");
@@ -105,7 +116,8 @@ START_TEST(null_arguments_are_errors)
     ck_ok(xai_explainer_create(model, "gradcam", NULL, &explainer, error));
     ck_fails(xai_explainer_explain(explainer, NULL, NULL, &e, error), XAI_ERROR_ARGUMENT, "input");
     ck_fails(xai_explainer_explain(explainer, x, NULL, NULL, error), XAI_ERROR_ARGUMENT, "out");
-    ck_assert_int_eq(xai_explainer_explain(explainer, NULL, NULL, &e, NULL), XAI_ERROR_ARGUMENT); /* error is optional */
+    ck_assert_int_eq(xai_explainer_explain(explainer, NULL, NULL, &e, NULL),
+                     XAI_ERROR_ARGUMENT); /* error is optional */
     ck_ok(xai_session_create(model, NULL, &session, error));
     const xai_tensor *inputs[] = {NULL};
     xai_tensor *y = NULL;
@@ -214,7 +226,8 @@ END_TEST
 START_TEST(files_that_are_no_models_are_refused)
 {
     xai_model *model = NULL;
-    ck_fails(xai_model_open("no/such/model.onnx", &model, error), XAI_ERROR_FILE, "no/such/model.onnx");
+    ck_fails(xai_model_open("no/such/model.onnx", &model, error), XAI_ERROR_FILE,
+             "no/such/model.onnx");
     ck_fails(xai_model_parse("not a model at all", 18, &model, error), XAI_ERROR_FORMAT, "");
     ck_assert_ptr_null(model);
 }
@@ -245,14 +258,16 @@ START_TEST(threads_share_a_model)
     xai_explanation *results[THREADS];
     xai_model *model = convnet("Relu");
     for (int i = 0; i < THREADS; i++)
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, explain_alone, xai_model_retain(model)), 0);
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, explain_alone, xai_model_retain(model)),
+                         0);
     xai_model_free(model);
     for (int i = 0; i < THREADS; i++) {
         void *result = NULL;
         ck_assert_int_eq(pthread_join(threads[i], &result), 0);
         ck_assert_ptr_nonnull(result);
         results[i] = result;
-        assert_same_bits(xai_explanation_values(results[i]), 0, xai_explanation_values(results[0]), 0, 16);
+        assert_same_bits(xai_explanation_values(results[i]), 0, xai_explanation_values(results[0]),
+                         0, 16);
     }
     for (int i = 0; i < THREADS; i++)
         xai_explanation_free(results[i]);

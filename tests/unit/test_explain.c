@@ -6,8 +6,8 @@
 /* float32 arithmetic on values of at most 100: exact but for the last bits. */
 #define EXACT 1e-5
 
-static xai_explanation *explain(xai_model *model, const char *method, const char *layer, const xai_tensor *x,
-                                const xai_target *target)
+static xai_explanation *explain(xai_model *model, const char *method, const char *layer,
+                                const xai_tensor *x, const xai_target *target)
 {
     xai_explanation *out = NULL;
     xai_explainer *explainer = make_explainer(model, method, layer, XAI_SCORE_RAW);
@@ -75,7 +75,8 @@ START_TEST(gradcam_plus_plus_follows_the_formula)
 }
 END_TEST
 
-/* Divided by the maximum, then resized linearly with half-pixel centres: 2 -> 4 has weights (1, 0.75, 0.25, 0). */
+/* Divided by the maximum, then resized linearly with half-pixel centres: 2 -> 4 has weights (1,
+ * 0.75, 0.25, 0). */
 START_TEST(map_is_scaled_then_resized_with_half_pixel_centres)
 {
     static const double along[4][2] = {{1, 0}, {0.75, 0.25}, {0.25, 0.75}, {0, 1}};
@@ -89,7 +90,8 @@ START_TEST(map_is_scaled_then_resized_with_half_pixel_centres)
     xai_model *model = convnet("Relu");
     xai_tensor *x = ramp(1, 0);
     xai_target *target = target_index(0);
-    xai_explanation *e = explain(model, "gradcam", NULL, x, target); /* the default layer is the input of Flatten */
+    xai_explanation *e =
+        explain(model, "gradcam", NULL, x, target); /* the default layer is the input of Flatten */
     ck_assert_str_eq(xai_explanation_layer(e), "relu1");
     assert_values(xai_explanation_map(e), 16, expected, 1e-6);
     xai_explanation_free(e);
@@ -166,13 +168,15 @@ START_TEST(several_targets_in_one_call_equal_one_at_a_time)
     xai_explanation *many[3] = {NULL};
     xai_explainer *explainer = make_explainer(model, "gradcam", "conv1", XAI_SCORE_RAW);
     const xai_tensor *inputs[] = {x};
-    ck_ok(xai_explainer_explain_targets(explainer, inputs, 1, (const xai_target *const *)targets, 3, many, error));
+    ck_ok(xai_explainer_explain_targets(explainer, inputs, 1, (const xai_target *const *)targets, 3,
+                                        many, error));
     for (int t = 0; t < 3; t++) {
         xai_explanation *one = explain(model, "gradcam", "conv1", x, targets[t]);
         assert_same_bits(xai_explanation_values(many[t]), 0, xai_explanation_values(one), 0, 8);
         assert_same_bits(xai_explanation_map(many[t]), 0, xai_explanation_map(one), 0, 32);
         for (size_t row = 0; row < 2; row++) {
-            ck_assert_int_eq(xai_explanation_target(many[t], row), xai_explanation_target(one, row));
+            ck_assert_int_eq(xai_explanation_target(many[t], row),
+                             xai_explanation_target(one, row));
             ck_assert(xai_explanation_score(many[t], row) == xai_explanation_score(one, row));
         }
         xai_explanation_free(one);
@@ -213,11 +217,13 @@ START_TEST(rows_are_independent_and_take_one_target_each)
         for (size_t row = 0; row < 3; row++) {
             static const int64_t dims[] = {1, 1, 4, 4}, expected[] = {0, 3, 3};
             xai_tensor *one = NULL;
-            ck_ok(xai_tensor_wrap(XAI_DTYPE_FLOAT32, 4, dims, floats_of(x) + 16 * row, &one, error));
+            ck_ok(
+                xai_tensor_wrap(XAI_DTYPE_FLOAT32, 4, dims, floats_of(x) + 16 * row, &one, error));
             xai_target *target = target_index(expected[row]);
             xai_explanation *alone = explain(model, "gradcam++", "conv1", one, target);
             ck_assert_int_eq(xai_explanation_target(e, row), expected[row]);
-            assert_same_bits(xai_explanation_values(e), 4 * row, xai_explanation_values(alone), 0, 4);
+            assert_same_bits(xai_explanation_values(e), 4 * row, xai_explanation_values(alone), 0,
+                             4);
             assert_same_bits(xai_explanation_map(e), 16 * row, xai_explanation_map(alone), 0, 16);
             xai_explanation_free(alone);
             xai_target_free(target);
@@ -259,12 +265,15 @@ START_TEST(unknown_names_list_near_ones)
     xai_model *model = convnet(NULL);
     xai_explainer_options *options = NULL;
     xai_explainer *explainer = NULL;
-    ck_fails(xai_explainer_create(model, "grad-cam", NULL, &explainer, error), XAI_ERROR_NOT_FOUND, "'gradcam'");
+    ck_fails(xai_explainer_create(model, "grad-cam", NULL, &explainer, error), XAI_ERROR_NOT_FOUND,
+             "'gradcam'");
     ck_ok(xai_explainer_options_create(&options, error));
     ck_ok(xai_explainer_options_set_layer(options, "relu2", error));
-    ck_fails(xai_explainer_create(model, "gradcam", options, &explainer, error), XAI_ERROR_NOT_FOUND, "'relu1'");
+    ck_fails(xai_explainer_create(model, "gradcam", options, &explainer, error),
+             XAI_ERROR_NOT_FOUND, "'relu1'");
     ck_ok(xai_explainer_options_set_layer(options, "99", error));
-    ck_fails(xai_explainer_create(model, "gradcam", options, &explainer, error), XAI_ERROR_NOT_FOUND, "out of range");
+    ck_fails(xai_explainer_create(model, "gradcam", options, &explainer, error),
+             XAI_ERROR_NOT_FOUND, "out of range");
     ck_assert_ptr_null(explainer);
     xai_explainer_options_free(options);
     xai_model_free(model);
@@ -297,8 +306,10 @@ START_TEST(facts_are_json_with_rows_and_warnings)
     xai_explanation *e = explain(model, "gradcam", "relu1", x, target);
     const char *json = xai_explanation_json(e);
     static const char *const parts[] = {
-        "\"method\": \"gradcam\"",  "\"layer\": \"relu1\"",        "\"target\": 1", "\"label\": \"Two \\\"quoted\\\"\"",
-        "\"score\": -96",           "\"input_shape\": [1, 1, 4, 4]", "\"peak\": null", "no positive evidence",
+        "\"method\": \"gradcam\"", "\"layer\": \"relu1\"",
+        "\"target\": 1",           "\"label\": \"Two \\\"quoted\\\"\"",
+        "\"score\": -96",          "\"input_shape\": [1, 1, 4, 4]",
+        "\"peak\": null",          "no positive evidence",
         "\"score_kind\": \"raw\"", "\"version\": \"0.1.0\""};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         ck_assert_msg(strstr(json, parts[i]) != NULL, "%s lacks %s", json, parts[i]);
@@ -307,7 +318,8 @@ START_TEST(facts_are_json_with_rows_and_warnings)
     ck_ok(xai_target_add_label(target, "Tree", error)); /* a second choice, for a second row */
     xai_tensor *two = ramp(2, 0);
     xai_explainer *explainer = make_explainer(model, "gradcam", "relu1", XAI_SCORE_RAW);
-    ck_fails(xai_explainer_explain(explainer, two, target, &e, error), XAI_ERROR_NOT_FOUND, "'Three'");
+    ck_fails(xai_explainer_explain(explainer, two, target, &e, error), XAI_ERROR_NOT_FOUND,
+             "'Three'");
     xai_explainer_free(explainer);
     xai_tensor_free(two);
     xai_target_free(target);
@@ -330,10 +342,14 @@ START_TEST(overlay_leaves_pixels_without_evidence_alone)
     ck_assert_int_eq(rgb[1], 77);
     ck_assert(rgb[45] != 77 || rgb[46] != 77 || rgb[47] != 77);
     ck_ok(xai_explanation_overlay(e, 0, large, 5, 7, 1, 1, "viridis", drawn, error));
-    ck_fails(xai_explanation_overlay(e, 0, gray, 4, 4, 1, 0.5, "jet", rgb, error), XAI_ERROR_NOT_FOUND, "turbo");
-    ck_fails(xai_explanation_overlay(e, 0, gray, 4, 4, 2, 0.5, NULL, rgb, error), XAI_ERROR_ARGUMENT, "2 channels");
-    ck_fails(xai_explanation_overlay(e, 0, gray, 4, 4, 1, NAN, NULL, rgb, error), XAI_ERROR_ARGUMENT, "alpha");
-    ck_fails(xai_explanation_overlay(e, 1, gray, 4, 4, 1, 0.5, NULL, rgb, error), XAI_ERROR_ARGUMENT, "row 1");
+    ck_fails(xai_explanation_overlay(e, 0, gray, 4, 4, 1, 0.5, "jet", rgb, error),
+             XAI_ERROR_NOT_FOUND, "turbo");
+    ck_fails(xai_explanation_overlay(e, 0, gray, 4, 4, 2, 0.5, NULL, rgb, error),
+             XAI_ERROR_ARGUMENT, "2 channels");
+    ck_fails(xai_explanation_overlay(e, 0, gray, 4, 4, 1, NAN, NULL, rgb, error),
+             XAI_ERROR_ARGUMENT, "alpha");
+    ck_fails(xai_explanation_overlay(e, 1, gray, 4, 4, 1, 0.5, NULL, rgb, error),
+             XAI_ERROR_ARGUMENT, "row 1");
     xai_explanation_free(e);
     xai_target_free(target);
     xai_tensor_free(x);
@@ -345,7 +361,8 @@ END_TEST
 START_TEST(maps_of_volumes_and_signals_have_their_axes)
 {
     for (int rank = 1; rank <= 3; rank += 2) {
-        const int64_t image[] = {1, 1, 4, 4, 4}, kernel[] = {2, 1, 3, 3, 3}, dims[] = {1, 4, 4, 4}, small[] = {1, 2, 2, 2};
+        const int64_t image[] = {1, 1, 4, 4, 4}, kernel[] = {2, 1, 3, 3, 3}, dims[] = {1, 4, 4, 4},
+                      small[] = {1, 2, 2, 2};
         model_builder *m = model_create(17);
         model_input(m, "x", DTYPE_FLOAT, rank + 2, image);
         model_fill(m, "w", rank + 2, kernel, 1);
@@ -365,7 +382,8 @@ START_TEST(maps_of_volumes_and_signals_have_their_axes)
         assert_dims(xai_explanation_values(e), rank + 1, small);
         assert_dims(xai_explanation_map(e), rank + 1, dims);
         const size_t last = xai_tensor_count(xai_explanation_map(e)) - 1;
-        ck_assert_double_eq_tol(floats_of(xai_explanation_map(e))[last], 1, 1e-6); /* the corner pixel is its own */
+        ck_assert_double_eq_tol(floats_of(xai_explanation_map(e))[last], 1,
+                                1e-6); /* the corner pixel is its own */
         xai_explanation_free(e);
         xai_tensor_free(x);
         xai_model_free(model);

@@ -1,4 +1,5 @@
-/* Sessions: scores, gradients, score kinds, and every way in which inputs and targets can be wrong. */
+/* Sessions: scores, gradients, score kinds, and every way in which inputs and targets can be
+ * wrong. */
 #include "explain_models.h"
 
 #include <math.h>
@@ -22,13 +23,13 @@ static xai_tensor *scores_of(xai_model *model, const xai_tensor *x)
 }
 
 /* One target by one value. */
-static xai_tensor *gradient_of(xai_model *model, const xai_tensor *x, const xai_target *target, int32_t kind,
-                               const char *wrt, double *score)
+static xai_tensor *gradient_of(xai_model *model, const xai_tensor *x, const xai_target *target,
+                               int32_t kind, const char *wrt, double *score)
 {
     xai_session *session = make_session(model);
     xai_tensor *gradient = NULL, *score_tensor = NULL;
-    ck_ok(xai_session_gradients(session, &x, 1, &target, 1, kind, wrt != NULL ? &wrt : NULL, wrt != NULL ? 1 : 0, &gradient,
-                                &score_tensor, error));
+    ck_ok(xai_session_gradients(session, &x, 1, &target, 1, kind, wrt != NULL ? &wrt : NULL,
+                                wrt != NULL ? 1 : 0, &gradient, &score_tensor, error));
     ck_assert_int_eq(xai_tensor_dtype(score_tensor), XAI_DTYPE_FLOAT64);
     if (score != NULL)
         memcpy(score, xai_tensor_data(score_tensor), sizeof *score);
@@ -37,7 +38,8 @@ static xai_tensor *gradient_of(xai_model *model, const xai_tensor *x, const xai_
     return gradient;
 }
 
-/* x (N, 3) -> z = W x -> `final` -> y, W = ((1 2 -1) (0 1 1)); logits of x = (1, 0.5, 0.25) are 1.75 and 0.75. */
+/* x (N, 3) -> z = W x -> `final` -> y, W = ((1 2 -1) (0 1 1)); logits of x = (1, 0.5, 0.25) are
+ * 1.75 and 0.75. */
 static model_builder *linear_builder(const char *final)
 {
     static const int64_t input[] = {-1, 3}, matrix[] = {3, 2};
@@ -94,7 +96,8 @@ START_TEST(inner_values_are_given_by_name)
     for (int i = 0; i < 3; i++)
         xai_tensor_free(values[i]);
     const char *unknown = "conv7";
-    ck_fails(xai_session_values(session, inputs, 1, &unknown, 1, values, error), XAI_ERROR_NOT_FOUND, "'conv1'");
+    ck_fails(xai_session_values(session, inputs, 1, &unknown, 1, values, error),
+             XAI_ERROR_NOT_FOUND, "'conv1'");
     xai_tensor_free(x);
     xai_session_free(session);
     xai_model_free(model);
@@ -139,10 +142,12 @@ START_TEST(logit_strips_the_final_activation)
 }
 END_TEST
 
-/* The same probability and gradient, whether the model computes it or its card names the activation. */
+/* The same probability and gradient, whether the model computes it or its card names the
+ * activation. */
 START_TEST(probability_comes_from_the_model_or_its_card)
 {
-    const double s = 1 / (1 + exp(-1.75)), p = 1 / (1 + exp(-1.0)); /* softmax of two = sigmoid of the difference */
+    const double s = 1 / (1 + exp(-1.75)),
+                 p = 1 / (1 + exp(-1.0)); /* softmax of two = sigmoid of the difference */
     static const struct {
         const char *final, *score;
         bool softmax;
@@ -182,9 +187,11 @@ START_TEST(probability_of_undeclared_logits_is_refused)
     xai_session *session = make_session(model);
     xai_tensor *x = linear_input(), *g = NULL;
     const xai_tensor *inputs[] = {x};
-    ck_fails(xai_session_gradients(session, inputs, 1, NULL, 1, XAI_SCORE_PROBABILITY, NULL, 0, &g, NULL, error),
+    ck_fails(xai_session_gradients(session, inputs, 1, NULL, 1, XAI_SCORE_PROBABILITY, NULL, 0, &g,
+                                   NULL, error),
              XAI_ERROR_UNSUPPORTED, "card");
-    ck_fails(xai_session_gradients(session, inputs, 1, NULL, 1, 7, NULL, 0, &g, NULL, error), XAI_ERROR_ARGUMENT, "7");
+    ck_fails(xai_session_gradients(session, inputs, 1, NULL, 1, 7, NULL, 0, &g, NULL, error),
+             XAI_ERROR_ARGUMENT, "7");
     ck_assert_ptr_null(g);
     xai_tensor_free(x);
     xai_session_free(session);
@@ -192,11 +199,12 @@ START_TEST(probability_of_undeclared_logits_is_refused)
 }
 END_TEST
 
-/* A map output: y = Conv(x), (1, 2, 2, 2); the gradient of one element is the kernel in its window, that of a region the sum. */
+/* A map output: y = Conv(x), (1, 2, 2, 2); the gradient of one element is the kernel in its
+ * window, that of a region the sum. */
 START_TEST(elements_and_regions_of_map_outputs)
 {
-    static const int64_t image[] = {1, 1, 4, 4}, kernel[] = {2, 1, 3, 3}, at[] = {1, 0, 1}, begin[] = {1, 0, 0},
-                         end[] = {2, -1, -1};
+    static const int64_t image[] = {1, 1, 4, 4}, kernel[] = {2, 1, 3, 3}, at[] = {1, 0, 1},
+                         begin[] = {1, 0, 0}, end[] = {2, -1, -1};
     model_builder *m = model_create(17);
     model_input(m, "x", DTYPE_FLOAT, 4, image);
     model_fill(m, "w", 4, kernel, 2);
@@ -229,7 +237,8 @@ START_TEST(elements_and_regions_of_map_outputs)
     xai_target *index = target_index(1);
     const xai_tensor *inputs[] = {x};
     const xai_target *wrong[] = {index};
-    ck_fails(xai_session_gradients(session, inputs, 1, wrong, 1, XAI_SCORE_RAW, NULL, 0, &g, NULL, error),
+    ck_fails(xai_session_gradients(session, inputs, 1, wrong, 1, XAI_SCORE_RAW, NULL, 0, &g, NULL,
+                                   error),
              XAI_ERROR_ARGUMENT, "region");
     xai_session_free(session);
     xai_target_free(index);
@@ -246,7 +255,8 @@ START_TEST(wrong_targets_are_refused)
     xai_session *session = make_session(model);
     xai_tensor *x = ramp(3, 0), *g = NULL;
     const xai_tensor *inputs[] = {x};
-    xai_target *far = target_index(4), *two = target_index(0), *label = NULL, *output = target_index(0);
+    xai_target *far = target_index(4), *two = target_index(0), *label = NULL,
+               *output = target_index(0);
     ck_ok(xai_target_add_index(two, 1, error));
     ck_ok(xai_target_create(&label, error));
     ck_ok(xai_target_add_label(label, "Effusion", error));
@@ -260,7 +270,8 @@ START_TEST(wrong_targets_are_refused)
                  {label, XAI_ERROR_NOT_FOUND, "no labels"},
                  {output, XAI_ERROR_NOT_FOUND, "'y'"}};
     for (int i = 0; i < 4; i++)
-        ck_fails(xai_session_gradients(session, inputs, 1, &cases[i].target, 1, XAI_SCORE_RAW, NULL, 0, &g, NULL, error),
+        ck_fails(xai_session_gradients(session, inputs, 1, &cases[i].target, 1, XAI_SCORE_RAW, NULL,
+                                       0, &g, NULL, error),
                  cases[i].status, cases[i].part);
     xai_target_free(far);
     xai_target_free(two);
@@ -274,7 +285,8 @@ END_TEST
 
 START_TEST(inputs_that_do_not_fit_are_refused)
 {
-    static const int64_t small[] = {1, 1, 3, 4}, flat[] = {1, 16}, row[] = {1, 4, 4}, none[] = {0, 1, 4, 4}, good[] = {1, 1, 4, 4};
+    static const int64_t small[] = {1, 1, 3, 4}, flat[] = {1, 16}, row[] = {1, 4, 4},
+                         none[] = {0, 1, 4, 4}, good[] = {1, 1, 4, 4};
     const struct {
         int32_t dtype, rank;
         const int64_t *dims;
@@ -291,8 +303,10 @@ START_TEST(inputs_that_do_not_fit_are_refused)
         xai_tensor *x = NULL;
         ck_ok(xai_tensor_create(cases[i].dtype, cases[i].rank, cases[i].dims, NULL, &x, error));
         const xai_tensor *inputs[] = {x, x};
-        ck_fails(xai_session_scores(session, inputs, 1, &y, 1, error), XAI_ERROR_SHAPE, cases[i].part);
-        ck_fails(xai_session_scores(session, inputs, 2, &y, 1, error), XAI_ERROR_ARGUMENT, "2 inputs");
+        ck_fails(xai_session_scores(session, inputs, 1, &y, 1, error), XAI_ERROR_SHAPE,
+                 cases[i].part);
+        ck_fails(xai_session_scores(session, inputs, 2, &y, 1, error), XAI_ERROR_ARGUMENT,
+                 "2 inputs");
         xai_tensor_free(x);
     }
     ck_assert_ptr_null(y);
@@ -308,9 +322,11 @@ START_TEST(nan_in_the_input_is_refused_with_its_place)
     xai_tensor *x = ramp(2, 0), *y = NULL;
     const xai_tensor *inputs[] = {x};
     ((float *)xai_tensor_mutable_data(x))[16 + 6] = NAN;
-    ck_fails(xai_session_scores(session, inputs, 1, &y, 1, error), XAI_ERROR_NUMERIC, "input 'x': NaN at (1, 0, 1, 2)");
+    ck_fails(xai_session_scores(session, inputs, 1, &y, 1, error), XAI_ERROR_NUMERIC,
+             "input 'x': NaN at (1, 0, 1, 2)");
     ((float *)xai_tensor_mutable_data(x))[16 + 6] = INFINITY;
-    ck_fails(xai_session_scores(session, inputs, 1, &y, 1, error), XAI_ERROR_NUMERIC, "infinity at (1, 0, 1, 2)");
+    ck_fails(xai_session_scores(session, inputs, 1, &y, 1, error), XAI_ERROR_NUMERIC,
+             "infinity at (1, 0, 1, 2)");
     xai_session_free(session);
     xai_session_options *options = NULL;
     ck_ok(xai_session_options_create(&options, error));
@@ -336,8 +352,9 @@ START_TEST(scores_that_overflow_are_an_error)
     ck_ok(xai_tensor_create(XAI_DTYPE_FLOAT32, 2, dims, values, &x, error));
     const xai_tensor *inputs[] = {x};
     ck_fails(xai_session_scores(session, inputs, 1, &y, 1, error), XAI_ERROR_NUMERIC, "y");
-    ck_fails(xai_session_gradients(session, inputs, 1, NULL, 1, XAI_SCORE_RAW, NULL, 0, &y, NULL, error),
-             XAI_ERROR_NUMERIC, "y");
+    ck_fails(
+        xai_session_gradients(session, inputs, 1, NULL, 1, XAI_SCORE_RAW, NULL, 0, &y, NULL, error),
+        XAI_ERROR_NUMERIC, "y");
     xai_tensor_free(x);
     xai_session_free(session);
     xai_model_free(model);
@@ -362,7 +379,8 @@ START_TEST(fixed_batches_take_many_rows)
         const xai_tensor *inputs[] = {x}, *odd[] = {three};
         ck_ok(xai_session_scores(session, inputs, 1, &y, 1, error));
         ck_assert_int_eq(xai_tensor_dims(y)[0], 4);
-        ck_ok(xai_session_gradients(session, inputs, 1, NULL, 1, XAI_SCORE_RAW, NULL, 0, &g, NULL, error));
+        ck_ok(xai_session_gradients(session, inputs, 1, NULL, 1, XAI_SCORE_RAW, NULL, 0, &g, NULL,
+                                    error));
         for (size_t row = 1; row < 4; row++) /* a linear model: the kernel in every row */
             assert_same_bits(g, 0, g, 16 * row, 16);
         double sum = 0;
@@ -372,7 +390,8 @@ START_TEST(fixed_batches_take_many_rows)
         xai_tensor_free(y);
         y = NULL;
         if (batch == 2) {
-            ck_fails(xai_session_scores(session, odd, 1, &y, 1, error), XAI_ERROR_SHAPE, "multiple");
+            ck_fails(xai_session_scores(session, odd, 1, &y, 1, error), XAI_ERROR_SHAPE,
+                     "multiple");
         } else {
             ck_ok(xai_session_scores(session, odd, 1, &y, 1, error));
             xai_tensor_free(y);
@@ -448,13 +467,15 @@ START_TEST(several_inputs_and_outputs)
     xai_target *target = target_index(2);
     ck_ok(xai_target_set_output(target, "sum", error));
     const xai_target *targets[] = {target};
-    ck_ok(xai_session_gradients(session, given, 2, targets, 1, XAI_SCORE_RAW, NULL, 0, gradients, NULL, error));
+    ck_ok(xai_session_gradients(session, given, 2, targets, 1, XAI_SCORE_RAW, NULL, 0, gradients,
+                                NULL, error));
     ck_assert_ptr_null(gradients[1]); /* integers have no gradient */
     const double expected[] = {0, 0, 10, 0, 0, 13};
     assert_values(gradients[0], 6, expected, EXACT);
     const char *wrt = "k";
     xai_tensor *none = NULL;
-    ck_fails(xai_session_gradients(session, given, 2, targets, 1, XAI_SCORE_RAW, &wrt, 1, &none, NULL, error),
+    ck_fails(xai_session_gradients(session, given, 2, targets, 1, XAI_SCORE_RAW, &wrt, 1, &none,
+                                   NULL, error),
              XAI_ERROR_UNSUPPORTED, "k");
     for (int i = 0; i < 2; i++) {
         xai_tensor_free(inputs[i]);
@@ -527,7 +548,8 @@ START_TEST(progress_counts_rows_and_cancels)
                 ck_assert_uint_eq(seen.total, 5);
                 xai_tensor_free(y);
             } else {
-                ck_fails(xai_session_scores(session, inputs, 1, &y, 1, error), XAI_ERROR_CANCELLED, "cancel");
+                ck_fails(xai_session_scores(session, inputs, 1, &y, 1, error), XAI_ERROR_CANCELLED,
+                         "cancel");
                 ck_assert_ptr_null(y);
             }
             xai_session_free(session);
