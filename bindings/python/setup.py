@@ -1,9 +1,11 @@
 """Pack the built shared library, oneDNN and the C declarations into the package."""
 
+import atexit
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from setuptools import Distribution, setup
@@ -76,8 +78,12 @@ class BinaryDistribution(Distribution):
 
 
 if __name__ == "__main__":
+    # Outside the tree: nothing stale can be packed from an earlier build, and the source may be read-only.
+    scratch = tempfile.mkdtemp(prefix="libxai-build-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     setup(
         version=project_version(),
+        options={"build": {"build_base": scratch}},
         cmdclass={"build_py": BuildWithLibrary},
         distclass=BinaryDistribution,
     )
