@@ -17,7 +17,8 @@ static const activation_entry table[] = {
     {"", "Relu", ACTIVATION_RELU, NULL, NULL, 0, 0},
     {"", "LeakyRelu", ACTIVATION_LEAKY_RELU, "alpha", NULL, 0.01f, 0},
     {"", "Elu", ACTIVATION_ELU, "alpha", NULL, 1, 0},
-    {"", "Selu", ACTIVATION_SELU, "alpha", "gamma", 1.67326319217681884765625f, 1.05070102214813232421875f},
+    {"", "Selu", ACTIVATION_SELU, "alpha", "gamma", 1.67326319217681884765625f,
+     1.05070102214813232421875f},
     {"", "Celu", ACTIVATION_CELU, "alpha", NULL, 1, 0},
     {"", "Sigmoid", ACTIVATION_SIGMOID, NULL, NULL, 0, 0},
     {"", "HardSigmoid", ACTIVATION_HARD_SIGMOID, "alpha", "beta", 0.2f, 0.5f},
@@ -62,20 +63,23 @@ static bool clip_bounds(const graph *self, const graph_node *node, activation *o
 
 bool activation_of_node(const graph *self, const graph_node *node, activation *out)
 {
-    if (node->input_count < 1 || node->inputs[0] == GRAPH_NONE || self->values[node->inputs[0]].dtype != DTYPE_FLOAT)
+    if (node->input_count < 1 || node->inputs[0] == GRAPH_NONE ||
+        self->values[node->inputs[0]].dtype != DTYPE_FLOAT)
         return false;
     if (node_is(node, "", "Clip"))
         return clip_bounds(self, node, out);
     if (node_is(node, "", "Gelu")) {
         const onnx_attribute *form = attribute_of(node, "approximate");
-        const bool tanh_form = form && form->type == ONNX_ATTRIBUTE_STRING && strcmp(form->s, "tanh") == 0;
+        const bool tanh_form =
+            form && form->type == ONNX_ATTRIBUTE_STRING && strcmp(form->s, "tanh") == 0;
         *out = (activation){tanh_form ? ACTIVATION_GELU_TANH : ACTIVATION_GELU, 0, 0};
         return true;
     }
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         if (node_is(node, table[i].domain, table[i].name)) {
-            *out = (activation){table[i].kind, float_of(node, table[i].alpha, table[i].alpha_default),
-                                float_of(node, table[i].beta, table[i].beta_default)};
+            *out =
+                (activation){table[i].kind, float_of(node, table[i].alpha, table[i].alpha_default),
+                             float_of(node, table[i].beta, table[i].beta_default)};
             return true;
         }
     return false;

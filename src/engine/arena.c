@@ -49,7 +49,8 @@ xai_status arena_place(plan *self, size_t memory_limit, xai_error **error)
         if (!each->used)
             continue;
         if (each->bytes > SIZE_MAX / 4) {
-            status = error_set(error, XAI_ERROR_MEMORY, NULL, "a tensor of this model needs more memory than can be addressed");
+            status = error_set(error, XAI_ERROR_MEMORY, NULL,
+                               "a tensor of this model needs more memory than can be addressed");
             goto done;
         }
         each->bytes = (each->bytes + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
@@ -62,8 +63,10 @@ xai_status arena_place(plan *self, size_t memory_limit, xai_error **error)
         for (; at > 0 && placed[at - 1]->start > order[i]->start; at--)
             placed[at] = placed[at - 1];
         placed[at] = order[i];
-        if (!size_add(order[i]->start, order[i]->bytes, &(size_t){0}) || order[i]->start + order[i]->bytes > SIZE_MAX / 2) {
-            status = error_set(error, XAI_ERROR_MEMORY, NULL, "this model needs more memory than can be addressed");
+        if (!size_add(order[i]->start, order[i]->bytes, &(size_t){0}) ||
+            order[i]->start + order[i]->bytes > SIZE_MAX / 2) {
+            status = error_set(error, XAI_ERROR_MEMORY, NULL,
+                               "this model needs more memory than can be addressed");
             goto done;
         }
         if (order[i]->start + order[i]->bytes > end)
@@ -72,7 +75,8 @@ xai_status arena_place(plan *self, size_t memory_limit, xai_error **error)
     self->arena_bytes = end;
     if (memory_limit && end + self->scratchpad_bytes > memory_limit)
         status = error_set(error, XAI_ERROR_MEMORY, NULL,
-                           "the plan needs %zu bytes for activations and gradients but the memory limit is %zu: raise the limit, "
+                           "the plan needs %zu bytes for activations and gradients but the memory "
+                           "limit is %zu: raise the limit, "
                            "use a smaller image or a later layer",
                            end + self->scratchpad_bytes, memory_limit);
 done:

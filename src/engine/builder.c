@@ -9,7 +9,8 @@
 operand builder_buffer(builder *b, size_t bytes)
 {
     plan *p = b->program;
-    if (!array_reserve((void **)&p->buffers, &p->buffer_capacity, p->buffer_count + 1, sizeof *p->buffers)) {
+    if (!array_reserve((void **)&p->buffers, &p->buffer_capacity, p->buffer_count + 1,
+                       sizeof *p->buffers)) {
         error_memory(b->error, "memory plan", sizeof *p->buffers);
         return OPERAND_NONE;
     }
@@ -17,7 +18,8 @@ operand builder_buffer(builder *b, size_t bytes)
     return (operand){(int)p->buffer_count++, 0, NULL};
 }
 
-xai_status builder_step(builder *b, step_function execute, int node, const char *implementation, step **out)
+xai_status builder_step(builder *b, step_function execute, int node, const char *implementation,
+                        step **out)
 {
     plan *p = b->program;
     if (!array_reserve((void **)&p->steps, &p->step_capacity, p->step_count + 1, sizeof *p->steps))
@@ -68,7 +70,8 @@ static bool is_nowhere(operand place)
     return place.buffer == BUFFER_NONE && !place.constant;
 }
 
-xai_status builder_convert(builder *b, int value, operand from, layout from_form, operand to, layout to_form)
+xai_status builder_convert(builder *b, int value, operand from, layout from_form, operand to,
+                           layout to_form)
 {
     const graph_value *v = &b->graph->values[value];
     step *s = NULL;
@@ -78,7 +81,8 @@ xai_status builder_convert(builder *b, int value, operand from, layout from_form
             return status;
         s->count = layout_bytes(b, value, from_form);
     } else {
-        xai_status status = builder_step(b, to_form == LAYOUT_BLOCKED ? step_block : step_unblock, GRAPH_NONE, "reorder", &s);
+        xai_status status = builder_step(b, to_form == LAYOUT_BLOCKED ? step_block : step_unblock,
+                                         GRAPH_NONE, "reorder", &s);
         if (status != XAI_OK)
             return status;
         s->channels = layout_channels(v);
@@ -89,7 +93,8 @@ xai_status builder_convert(builder *b, int value, operand from, layout from_form
     return XAI_OK;
 }
 
-xai_status builder_cast(builder *b, operand from, int32_t from_type, operand to, int32_t to_type, size_t count)
+xai_status builder_cast(builder *b, operand from, int32_t from_type, operand to, int32_t to_type,
+                        size_t count)
 {
     step *s = NULL;
     xai_status status = builder_step(b, step_cast, GRAPH_NONE, "cast", &s);
@@ -108,7 +113,8 @@ xai_status builder_accumulate(builder *b, int value, operand from, operand to)
     const graph_value *v = &b->graph->values[value];
     step *s = NULL;
     const bool f32 = v->dtype == DTYPE_FLOAT;
-    xai_status status = builder_step(b, f32 ? step_accumulate : step_accumulate_any, GRAPH_NONE, "accumulate", &s);
+    xai_status status =
+        builder_step(b, f32 ? step_accumulate : step_accumulate_any, GRAPH_NONE, "accumulate", &s);
     if (status != XAI_OK)
         return status;
     const size_t bytes = layout_bytes(b, value, b->values[value].primary);
@@ -119,7 +125,8 @@ xai_status builder_accumulate(builder *b, int value, operand from, operand to)
     return XAI_OK;
 }
 
-static xai_status copy_aligned(const void *user, const tensor *source, void *prepared, xai_error **error)
+static xai_status copy_aligned(const void *user, const tensor *source, void *prepared,
+                               xai_error **error)
 {
     const size_t padded = *(const size_t *)user, count = tensor_count(source);
     (void)error;
@@ -140,27 +147,31 @@ xai_status builder_constant(builder *b, const tensor *constant, size_t padded, o
     for (size_t rest = padded; rest; rest /= 10)
         key[n++] = (char)('0' + rest % 10);
     key[n++] = (char)('A' + constant->dtype);
-    return network_weights(b->program->net, constant, key, (padded ? padded : 1) * sizeof(float), copy_aligned, &padded,
-                           &out->constant, b->error);
+    return network_weights(b->program->net, constant, key, (padded ? padded : 1) * sizeof(float),
+                           copy_aligned, &padded, &out->constant, b->error);
 }
 
-static xai_status prepare_primitive(const void *user, const tensor *source, void *prepared, xai_error **error)
+static xai_status prepare_primitive(const void *user, const tensor *source, void *prepared,
+                                    xai_error **error)
 {
     return primitive_prepare_weights(user, source->data, prepared, error);
 }
 
-xai_status builder_weights(builder *b, const primitive *program, const tensor *weights, operand *out)
+xai_status builder_weights(builder *b, const primitive *program, const tensor *weights,
+                           operand *out)
 {
     *out = OPERAND_NONE;
-    return network_weights(b->program->net, weights, primitive_weights_key(program), primitive_weights_bytes(program),
-                           prepare_primitive, program, &out->constant, b->error);
+    return network_weights(b->program->net, weights, primitive_weights_key(program),
+                           primitive_weights_bytes(program), prepare_primitive, program,
+                           &out->constant, b->error);
 }
 
 xai_status builder_primitive(builder *b, const primitive_spec *spec, const primitive **out)
 {
     plan *p = b->program;
     primitive *made = NULL;
-    if (!array_reserve((void **)&p->primitives, &p->primitive_capacity, p->primitive_count + 1, sizeof *p->primitives))
+    if (!array_reserve((void **)&p->primitives, &p->primitive_capacity, p->primitive_count + 1,
+                       sizeof *p->primitives))
         return error_memory(b->error, "plan", sizeof *p->primitives);
     xai_status status = primitive_create(spec, &made, b->error);
     if (status != XAI_OK)
@@ -186,7 +197,8 @@ xai_status builder_input(builder *b, int value, layout form, operand *out)
     if (v->is_constant && !state->slots[form].exists) {
         operand plain = OPERAND_NONE;
         if (form == LAYOUT_BLOCKED) {
-            xai_status status = builder_constant(b, &v->constant, tensor_count(&v->constant), &plain);
+            xai_status status =
+                builder_constant(b, &v->constant, tensor_count(&v->constant), &plain);
             if (status != XAI_OK)
                 return status;
             operand place = own_buffer(b, value, form);
@@ -203,14 +215,16 @@ xai_status builder_input(builder *b, int value, layout form, operand *out)
     if (!state->slots[form].exists) {
         const layout other = form == LAYOUT_PLAIN ? LAYOUT_BLOCKED : LAYOUT_PLAIN;
         if (!state->slots[other].exists)
-            return error_set(b->error, XAI_ERROR_INTERNAL, v->name, "the plan reads a value before it is made");
+            return error_set(b->error, XAI_ERROR_INTERNAL, v->name,
+                             "the plan reads a value before it is made");
         if (form == LAYOUT_PLAIN && blocked_is_plain(b, value)) {
             state->slots[form] = state->slots[other];
         } else {
             operand place = own_buffer(b, value, form);
             if (is_nowhere(place))
                 return XAI_ERROR_MEMORY;
-            xai_status status = builder_convert(b, value, state->slots[other].place, other, place, form);
+            xai_status status =
+                builder_convert(b, value, state->slots[other].place, other, place, form);
             if (status != XAI_OK)
                 return status;
             state->slots[form] = (slot){true, place};
@@ -235,7 +249,8 @@ static xai_status primary_place(builder *b, int value, operand *out)
             home->slots[LAYOUT_BLOCKED] = (slot){true, place};
         }
         *out = home->slots[LAYOUT_BLOCKED].place;
-        out->offset += state->home_block * layout_spatial(&b->graph->values[value]) * (size_t)b->program->block * sizeof(float);
+        out->offset += state->home_block * layout_spatial(&b->graph->values[value]) *
+                       (size_t)b->program->block * sizeof(float);
     }
     return is_nowhere(*out) ? XAI_ERROR_MEMORY : XAI_OK;
 }
@@ -289,7 +304,8 @@ int fusable_activation(const builder *b, int value, activation *out)
     if (node->inputs[0] != value || !activation_of_node(b->graph, node, &found))
         return GRAPH_NONE;
     /* Backward would need the value in between, which fusing does not keep. */
-    if (b->any_gradient && b->values[node->outputs[0]].needs_gradient && !activation_backward_uses_output(&found))
+    if (b->any_gradient && b->values[node->outputs[0]].needs_gradient &&
+        !activation_backward_uses_output(&found))
         return GRAPH_NONE;
     *out = found;
     return next;

@@ -19,25 +19,31 @@ xai_status network_create(graph *source, network **out, xai_error **error);
 void network_free(network *self);
 const graph *network_graph(const network *self);
 
-enum { ENGINE_PRECISION_FAST = 0, ENGINE_PRECISION_REFERENCE = 1 /* portable kernels, double accumulation */ };
+enum {
+    ENGINE_PRECISION_FAST = 0,
+    ENGINE_PRECISION_REFERENCE = 1 /* portable kernels, double accumulation */
+};
 
 typedef struct plan_request {
-    const shape *input_shapes; /* one per graph input, static, of one row (or of the model's fixed batch) */
-    const int *wanted; /* value ids that run_value() must give after a forward pass, besides the outputs */
+    const shape
+        *input_shapes; /* one per graph input, static, of one row (or of the model's fixed batch) */
+    const int *
+        wanted; /* value ids that run_value() must give after a forward pass, besides the outputs */
     size_t wanted_count;
     const int *seeds; /* value ids that run_backward() will start from; none = forward only */
     size_t seed_count;
     const int *gradients; /* value ids (inputs or inner values) whose gradient is wanted */
     size_t gradient_count;
-    int precision; /* ENGINE_PRECISION_* */
-    int threads; /* threads per row; 0 = all processors */
+    int precision;       /* ENGINE_PRECISION_* */
+    int threads;         /* threads per row; 0 = all processors */
     size_t memory_limit; /* bytes of arena; 0 = none */
 } plan_request;
 
 /* Compile. Plans of a network share prepared weights. The request's arrays are copied. */
 xai_status plan_create(network *net, const plan_request *request, plan **out, xai_error **error);
 void plan_free(plan *self);
-const graph *plan_graph(const plan *self); /* the specialised graph: static shapes of every surviving value */
+const graph *
+plan_graph(const plan *self); /* the specialised graph: static shapes of every surviving value */
 size_t plan_arena_bytes(const plan *self);
 /* One line a step: node, operator, implementation, layout; bytes of output. For `info`, tests and profiles.
  * step < plan_step_count(). `implementation` is oneDNN's name, "portable", "alias" or an own kernel's name. */
@@ -69,12 +75,12 @@ xai_status run_gradient(run *self, int value, const tensor **out, xai_error **er
 typedef xai_status (*row_body)(void *user, run *state, size_t row, xai_error **error);
 typedef bool (*row_progress)(void *user, size_t done, size_t total);
 typedef struct rows_options {
-    int threads; /* total; 0 = all processors */
+    int threads;     /* total; 0 = all processors */
     bool throughput; /* a row a thread instead of all threads on one row */
     row_progress progress;
     void *progress_user;
 } rows_options;
-xai_status rows_run(plan *program, const tensor *const *inputs, size_t rows, const rows_options *options, row_body body,
-                    void *user, xai_error **error);
+xai_status rows_run(plan *program, const tensor *const *inputs, size_t rows,
+                    const rows_options *options, row_body body, void *user, xai_error **error);
 
 #endif

@@ -24,7 +24,8 @@ static bool shares_gradient(const builder *b, int value)
     return state->home != GRAPH_NONE && !state->own_gradient;
 }
 
-static xai_status new_root(builder *b, int value, size_t granule_bytes, size_t granule_count, int *out)
+static xai_status new_root(builder *b, int value, size_t granule_bytes, size_t granule_count,
+                           int *out)
 {
     if (!array_reserve((void **)&b->roots, &b->root_capacity, b->root_count + 1, sizeof *b->roots))
         return error_memory(b->error, "gradient plan", sizeof *b->roots);
@@ -53,7 +54,8 @@ static xai_status ensure_root(builder *b, int value)
     const graph_value *home = &b->graph->values[state->home];
     const size_t granule = layout_spatial(home) * (size_t)b->program->block * sizeof(float);
     int root = -1;
-    xai_status status = new_root(b, state->home, granule, layout_bytes(b, state->home, LAYOUT_BLOCKED) / granule, &root);
+    xai_status status = new_root(b, state->home, granule,
+                                 layout_bytes(b, state->home, LAYOUT_BLOCKED) / granule, &root);
     if (status != XAI_OK)
         return status;
     for (size_t v = 0; v < b->graph->value_count; v++)
@@ -96,8 +98,9 @@ static xai_status fill_unwritten(builder *b, int value)
         if (status != XAI_OK)
             return status;
         s->count = root->granule_bytes;
-        builder_write(b, s, 0, (operand){root->buffer, (state->root_granule + i) * root->granule_bytes, NULL},
-                      root->granule_bytes);
+        builder_write(
+            b, s, 0, (operand){root->buffer, (state->root_granule + i) * root->granule_bytes, NULL},
+            root->granule_bytes);
         root->written[state->root_granule + i] = 1;
     }
     return XAI_OK;
@@ -134,9 +137,11 @@ xai_status gradient_give(builder *b, int value, operand place, bool may_keep)
     value_state *state = &b->values[value];
     operand target;
     bool accumulate;
-    if (may_keep && !shares_gradient(b, value) && state->root < 0 && place.offset == 0 && place.buffer != BUFFER_NONE &&
+    if (may_keep && !shares_gradient(b, value) && state->root < 0 && place.offset == 0 &&
+        place.buffer != BUFFER_NONE &&
         b->program->buffers[place.buffer].bytes >= layout_bytes(b, value, state->primary)) {
-        if (!array_reserve((void **)&b->roots, &b->root_capacity, b->root_count + 1, sizeof *b->roots))
+        if (!array_reserve((void **)&b->roots, &b->root_capacity, b->root_count + 1,
+                           sizeof *b->roots))
             return error_memory(b->error, "gradient plan", sizeof *b->roots);
         uint8_t *written = memory_pool_allocate(b->program->pool, 1, 1);
         if (!written)
@@ -186,7 +191,9 @@ xai_status gradient_through(builder *b, const unit *self, operand *out, bool *ma
     *out = gradient;
     if (self->post.kind == ACTIVATION_NONE)
         return XAI_OK;
-    result = state->wants_gradient ? builder_buffer(b, layout_bytes(b, self->output, state->primary)) : gradient;
+    result = state->wants_gradient
+                 ? builder_buffer(b, layout_bytes(b, self->output, state->primary))
+                 : gradient;
     if (result.buffer == BUFFER_NONE)
         return XAI_ERROR_MEMORY;
     status = builder_input(b, self->output, state->primary, &output);

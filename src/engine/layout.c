@@ -5,8 +5,8 @@
 
 bool layout_can_block(const graph_value *value)
 {
-    return value->dtype == DTYPE_FLOAT && value->shape.rank >= 3 && value->shape.rank <= 5 && value->shape.dims[0] == 1 &&
-           value->shape.dims[1] > 0 && layout_spatial(value) > 0;
+    return value->dtype == DTYPE_FLOAT && value->shape.rank >= 3 && value->shape.rank <= 5 &&
+           value->shape.dims[0] == 1 && value->shape.dims[1] > 0 && layout_spatial(value) > 0;
 }
 
 size_t layout_channels(const graph_value *value)
@@ -49,7 +49,8 @@ static bool concat_over_channels(const graph *g, const graph_node *node)
         return false;
     for (size_t i = 0; i < node->attribute_count; i++)
         if (strcmp(node->attributes[i].name, "axis") == 0)
-            return node->attributes[i].i == 1 || node->attributes[i].i == 1 - g->values[node->outputs[0]].shape.rank;
+            return node->attributes[i].i == 1 ||
+                   node->attributes[i].i == 1 - g->values[node->outputs[0]].shape.rank;
     return false;
 }
 
@@ -57,19 +58,23 @@ static layout decide(const builder *b, const graph_node *node)
 {
     const graph *g = b->graph;
     activation f;
-    if (node->output_count < 1 || node->outputs[0] == GRAPH_NONE || !layout_can_block(&g->values[node->outputs[0]]))
+    if (node->output_count < 1 || node->outputs[0] == GRAPH_NONE ||
+        !layout_can_block(&g->values[node->outputs[0]]))
         return LAYOUT_PLAIN;
     if (node_is(node, "", "Conv") || node_is(node, "", "ConvTranspose"))
-        return primitive_available() && g->values[node->inputs[1]].is_constant && layout_can_block(&g->values[node->inputs[0]])
+        return primitive_available() && g->values[node->inputs[1]].is_constant &&
+                       layout_can_block(&g->values[node->inputs[0]])
                    ? LAYOUT_BLOCKED
                    : LAYOUT_PLAIN;
-    if (node_is(node, "", "MaxPool") || node_is(node, "", "AveragePool") || node_is(node, "", "GlobalAveragePool") ||
-        node_is(node, "xai", "ScaleShift") || activation_of_node(g, node, &f))
+    if (node_is(node, "", "MaxPool") || node_is(node, "", "AveragePool") ||
+        node_is(node, "", "GlobalAveragePool") || node_is(node, "xai", "ScaleShift") ||
+        activation_of_node(g, node, &f))
         return layout_of_input(b, node, 0);
     if (node_is(node, "", "Add") || node_is(node, "", "Mul")) {
         const shape *y = &g->values[node->outputs[0]].shape;
         for (int i = 0; i < 2; i++)
-            if (layout_of_input(b, node, i) == LAYOUT_BLOCKED && shape_equal(&g->values[node->inputs[i]].shape, y))
+            if (layout_of_input(b, node, i) == LAYOUT_BLOCKED &&
+                shape_equal(&g->values[node->inputs[i]].shape, y))
                 return LAYOUT_BLOCKED;
         return LAYOUT_PLAIN;
     }
@@ -88,7 +93,8 @@ static void find_homes(builder *b)
     const size_t block = (size_t)b->program->block;
     for (size_t n = g->node_count; n-- > 0;) {
         const graph_node *node = &g->nodes[n];
-        if (node->removed || !concat_over_channels(g, node) || b->values[node->outputs[0]].primary != LAYOUT_BLOCKED)
+        if (node->removed || !concat_over_channels(g, node) ||
+            b->values[node->outputs[0]].primary != LAYOUT_BLOCKED)
             continue;
         const int y = node->outputs[0];
         if (b->values[y].home == GRAPH_NONE) {
@@ -111,7 +117,8 @@ static void find_homes(builder *b)
             value_state *state = &b->values[piece];
             const size_t channels = layout_channels(&g->values[piece]);
             /* A partly filled block only at the end: its padded lanes would be another piece's channels. */
-            const bool whole_blocks = channel % block == 0 && (channels % block == 0 || i == node->input_count - 1);
+            const bool whole_blocks =
+                channel % block == 0 && (channels % block == 0 || i == node->input_count - 1);
             if (state->home == GRAPH_NONE && state->primary == LAYOUT_BLOCKED && whole_blocks) {
                 state->home = b->values[y].home;
                 state->home_block = b->values[y].home_block + channel / block;

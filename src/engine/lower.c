@@ -7,10 +7,12 @@
 
 bool node_is(const graph_node *node, const char *domain, const char *name)
 {
-    return strcmp(node->definition->name, name) == 0 && strcmp(node->definition->domain, domain) == 0;
+    return strcmp(node->definition->name, name) == 0 &&
+           strcmp(node->definition->domain, domain) == 0;
 }
 
-xai_status node_call_open(const graph *g, const graph_node *node, node_call *self, xai_error **error)
+xai_status node_call_open(const graph *g, const graph_node *node, node_call *self,
+                          xai_error **error)
 {
     const size_t inputs = (size_t)node->input_count, outputs = (size_t)node->output_count;
     memset(self, 0, sizeof *self);

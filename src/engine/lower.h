@@ -11,7 +11,8 @@ typedef struct node_call {
     tensor **outputs;
     tensor *storage;
 } node_call;
-xai_status node_call_open(const graph *g, const graph_node *node, node_call *self, xai_error **error);
+xai_status node_call_open(const graph *g, const graph_node *node, node_call *self,
+                          xai_error **error);
 void node_call_close(node_call *self);
 
 xai_status lower_activation_backward(builder *b, const unit *self);

@@ -16,8 +16,8 @@ static int fusable_add(builder *b, int value, int *other)
         return GRAPH_NONE;
     *other = node->inputs[0] == value ? node->inputs[1] : node->inputs[0];
     const value_state *state = &b->values[*other];
-    const bool ready = state->slots[LAYOUT_BLOCKED].exists && !b->graph->values[*other].is_constant &&
-                       state->primary == LAYOUT_BLOCKED;
+    const bool ready = state->slots[LAYOUT_BLOCKED].exists &&
+                       !b->graph->values[*other].is_constant && state->primary == LAYOUT_BLOCKED;
     if (*other == value || !ready ||
         !shape_equal(&b->graph->values[*other].shape, &b->graph->values[node->outputs[0]].shape) ||
         b->values[node->outputs[0]].primary != LAYOUT_BLOCKED)
@@ -45,8 +45,8 @@ static xai_status describe(builder *b, const graph_node *node, unit *self)
         .output_channels = g->values[node->outputs[0]].shape.dims[1],
         .has_bias = node->input_count > 2 && node->inputs[2] != GRAPH_NONE,
         /* An image's one or three channels stay plain: padding them to a block would waste most of the work. */
-        .plain_input = !is_transposed(node) && b->values[node->inputs[0]].primary == LAYOUT_PLAIN && x->dims[1] <= 4 &&
-                       self->geometry.groups == 1,
+        .plain_input = !is_transposed(node) && b->values[node->inputs[0]].primary == LAYOUT_PLAIN &&
+                       x->dims[1] <= 4 && self->geometry.groups == 1,
     };
     return XAI_OK;
 }
@@ -62,14 +62,16 @@ static xai_status backward(builder *b, const unit *self)
         primitive_spec spec = self->spec;
         const primitive *program = NULL;
         step *s = NULL;
-        spec.kind = spec.kind == PRIMITIVE_CONVOLUTION ? PRIMITIVE_CONVOLUTION_BACKWARD : PRIMITIVE_DECONVOLUTION_BACKWARD;
+        spec.kind = spec.kind == PRIMITIVE_CONVOLUTION ? PRIMITIVE_CONVOLUTION_BACKWARD
+                                                       : PRIMITIVE_DECONVOLUTION_BACKWARD;
         spec.has_bias = spec.add_other = false;
         spec.post.kind = ACTIVATION_NONE;
         const layout form = spec.plain_input ? LAYOUT_PLAIN : LAYOUT_BLOCKED;
         const bool direct = form == b->values[x].primary && !gradient_exists(b, x);
         status = builder_primitive(b, &spec, &program);
         if (status == XAI_OK)
-            status = builder_weights(b, program, &b->graph->values[node->inputs[1]].constant, &weights);
+            status =
+                builder_weights(b, program, &b->graph->values[node->inputs[1]].constant, &weights);
         if (status == XAI_OK && direct)
             status = gradient_write(b, x, &target, &accumulate);
         else if (status == XAI_OK) {
@@ -77,7 +79,8 @@ static xai_status backward(builder *b, const unit *self)
             status = target.buffer == BUFFER_NONE ? XAI_ERROR_MEMORY : XAI_OK;
         }
         if (status == XAI_OK)
-            status = builder_step(b, step_primitive, self->node, primitive_implementation(program), &s);
+            status =
+                builder_step(b, step_primitive, self->node, primitive_implementation(program), &s);
         if (status != XAI_OK)
             return status;
         s->program = program;
@@ -134,13 +137,15 @@ xai_status lower_convolution(builder *b, int index, bool *done)
     const primitive *program = NULL;
     step *s = NULL;
     *done = false;
-    if ((!node_is(node, "", "Conv") && !is_transposed(node)) || b->values[node->outputs[0]].primary != LAYOUT_BLOCKED)
+    if ((!node_is(node, "", "Conv") && !is_transposed(node)) ||
+        b->values[node->outputs[0]].primary != LAYOUT_BLOCKED)
         return XAI_OK;
-    const bool constant_bias =
-        node->input_count < 3 || node->inputs[2] == GRAPH_NONE || g->values[node->inputs[2]].is_constant;
+    const bool constant_bias = node->input_count < 3 || node->inputs[2] == GRAPH_NONE ||
+                               g->values[node->inputs[2]].is_constant;
     if (!constant_bias)
         return XAI_OK;
-    unit self = {.emit_backward = backward, .node = index, .output = node->outputs[0], .other = GRAPH_NONE};
+    unit self = {
+        .emit_backward = backward, .node = index, .output = node->outputs[0], .other = GRAPH_NONE};
     xai_status status = describe(b, node, &self);
     if (status != XAI_OK)
         return status;
@@ -154,11 +159,13 @@ xai_status lower_convolution(builder *b, int index, bool *done)
     if (status != XAI_OK)
         return status;
     *done = true;
-    status = builder_input(b, node->inputs[0], self.spec.plain_input ? LAYOUT_PLAIN : LAYOUT_BLOCKED, &source);
+    status = builder_input(b, node->inputs[0],
+                           self.spec.plain_input ? LAYOUT_PLAIN : LAYOUT_BLOCKED, &source);
     if (status == XAI_OK)
         status = builder_weights(b, program, &g->values[node->inputs[1]].constant, &weights);
     if (status == XAI_OK && self.spec.has_bias)
-        status = builder_constant(b, &g->values[node->inputs[2]].constant, primitive_bias_count(program), &bias);
+        status = builder_constant(b, &g->values[node->inputs[2]].constant,
+                                  primitive_bias_count(program), &bias);
     if (status == XAI_OK && self.other != GRAPH_NONE)
         status = builder_input(b, self.other, LAYOUT_BLOCKED, &other_place);
     if (status == XAI_OK)

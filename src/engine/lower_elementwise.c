@@ -10,10 +10,13 @@ xai_status lower_activation(builder *b, int index, bool *done)
     const graph_node *node = &b->graph->nodes[index];
     operand source, destination;
     step *s = NULL;
-    unit self = {.node = index, .output = node->output_count ? node->outputs[0] : GRAPH_NONE, .other = GRAPH_NONE};
+    unit self = {.node = index,
+                 .output = node->output_count ? node->outputs[0] : GRAPH_NONE,
+                 .other = GRAPH_NONE};
     *done = false;
     if (b->reference || !activation_of_node(b->graph, node, &self.post) ||
-        b->graph->values[self.output].dtype != DTYPE_FLOAT || b->graph->values[node->inputs[0]].is_constant)
+        b->graph->values[self.output].dtype != DTYPE_FLOAT ||
+        b->graph->values[node->inputs[0]].is_constant)
         return XAI_OK;
     *done = true;
     const layout form = b->values[self.output].primary;
@@ -44,7 +47,8 @@ xai_status lower_activation_backward(builder *b, const unit *self)
     bool accumulate = false;
     step *s = NULL;
     const bool direct = b->values[x].primary == form;
-    xai_status status = builder_input(b, activation_backward_uses_output(&self->post) ? self->output : x, form, &known);
+    xai_status status = builder_input(
+        b, activation_backward_uses_output(&self->post) ? self->output : x, form, &known);
     if (status == XAI_OK)
         status = gradient_read(b, self->output, &gradient);
     if (status == XAI_OK && direct)
@@ -72,18 +76,20 @@ static xai_status step_scale_shift(const step *self, run *state, xai_error **err
 {
     (void)error;
     kernel_scale_shift(run_address(state, self->operands[0]), run_address(state, self->operands[1]),
-                       run_address(state, self->operands[2]), &self->post, run_address(state, self->operands[3]),
-                       self->channels, self->spatial, state->program->block, state->program->threads);
+                       run_address(state, self->operands[2]), &self->post,
+                       run_address(state, self->operands[3]), self->channels, self->spatial,
+                       state->program->block, state->program->threads);
     return XAI_OK;
 }
 
 static xai_status step_scale_shift_backward(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_scale_shift_backward(run_address(state, self->operands[0]), run_address(state, self->operands[1]),
-                                run_address(state, self->operands[2]), &self->post, run_address(state, self->operands[3]),
-                                run_address(state, self->operands[4]), self->channels, self->spatial, state->program->block,
-                                self->accumulate, state->program->threads);
+    kernel_scale_shift_backward(
+        run_address(state, self->operands[0]), run_address(state, self->operands[1]),
+        run_address(state, self->operands[2]), &self->post, run_address(state, self->operands[3]),
+        run_address(state, self->operands[4]), self->channels, self->spatial, state->program->block,
+        self->accumulate, state->program->threads);
     return XAI_OK;
 }
 
@@ -121,21 +127,28 @@ xai_status lower_scale_shift(builder *b, int index, bool *done)
     operand source, destination;
     step *s = NULL;
     *done = false;
-    if (!node_is(node, "xai", "ScaleShift") || b->values[node->outputs[0]].primary != LAYOUT_BLOCKED ||
+    if (!node_is(node, "xai", "ScaleShift") ||
+        b->values[node->outputs[0]].primary != LAYOUT_BLOCKED ||
         !g->values[node->inputs[1]].is_constant || !g->values[node->inputs[2]].is_constant)
         return XAI_OK;
     *done = true;
-    unit self = {.emit_backward = scale_shift_backward, .node = index, .output = node->outputs[0], .other = GRAPH_NONE};
+    unit self = {.emit_backward = scale_shift_backward,
+                 .node = index,
+                 .output = node->outputs[0],
+                 .other = GRAPH_NONE};
     const int x = node->inputs[0];
-    const size_t padded = layout_bytes(b, x, LAYOUT_BLOCKED) / sizeof(float) / layout_spatial(&g->values[x]);
+    const size_t padded =
+        layout_bytes(b, x, LAYOUT_BLOCKED) / sizeof(float) / layout_spatial(&g->values[x]);
     const int next = fusable_activation(b, self.output, &self.post);
-    if (next != GRAPH_NONE && (self.post.kind == ACTIVATION_RELU || !b->values[self.output].needs_gradient)) {
+    if (next != GRAPH_NONE &&
+        (self.post.kind == ACTIVATION_RELU || !b->values[self.output].needs_gradient)) {
         self.output = g->nodes[next].outputs[0];
         b->node_done[next] = true;
     } else {
         self.post.kind = ACTIVATION_NONE;
     }
-    xai_status status = builder_constant(b, &g->values[node->inputs[1]].constant, padded, &self.scale);
+    xai_status status =
+        builder_constant(b, &g->values[node->inputs[1]].constant, padded, &self.scale);
     if (status == XAI_OK)
         status = builder_constant(b, &g->values[node->inputs[2]].constant, padded, &self.shift);
     if (status == XAI_OK)
@@ -162,7 +175,8 @@ static xai_status step_add(const step *self, run *state, xai_error **error)
 {
     (void)error;
     kernel_add(run_address(state, self->operands[0]), run_address(state, self->operands[1]),
-               run_address(state, self->operands[2]), self->count, &self->post, state->program->threads);
+               run_address(state, self->operands[2]), self->count, &self->post,
+               state->program->threads);
     return XAI_OK;
 }
 
@@ -170,7 +184,8 @@ static xai_status step_multiply(const step *self, run *state, xai_error **error)
 {
     (void)error;
     kernel_multiply(run_address(state, self->operands[0]), run_address(state, self->operands[1]),
-                    run_address(state, self->operands[2]), self->count, self->accumulate, state->program->threads);
+                    run_address(state, self->operands[2]), self->count, self->accumulate,
+                    state->program->threads);
     return XAI_OK;
 }
 
@@ -178,18 +193,19 @@ static xai_status step_gate(const step *self, run *state, xai_error **error)
 {
     (void)error;
     kernel_gate(run_address(state, self->operands[0]), run_address(state, self->operands[1]),
-                run_address(state, self->operands[2]), self->channels, self->spatial, state->program->block,
-                state->program->threads);
+                run_address(state, self->operands[2]), self->channels, self->spatial,
+                state->program->block, state->program->threads);
     return XAI_OK;
 }
 
 static xai_status step_gate_backward(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_gate_backward(run_address(state, self->operands[0]), run_address(state, self->operands[1]),
-                         run_address(state, self->operands[2]), run_address(state, self->operands[3]),
-                         run_address(state, self->operands[4]), self->channels, self->spatial, state->program->block,
-                         self->accumulate, self->accumulate_other, state->program->threads);
+    kernel_gate_backward(
+        run_address(state, self->operands[0]), run_address(state, self->operands[1]),
+        run_address(state, self->operands[2]), run_address(state, self->operands[3]),
+        run_address(state, self->operands[4]), self->channels, self->spatial, state->program->block,
+        self->accumulate, self->accumulate_other, state->program->threads);
     return XAI_OK;
 }
 
@@ -303,7 +319,8 @@ xai_status lower_binary(builder *b, int index, bool *done)
         return XAI_OK;
     unit self = {.node = index, .output = node->outputs[0], .other = GRAPH_NONE};
     const layout form = b->values[self.output].primary;
-    const graph_value *a = &g->values[node->inputs[0]], *c = &g->values[node->inputs[1]], *y = &g->values[self.output];
+    const graph_value *a = &g->values[node->inputs[0]], *c = &g->values[node->inputs[1]],
+                      *y = &g->values[self.output];
     int map = -1; /* the input that a per-channel gate multiplies */
     if (!shape_equal(&a->shape, &c->shape)) {
         if (!multiply || form != LAYOUT_BLOCKED)
@@ -334,8 +351,15 @@ xai_status lower_binary(builder *b, int index, bool *done)
     if (status == XAI_OK && second.constant)
         status = builder_constant(b, &c->constant, tensor_count(&c->constant), &second);
     if (status == XAI_OK)
-        status = builder_step(b, map >= 0 ? step_gate : add ? step_add : step_multiply, index,
-                              map >= 0 ? "gate" : add ? "add" : "multiply", &s);
+        status = builder_step(b,
+                              map >= 0 ? step_gate
+                              : add    ? step_add
+                                       : step_multiply,
+                              index,
+                              map >= 0 ? "gate"
+                              : add    ? "add"
+                                       : "multiply",
+                              &s);
     if (status != XAI_OK)
         return status;
     s->post = self.post;
@@ -357,14 +381,15 @@ xai_status lower_binary(builder *b, int index, bool *done)
 static xai_status step_copy_channels(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_copy_channels(run_address(state, self->operands[0]), self->channels, run_address(state, self->operands[1]),
-                         self->channels_to, self->count, self->spatial, state->program->block, self->accumulate,
+    kernel_copy_channels(run_address(state, self->operands[0]), self->channels,
+                         run_address(state, self->operands[1]), self->channels_to, self->count,
+                         self->spatial, state->program->block, self->accumulate,
                          state->program->threads);
     return XAI_OK;
 }
 
-static xai_status copy_channels(builder *b, int node, operand from, size_t from_channel, operand to, size_t to_channel,
-                                size_t count, size_t spatial, bool accumulate)
+static xai_status copy_channels(builder *b, int node, operand from, size_t from_channel, operand to,
+                                size_t to_channel, size_t count, size_t spatial, bool accumulate)
 {
     step *s = NULL;
     xai_status status = builder_step(b, step_copy_channels, node, "copy channels", &s);
@@ -401,7 +426,8 @@ static xai_status concat_backward(builder *b, const unit *self)
         const graph_value *v = &b->graph->values[piece];
         const size_t channels = layout_channels(v), spatial = layout_spatial(v);
         const value_state *state = &b->values[piece];
-        const bool shared = in_place(b, piece, self->output, channel) && !whole->own_gradient && !state->own_gradient;
+        const bool shared = in_place(b, piece, self->output, channel) && !whole->own_gradient &&
+                            !state->own_gradient;
         if (state->needs_gradient && !shared) {
             const size_t bytes = layout_bytes(b, piece, LAYOUT_BLOCKED);
             bool accumulate = false;
@@ -421,7 +447,8 @@ static xai_status concat_backward(builder *b, const unit *self)
                 }
             }
             if (status == XAI_OK)
-                status = copy_channels(b, self->node, gradient, channel, target, 0, channels, spatial, accumulate);
+                status = copy_channels(b, self->node, gradient, channel, target, 0, channels,
+                                       spatial, accumulate);
             if (status == XAI_OK && !direct)
                 status = gradient_add(b, piece, target, LAYOUT_BLOCKED, true);
         }
@@ -440,13 +467,18 @@ xai_status lower_concat(builder *b, int index, bool *done)
     if (!node_is(node, "", "Concat") || b->values[node->outputs[0]].primary != LAYOUT_BLOCKED)
         return XAI_OK;
     *done = true;
-    unit self = {.emit_backward = concat_backward, .node = index, .output = node->outputs[0], .other = GRAPH_NONE};
-    const size_t spatial = layout_spatial(&g->values[self.output]), channels = layout_channels(&g->values[self.output]);
+    unit self = {.emit_backward = concat_backward,
+                 .node = index,
+                 .output = node->outputs[0],
+                 .other = GRAPH_NONE};
+    const size_t spatial = layout_spatial(&g->values[self.output]),
+                 channels = layout_channels(&g->values[self.output]);
     const size_t block = (size_t)b->program->block;
     xai_status status = builder_output(b, self.output, LAYOUT_BLOCKED, &destination);
     const int last_piece = node->inputs[node->input_count - 1];
-    bool padded = channels % block == 0 ||
-                  in_place(b, last_piece, self.output, channels - layout_channels(&g->values[last_piece]));
+    bool padded =
+        channels % block == 0 ||
+        in_place(b, last_piece, self.output, channels - layout_channels(&g->values[last_piece]));
     for (int i = 0; status == XAI_OK && i < node->input_count; i++) {
         const int piece = node->inputs[i];
         const size_t count = layout_channels(&g->values[piece]);
@@ -465,7 +497,8 @@ xai_status lower_concat(builder *b, int index, bool *done)
                 }
             }
             if (status == XAI_OK)
-                status = copy_channels(b, index, source, 0, destination, channel, count, spatial, false);
+                status =
+                    copy_channels(b, index, source, 0, destination, channel, count, spatial, false);
         }
         channel += count;
     }

@@ -15,9 +15,10 @@ typedef struct product {
 static xai_status step_matrix_vector(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_matrix_vector(run_address(state, self->operands[1]), run_address(state, self->operands[0]),
-                         run_address(state, self->operands[3]), run_address(state, self->operands[2]), self->channels_to,
-                         self->channels, state->program->threads);
+    kernel_matrix_vector(
+        run_address(state, self->operands[1]), run_address(state, self->operands[0]),
+        run_address(state, self->operands[3]), run_address(state, self->operands[2]),
+        self->channels_to, self->channels, state->program->threads);
     return XAI_OK;
 }
 
@@ -29,8 +30,10 @@ static xai_status step_vector_matrix(const step *self, run *state, xai_error **e
     const float *bias = run_address(state, self->operands[3]);
     if (bias)
         memcpy(y, bias, self->channels_to * sizeof *y);
-    kernel_vector_matrix(run_address(state, self->operands[1]), run_address(state, self->operands[0]), y, self->channels,
-                         self->channels_to, bias != NULL || self->accumulate, state->program->threads);
+    kernel_vector_matrix(run_address(state, self->operands[1]),
+                         run_address(state, self->operands[0]), y, self->channels,
+                         self->channels_to, bias != NULL || self->accumulate,
+                         state->program->threads);
     return XAI_OK;
 }
 
@@ -38,8 +41,9 @@ static bool attribute_is(const graph_node *node, const char *name, double fallba
 {
     for (size_t i = 0; i < node->attribute_count; i++)
         if (strcmp(node->attributes[i].name, name) == 0)
-            return (node->attributes[i].type == ONNX_ATTRIBUTE_FLOAT ? node->attributes[i].f : (double)node->attributes[i].i) ==
-                   expected;
+            return (node->attributes[i].type == ONNX_ATTRIBUTE_FLOAT
+                        ? node->attributes[i].f
+                        : (double)node->attributes[i].i) == expected;
     return fallback == expected;
 }
 
@@ -116,12 +120,13 @@ static bool is_vector(const graph *g, const graph_node *node, const product *p)
     return p->batch == 1 && p->rows == 1 && g->values[node->inputs[1]].is_constant;
 }
 
-static xai_status emit_vector(builder *b, int index, const product *p, operand source, operand weights, bool by_rows,
-                              operand bias, bool accumulate, operand destination, size_t count_in, size_t count_out)
+static xai_status emit_vector(builder *b, int index, const product *p, operand source,
+                              operand weights, bool by_rows, operand bias, bool accumulate,
+                              operand destination, size_t count_in, size_t count_out)
 {
     step *s = NULL;
-    xai_status status =
-        builder_step(b, by_rows ? step_matrix_vector : step_vector_matrix, index, by_rows ? "matrix vector" : "vector matrix", &s);
+    xai_status status = builder_step(b, by_rows ? step_matrix_vector : step_vector_matrix, index,
+                                     by_rows ? "matrix vector" : "vector matrix", &s);
     (void)p;
     if (status != XAI_OK)
         return status;
@@ -135,11 +140,12 @@ static xai_status emit_vector(builder *b, int index, const product *p, operand s
     return XAI_OK;
 }
 
-static xai_status emit_product(builder *b, int index, const primitive *program, operand source, operand weights, operand bias,
-                               operand destination, size_t bytes)
+static xai_status emit_product(builder *b, int index, const primitive *program, operand source,
+                               operand weights, operand bias, operand destination, size_t bytes)
 {
     step *s = NULL;
-    xai_status status = builder_step(b, step_primitive, index, primitive_implementation(program), &s);
+    xai_status status =
+        builder_step(b, step_primitive, index, primitive_implementation(program), &s);
     if (status != XAI_OK)
         return status;
     s->program = program;
@@ -162,7 +168,8 @@ static xai_status open_target(builder *b, int value, operand *target, bool *dire
 }
 
 /* gA = gY . B' and gB = A' . gY */
-static xai_status gradient_of_operand(builder *b, const unit *self, const product *p, int which, operand gradient)
+static xai_status gradient_of_operand(builder *b, const unit *self, const product *p, int which,
+                                      operand gradient)
 {
     const graph_node *node = &b->graph->nodes[self->node];
     const graph_value *values = b->graph->values;
@@ -186,7 +193,8 @@ static xai_status gradient_of_operand(builder *b, const unit *self, const produc
     else if (status == XAI_OK)
         status = builder_input(b, other, LAYOUT_PLAIN, which == 0 ? &right : &left);
     if (status == XAI_OK && which == 1 && values[other].is_constant)
-        status = builder_constant(b, &values[other].constant, tensor_count(&values[other].constant), &left);
+        status = builder_constant(b, &values[other].constant, tensor_count(&values[other].constant),
+                                  &left);
     if (which == 0)
         left = gradient;
     else
@@ -194,7 +202,8 @@ static xai_status gradient_of_operand(builder *b, const unit *self, const produc
     if (status == XAI_OK)
         status = open_target(b, x, &target, &direct);
     if (status == XAI_OK)
-        status = emit_product(b, self->node, program, left, right, OPERAND_NONE, target, layout_bytes(b, x, LAYOUT_PLAIN));
+        status = emit_product(b, self->node, program, left, right, OPERAND_NONE, target,
+                              layout_bytes(b, x, LAYOUT_PLAIN));
     if (status == XAI_OK && !direct)
         status = gradient_add(b, x, target, LAYOUT_PLAIN, true);
     return status;
@@ -215,13 +224,15 @@ static xai_status backward(builder *b, const unit *self)
     if (is_vector(g, node, &p)) {
         if (!b->values[x].needs_gradient)
             return XAI_OK;
-        status = builder_constant(b, &g->values[node->inputs[1]].constant, (size_t)(p.columns * p.depth), &weights);
+        status = builder_constant(b, &g->values[node->inputs[1]].constant,
+                                  (size_t)(p.columns * p.depth), &weights);
         if (status == XAI_OK)
             status = open_target(b, x, &target, &direct);
         if (status == XAI_OK)
-            status = emit_vector(b, self->node, &p, gradient, weights, !p.transpose_b, OPERAND_NONE, false, target,
-                                 (size_t)p.columns, (size_t)p.depth);
-        return status == XAI_OK && !direct ? gradient_add(b, x, target, LAYOUT_PLAIN, true) : status;
+            status = emit_vector(b, self->node, &p, gradient, weights, !p.transpose_b, OPERAND_NONE,
+                                 false, target, (size_t)p.columns, (size_t)p.depth);
+        return status == XAI_OK && !direct ? gradient_add(b, x, target, LAYOUT_PLAIN, true)
+                                           : status;
     }
     for (int i = 0; status == XAI_OK && i < 2; i++)
         if (b->values[node->inputs[i]].needs_gradient)
@@ -238,10 +249,12 @@ xai_status lower_matrix(builder *b, int index, bool *done)
     product p;
     *done = false;
     if (b->reference || (!node_is(node, "", "Gemm") && !node_is(node, "", "MatMul")) ||
-        g->values[node->outputs[0]].dtype != DTYPE_FLOAT || g->values[node->inputs[0]].is_constant || !describe(g, node, &p) ||
+        g->values[node->outputs[0]].dtype != DTYPE_FLOAT ||
+        g->values[node->inputs[0]].is_constant || !describe(g, node, &p) ||
         p.batch * p.rows * p.columns * p.depth == 0)
         return XAI_OK;
-    unit self = {.emit_backward = backward, .node = index, .output = node->outputs[0], .other = GRAPH_NONE};
+    unit self = {
+        .emit_backward = backward, .node = index, .output = node->outputs[0], .other = GRAPH_NONE};
     const graph_value *w = &g->values[node->inputs[1]];
     const bool vector = is_vector(g, node, &p);
     xai_status status = XAI_OK;
@@ -266,13 +279,14 @@ xai_status lower_matrix(builder *b, int index, bool *done)
     else if (status == XAI_OK)
         status = builder_input(b, node->inputs[1], LAYOUT_PLAIN, &weights);
     if (status == XAI_OK && p.bias != GRAPH_NONE)
-        status = builder_constant(b, &g->values[p.bias].constant,
-                                  vector ? (size_t)p.columns : primitive_bias_count(program), &bias);
+        status =
+            builder_constant(b, &g->values[p.bias].constant,
+                             vector ? (size_t)p.columns : primitive_bias_count(program), &bias);
     if (status == XAI_OK)
         status = builder_output(b, self.output, LAYOUT_PLAIN, &destination);
     if (status == XAI_OK)
-        status = vector ? emit_vector(b, index, &p, source, weights, p.transpose_b, bias, false, destination, (size_t)p.depth,
-                                      (size_t)p.columns)
+        status = vector ? emit_vector(b, index, &p, source, weights, p.transpose_b, bias, false,
+                                      destination, (size_t)p.depth, (size_t)p.columns)
                         : emit_product(b, index, program, source, weights, bias, destination,
                                        layout_bytes(b, self.output, LAYOUT_PLAIN));
     if (status == XAI_OK)

@@ -6,17 +6,19 @@
 static xai_status step_max_pool(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_max_pool(&self->geometry, run_address(state, self->operands[0]), run_address(state, self->operands[1]),
-                    run_address(state, self->operands[2]), self->channels, state->program->block, state->program->threads);
+    kernel_max_pool(&self->geometry, run_address(state, self->operands[0]),
+                    run_address(state, self->operands[1]), run_address(state, self->operands[2]),
+                    self->channels, state->program->block, state->program->threads);
     return XAI_OK;
 }
 
 static xai_status step_max_pool_backward(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_max_pool_backward(&self->geometry, run_address(state, self->operands[0]), run_address(state, self->operands[1]),
-                             run_address(state, self->operands[2]), self->channels, state->program->block, self->accumulate,
-                             state->program->threads);
+    kernel_max_pool_backward(&self->geometry, run_address(state, self->operands[0]),
+                             run_address(state, self->operands[1]),
+                             run_address(state, self->operands[2]), self->channels,
+                             state->program->block, self->accumulate, state->program->threads);
     return XAI_OK;
 }
 
@@ -24,38 +26,43 @@ static xai_status step_average_pool(const step *self, run *state, xai_error **er
 {
     (void)error;
     kernel_average_pool(&self->geometry, self->include_pad, run_address(state, self->operands[0]),
-                        run_address(state, self->operands[1]), self->channels, state->program->block, state->program->threads);
+                        run_address(state, self->operands[1]), self->channels,
+                        state->program->block, state->program->threads);
     return XAI_OK;
 }
 
 static xai_status step_average_pool_backward(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_average_pool_backward(&self->geometry, self->include_pad, run_address(state, self->operands[0]),
-                                 run_address(state, self->operands[1]), self->channels, state->program->block,
-                                 self->accumulate, state->program->threads);
+    kernel_average_pool_backward(&self->geometry, self->include_pad,
+                                 run_address(state, self->operands[0]),
+                                 run_address(state, self->operands[1]), self->channels,
+                                 state->program->block, self->accumulate, state->program->threads);
     return XAI_OK;
 }
 
 static xai_status step_global_average(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_global_average(run_address(state, self->operands[0]), run_address(state, self->operands[1]), self->channels,
-                          self->spatial, state->program->block, state->program->threads);
+    kernel_global_average(run_address(state, self->operands[0]),
+                          run_address(state, self->operands[1]), self->channels, self->spatial,
+                          state->program->block, state->program->threads);
     return XAI_OK;
 }
 
 static xai_status step_global_average_backward(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_global_average_backward(run_address(state, self->operands[0]), run_address(state, self->operands[1]), self->channels,
-                                   self->spatial, state->program->block, self->accumulate, state->program->threads);
+    kernel_global_average_backward(run_address(state, self->operands[0]),
+                                   run_address(state, self->operands[1]), self->channels,
+                                   self->spatial, state->program->block, self->accumulate,
+                                   state->program->threads);
     return XAI_OK;
 }
 
 /* How a pool's unit remembers what its backward step needs. */
-static xai_status backward(builder *b, const unit *self, step_function execute, const char *implementation, operand first,
-                           bool include_pad)
+static xai_status backward(builder *b, const unit *self, step_function execute,
+                           const char *implementation, operand first, bool include_pad)
 {
     const graph_node *node = &b->graph->nodes[self->node];
     const int x = node->inputs[0];
@@ -89,7 +96,8 @@ static xai_status max_backward(builder *b, const unit *self)
 
 static xai_status average_backward(builder *b, const unit *self)
 {
-    return backward(b, self, step_average_pool_backward, "average pool", OPERAND_NONE, self->include_pad);
+    return backward(b, self, step_average_pool_backward, "average pool", OPERAND_NONE,
+                    self->include_pad);
 }
 
 static xai_status global_backward(builder *b, const unit *self)
@@ -119,10 +127,12 @@ xai_status lower_pool(builder *b, int index, bool *done)
     xai_status status = XAI_OK;
     *done = false;
     if (!(maximum || average || global) || b->values[node->inputs[0]].primary != LAYOUT_BLOCKED ||
-        b->values[node->outputs[0]].primary != LAYOUT_BLOCKED || (node->output_count > 1 && node->outputs[1] != GRAPH_NONE))
+        b->values[node->outputs[0]].primary != LAYOUT_BLOCKED ||
+        (node->output_count > 1 && node->outputs[1] != GRAPH_NONE))
         return XAI_OK;
     *done = true;
-    unit self = {.node = index, .output = node->outputs[0], .other = GRAPH_NONE, .argmax = OPERAND_NONE};
+    unit self = {
+        .node = index, .output = node->outputs[0], .other = GRAPH_NONE, .argmax = OPERAND_NONE};
     if (!global)
         status = lower_window(b, node, &self.geometry);
     if (status == XAI_OK && average)
@@ -132,8 +142,15 @@ xai_status lower_pool(builder *b, int index, bool *done)
     if (status == XAI_OK)
         status = builder_output(b, self.output, LAYOUT_BLOCKED, &destination);
     if (status == XAI_OK)
-        status = builder_step(b, maximum ? step_max_pool : average ? step_average_pool : step_global_average, index,
-                              maximum ? "max pool" : average ? "average pool" : "global average", &s);
+        status = builder_step(b,
+                              maximum   ? step_max_pool
+                              : average ? step_average_pool
+                                        : step_global_average,
+                              index,
+                              maximum   ? "max pool"
+                              : average ? "average pool"
+                                        : "global average",
+                              &s);
     if (status != XAI_OK)
         return status;
     s->geometry = self.geometry;

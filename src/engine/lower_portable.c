@@ -48,7 +48,8 @@ static xai_status step_portable(const step *self, run *state, xai_error **error)
         .place = p->node->place,
         .error = error,
     };
-    status = p->backward ? p->node->definition->backward(&call) : p->node->definition->forward(&call);
+    status =
+        p->backward ? p->node->definition->backward(&call) : p->node->definition->forward(&call);
 done:
     memory_free(bound);
     memory_free(pointers);
@@ -58,7 +59,8 @@ done:
 static xai_status portable_create(builder *b, int index, bool backward, portable **out)
 {
     const graph_node *node = &b->graph->nodes[index];
-    const size_t count = ((size_t)node->input_count + (size_t)node->output_count) * (backward ? 2 : 1);
+    const size_t count =
+        ((size_t)node->input_count + (size_t)node->output_count) * (backward ? 2 : 1);
     portable *self = memory_pool_allocate(b->program->pool, 1, sizeof *self);
     if (self) {
         self->tensors = memory_pool_allocate(b->program->pool, count + 1, sizeof *self->tensors);
@@ -84,7 +86,8 @@ static void set_tensor(const builder *b, portable *self, size_t at, int value, o
 }
 
 /* Lifetimes: every place is touched through operand 0 (reads) or 1 (writes) of the step. */
-static void touch_places(builder *b, step *s, const portable *self, size_t begin, size_t end, bool write)
+static void touch_places(builder *b, step *s, const portable *self, size_t begin, size_t end,
+                         bool write)
 {
     for (size_t i = begin; i < end; i++) {
         if (self->tensors[i].dtype == DTYPE_UNDEFINED)
@@ -102,8 +105,9 @@ static xai_status check_type(builder *b, const graph_node *node, int value)
 {
     const graph_value *v = &b->graph->values[value];
     if (dtype_size(v->dtype) == 0)
-        return error_set(b->error, XAI_ERROR_UNSUPPORTED, node->place, "value '%s' has an element type (%s) that cannot be computed",
-                         v->name, dtype_name(v->dtype));
+        return error_set(b->error, XAI_ERROR_UNSUPPORTED, node->place,
+                         "value '%s' has an element type (%s) that cannot be computed", v->name,
+                         dtype_name(v->dtype));
     return XAI_OK;
 }
 
@@ -124,7 +128,8 @@ static xai_status plain_gradient(builder *b, int value, operand *out)
 
 static bool reads(const graph_node *node, bool output, int i)
 {
-    const uint32_t bit = output ? OPERATOR_READS_OUTPUT(i < 15 ? i : 15) : OPERATOR_READS_INPUT(i < 15 ? i : 15);
+    const uint32_t bit =
+        output ? OPERATOR_READS_OUTPUT(i < 15 ? i : 15) : OPERATOR_READS_INPUT(i < 15 ? i : 15);
     return (node->definition->backward_reads & bit) != 0;
 }
 
@@ -136,7 +141,8 @@ static xai_status portable_backward(builder *b, const unit *self)
     step *s = NULL;
     operand place;
     if (!node->definition->backward)
-        return error_set(b->error, XAI_ERROR_UNSUPPORTED, node->place, "this operator has no gradient");
+        return error_set(b->error, XAI_ERROR_UNSUPPORTED, node->place,
+                         "this operator has no gradient");
     xai_status status = portable_create(b, self->node, true, &call);
     for (int i = 0; status == XAI_OK && i < node->input_count; i++) {
         if (node->inputs[i] == GRAPH_NONE)
@@ -191,9 +197,13 @@ xai_status lower_portable(builder *b, int index, bool *done)
     step *s = NULL;
     operand place;
     *done = true;
-    unit self = {.emit_backward = portable_backward, .node = index, .output = GRAPH_NONE, .other = GRAPH_NONE};
+    unit self = {.emit_backward = portable_backward,
+                 .node = index,
+                 .output = GRAPH_NONE,
+                 .other = GRAPH_NONE};
     if (!node->definition->forward)
-        return error_set(b->error, XAI_ERROR_UNSUPPORTED, node->place, "this operator has no kernel");
+        return error_set(b->error, XAI_ERROR_UNSUPPORTED, node->place,
+                         "this operator has no kernel");
     xai_status status = portable_create(b, index, false, &call);
     for (int i = 0; status == XAI_OK && i < node->input_count; i++) {
         if (node->inputs[i] == GRAPH_NONE)
@@ -252,15 +262,19 @@ xai_status lower_view(builder *b, int index, bool *done)
     const graph_node *node = &g->nodes[index];
     operand place;
     *done = false;
-    if (!(node->definition->flags & OPERATOR_VIEW) || node->output_count < 1 || node->outputs[0] == GRAPH_NONE ||
-        g->values[node->inputs[0]].is_constant || b->values[node->outputs[0]].primary != LAYOUT_PLAIN ||
+    if (!(node->definition->flags & OPERATOR_VIEW) || node->output_count < 1 ||
+        node->outputs[0] == GRAPH_NONE || g->values[node->inputs[0]].is_constant ||
+        b->values[node->outputs[0]].primary != LAYOUT_PLAIN ||
         g->values[node->inputs[0]].dtype != g->values[node->outputs[0]].dtype)
         return XAI_OK;
     for (int i = 1; i < node->output_count; i++)
         if (node->outputs[i] != GRAPH_NONE)
             return XAI_OK;
     *done = true;
-    const unit self = {.emit_backward = view_backward, .node = index, .output = node->outputs[0], .other = GRAPH_NONE};
+    const unit self = {.emit_backward = view_backward,
+                       .node = index,
+                       .output = node->outputs[0],
+                       .other = GRAPH_NONE};
     xai_status status = builder_input(b, node->inputs[0], LAYOUT_PLAIN, &place);
     if (status != XAI_OK)
         return status;

@@ -7,17 +7,18 @@
 static xai_status step_softmax(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_softmax(run_address(state, self->operands[0]), run_address(state, self->operands[1]), self->count, self->channels,
-                   state->program->threads);
+    kernel_softmax(run_address(state, self->operands[0]), run_address(state, self->operands[1]),
+                   self->count, self->channels, state->program->threads);
     return XAI_OK;
 }
 
 static xai_status step_softmax_backward(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_softmax_backward(run_address(state, self->operands[0]), run_address(state, self->operands[1]),
-                            run_address(state, self->operands[2]), self->count, self->channels, self->accumulate,
-                            state->program->threads);
+    kernel_softmax_backward(run_address(state, self->operands[0]),
+                            run_address(state, self->operands[1]),
+                            run_address(state, self->operands[2]), self->count, self->channels,
+                            self->accumulate, state->program->threads);
     return XAI_OK;
 }
 
@@ -25,17 +26,19 @@ static xai_status step_layer_norm(const step *self, run *state, xai_error **erro
 {
     (void)error;
     kernel_layer_norm(run_address(state, self->operands[0]), run_address(state, self->operands[2]),
-                      run_address(state, self->operands[3]), self->epsilon, run_address(state, self->operands[1]), self->count,
-                      self->channels, state->program->threads);
+                      run_address(state, self->operands[3]), self->epsilon,
+                      run_address(state, self->operands[1]), self->count, self->channels,
+                      state->program->threads);
     return XAI_OK;
 }
 
 static xai_status step_layer_norm_backward(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_layer_norm_backward(run_address(state, self->operands[0]), run_address(state, self->operands[3]), self->epsilon,
-                               run_address(state, self->operands[1]), run_address(state, self->operands[2]), self->count,
-                               self->channels, self->accumulate, state->program->threads);
+    kernel_layer_norm_backward(
+        run_address(state, self->operands[0]), run_address(state, self->operands[3]), self->epsilon,
+        run_address(state, self->operands[1]), run_address(state, self->operands[2]), self->count,
+        self->channels, self->accumulate, state->program->threads);
     return XAI_OK;
 }
 
@@ -67,8 +70,8 @@ static xai_status backward(builder *b, const unit *self)
         status = target.buffer == BUFFER_NONE ? XAI_ERROR_MEMORY : XAI_OK;
     }
     if (status == XAI_OK)
-        status = builder_step(b, softmax ? step_softmax_backward : step_layer_norm_backward, self->node,
-                              softmax ? "softmax" : "layer norm", &s);
+        status = builder_step(b, softmax ? step_softmax_backward : step_layer_norm_backward,
+                              self->node, softmax ? "softmax" : "layer norm", &s);
     if (status != XAI_OK)
         return status;
     s->channels = width_of(v);
@@ -104,7 +107,8 @@ xai_status lower_rows(builder *b, int index, bool *done)
 {
     const graph *g = b->graph;
     const graph_node *node = &g->nodes[index];
-    const bool softmax = node_is(node, "", "Softmax"), norm = node_is(node, "", "LayerNormalization");
+    const bool softmax = node_is(node, "", "Softmax"),
+               norm = node_is(node, "", "LayerNormalization");
     operand source, destination;
     step *s = NULL;
     bool last = false;
@@ -120,8 +124,12 @@ xai_status lower_rows(builder *b, int index, bool *done)
     xai_status status = over_last_axis(b, node, &last, &epsilon);
     if (status != XAI_OK || !last)
         return status;
-    unit self = {.emit_backward = backward, .node = index, .output = node->outputs[0], .other = GRAPH_NONE,
-                 .scale = OPERAND_NONE, .shift = OPERAND_NONE};
+    unit self = {.emit_backward = backward,
+                 .node = index,
+                 .output = node->outputs[0],
+                 .other = GRAPH_NONE,
+                 .scale = OPERAND_NONE,
+                 .shift = OPERAND_NONE};
     const graph_value *x = &g->values[node->inputs[0]];
     self.post.alpha = epsilon;
     for (int i = 1; norm && i < node->input_count && i < 3; i++) {
@@ -130,7 +138,8 @@ xai_status lower_rows(builder *b, int index, bool *done)
             continue;
         if (!g->values[id].is_constant || tensor_count(&g->values[id].constant) != width_of(x))
             return XAI_OK;
-        status = builder_constant(b, &g->values[id].constant, width_of(x), i == 1 ? &self.scale : &self.shift);
+        status = builder_constant(b, &g->values[id].constant, width_of(x),
+                                  i == 1 ? &self.scale : &self.shift);
         if (status != XAI_OK)
             return status;
     }
@@ -139,7 +148,8 @@ xai_status lower_rows(builder *b, int index, bool *done)
     if (status == XAI_OK)
         status = builder_output(b, self.output, LAYOUT_PLAIN, &destination);
     if (status == XAI_OK)
-        status = builder_step(b, softmax ? step_softmax : step_layer_norm, index, softmax ? "softmax" : "layer norm", &s);
+        status = builder_step(b, softmax ? step_softmax : step_layer_norm, index,
+                              softmax ? "softmax" : "layer norm", &s);
     if (status != XAI_OK)
         return status;
     s->channels = width_of(x);

@@ -66,7 +66,8 @@ const graph *network_graph(const network *self)
  * storage. */
 static void fingerprint(const void *bytes, size_t size, uint64_t out[2])
 {
-    static const uint64_t odd[4] = {0xFF51AFD7ED558CCDu, 0xC4CEB9FE1A85EC53u, 0x9E3779B97F4A7C15u, 0xC2B2AE3D27D4EB4Fu};
+    static const uint64_t odd[4] = {0xFF51AFD7ED558CCDu, 0xC4CEB9FE1A85EC53u, 0x9E3779B97F4A7C15u,
+                                    0xC2B2AE3D27D4EB4Fu};
     uint64_t lanes[4] = {odd[0] ^ size, odd[1] + size, odd[2] ^ size, odd[3] + size};
     const unsigned char *p = bytes;
     for (size_t i = 0; i < size; i += 32) {
@@ -81,8 +82,9 @@ static void fingerprint(const void *bytes, size_t size, uint64_t out[2])
     out[1] = (lanes[2] ^ (lanes[3] >> 29)) * odd[3] ^ lanes[3];
 }
 
-xai_status network_weights(network *self, const tensor *source, const char *key, size_t bytes, weights_prepare prepare,
-                           const void *user, const void **out, xai_error **error)
+xai_status network_weights(network *self, const tensor *source, const char *key, size_t bytes,
+                           weights_prepare prepare, const void *user, const void **out,
+                           xai_error **error)
 {
     uint64_t print[2];
     xai_status status = XAI_OK;
@@ -99,8 +101,9 @@ xai_status network_weights(network *self, const tensor *source, const char *key,
             found->key = text_duplicate(key);
             found->data = memory_allocate_aligned(bytes);
         }
-        status = found && found->key && found->data ? prepare(user, source, found->data, error)
-                                                    : error_memory(error, "prepared weights", bytes);
+        status = found && found->key && found->data
+                     ? prepare(user, source, found->data, error)
+                     : error_memory(error, "prepared weights", bytes);
         if (status == XAI_OK) {
             memcpy(found->fingerprint, print, sizeof print);
             found->source_bytes = source_bytes;

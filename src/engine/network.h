@@ -6,9 +6,11 @@
 #include "engine/primitive.h"
 
 /* Prepared bytes for (contents of `source`, key): made once by `prepare`, shared afterwards. Thread-safe; lives as long as the network. */
-typedef xai_status (*weights_prepare)(const void *user, const tensor *source, void *prepared, xai_error **error);
-xai_status network_weights(network *self, const tensor *source, const char *key, size_t bytes, weights_prepare prepare,
-                           const void *user, const void **out, xai_error **error);
+typedef xai_status (*weights_prepare)(const void *user, const tensor *source, void *prepared,
+                                      xai_error **error);
+xai_status network_weights(network *self, const tensor *source, const char *key, size_t bytes,
+                           weights_prepare prepare, const void *user, const void **out,
+                           xai_error **error);
 void network_retain(network *self);
 
 #endif

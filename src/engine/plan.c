@@ -8,7 +8,8 @@
 #include "base/parallel.h"
 #include "engine/steps.h"
 
-static xai_status copy_ids(int **out, size_t *count, const int *ids, size_t n, size_t limit, const char *what, xai_error **error)
+static xai_status copy_ids(int **out, size_t *count, const int *ids, size_t n, size_t limit,
+                           const char *what, xai_error **error)
 {
     *out = memory_allocate(n ? n : 1, sizeof **out);
     if (!*out)
@@ -16,7 +17,8 @@ static xai_status copy_ids(int **out, size_t *count, const int *ids, size_t n, s
     *count = n;
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= limit)
-            return error_set(error, XAI_ERROR_ARGUMENT, NULL, "%s: no value with id %d", what, ids[i]);
+            return error_set(error, XAI_ERROR_ARGUMENT, NULL, "%s: no value with id %d", what,
+                             ids[i]);
         (*out)[i] = ids[i];
     }
     return XAI_OK;
@@ -67,7 +69,8 @@ static void mark(builder *b, const plan_request *request)
         const graph_node *node = &g->nodes[n];
         bool needs = false;
         for (int i = 0; !node->removed && i < node->input_count; i++)
-            needs = needs || (node->inputs[i] != GRAPH_NONE && b->values[node->inputs[i]].needs_gradient);
+            needs = needs ||
+                    (node->inputs[i] != GRAPH_NONE && b->values[node->inputs[i]].needs_gradient);
         for (int i = 0; needs && i < node->output_count; i++)
             if (node->outputs[i] != GRAPH_NONE && dtype_is_float(g->values[node->outputs[i]].dtype))
                 b->values[node->outputs[i]].needs_gradient = true;
@@ -80,8 +83,8 @@ static xai_status make_inputs(builder *b)
         const int id = b->graph->inputs[i];
         const graph_value *v = &b->graph->values[id];
         if (dtype_size(v->dtype) == 0)
-            return error_set(b->error, XAI_ERROR_UNSUPPORTED, v->name, "inputs of element type %s are not supported",
-                             dtype_name(v->dtype));
+            return error_set(b->error, XAI_ERROR_UNSUPPORTED, v->name,
+                             "inputs of element type %s are not supported", dtype_name(v->dtype));
         const operand place = builder_buffer(b, layout_bytes(b, id, LAYOUT_PLAIN));
         if (place.buffer == BUFFER_NONE)
             return XAI_ERROR_MEMORY;
@@ -198,8 +201,8 @@ static xai_status build_backward(builder *b, backward_program *out, int seed)
     if (!out->gradients)
         return error_memory(b->error, "plan", p->gradient_count * sizeof *out->gradients);
     if (!dtype_is_float(v->dtype))
-        return error_set(b->error, XAI_ERROR_UNSUPPORTED, v->name, "a score of element type %s has no gradient",
-                         dtype_name(v->dtype));
+        return error_set(b->error, XAI_ERROR_UNSUPPORTED, v->name,
+                         "a score of element type %s has no gradient", dtype_name(v->dtype));
     shape_count(&v->shape, &count);
     out->seed_place = builder_buffer(b, count * sizeof(float));
     if (out->seed_place.buffer == BUFFER_NONE)
@@ -249,13 +252,15 @@ static xai_status build_programs(builder *b, const plan_request *request)
     if (!p->programs)
         return error_memory(b->error, "plan", request->seed_count * sizeof *p->programs);
     for (size_t i = 0; i < request->seed_count; i++) {
-        const xai_status status = build_backward(b, &p->programs[p->program_count++], request->seeds[i]);
+        const xai_status status =
+            build_backward(b, &p->programs[p->program_count++], request->seeds[i]);
         if (status != XAI_OK)
             return status;
     }
     /* What the forward pass made and a backward program reads outlives every program: there may be many seeds. */
     for (size_t i = 0; i < p->buffer_count; i++)
-        if (p->buffers[i].used && p->buffers[i].first < p->forward_count && p->buffers[i].last >= p->forward_count)
+        if (p->buffers[i].used && p->buffers[i].first < p->forward_count &&
+            p->buffers[i].last >= p->forward_count)
             p->buffers[i].last = BUFFER_LAST_FOREVER;
     return XAI_OK;
 }
@@ -263,7 +268,10 @@ static xai_status build_programs(builder *b, const plan_request *request)
 static xai_status build(plan *self, const plan_request *request, xai_error **error)
 {
     xai_status status;
-    builder b = {.program = self, .graph = self->graph, .reference = self->precision == ENGINE_PRECISION_REFERENCE, .error = error};
+    builder b = {.program = self,
+                 .graph = self->graph,
+                 .reference = self->precision == ENGINE_PRECISION_REFERENCE,
+                 .error = error};
     xai_error *own = NULL;
     if (!error)
         b.error = &own; /* lowerings that fall back look at and clear it */
@@ -315,14 +323,15 @@ xai_status plan_create(network *net, const plan_request *request, plan **out, xa
         status = error_memory(error, "plan", 0);
         goto done;
     }
-    status = copy_ids(&self->wanted, &self->wanted_count, request->wanted, request->wanted_count, source->value_count, "wanted",
-                      error);
+    status = copy_ids(&self->wanted, &self->wanted_count, request->wanted, request->wanted_count,
+                      source->value_count, "wanted", error);
     if (status == XAI_OK)
-        status = copy_ids(&self->gradients, &self->gradient_count, request->gradients, request->gradient_count,
-                          source->value_count, "gradient", error);
+        status = copy_ids(&self->gradients, &self->gradient_count, request->gradients,
+                          request->gradient_count, source->value_count, "gradient", error);
     for (size_t i = 0; status == XAI_OK && i < request->seed_count; i++)
         if (request->seeds[i] < 0 || (size_t)request->seeds[i] >= source->value_count)
-            status = error_set(error, XAI_ERROR_ARGUMENT, NULL, "seed: no value with id %d", request->seeds[i]);
+            status = error_set(error, XAI_ERROR_ARGUMENT, NULL, "seed: no value with id %d",
+                               request->seeds[i]);
     if (status == XAI_OK)
         status = specialise(self, request, error);
     if (status == XAI_OK)

@@ -20,14 +20,15 @@ typedef enum layout { LAYOUT_PLAIN = 0, LAYOUT_BLOCKED = 1 } layout;
 /* A stretch of the arena, alive from its first to its last step. */
 typedef struct buffer {
     size_t bytes;
-    size_t first, last; /* step numbers: forward steps first, then the backward programs one after the other */
+    size_t first,
+        last; /* step numbers: forward steps first, then the backward programs one after the other */
     size_t start; /* byte offset in the arena, set by arena_place() */
     bool used;
 } buffer;
 
 /* Where a step finds its data: a place in a buffer, or constant memory that outlives the plan. */
 typedef struct operand {
-    int buffer; /* BUFFER_NONE for constants and for "no operand" */
+    int buffer;    /* BUFFER_NONE for constants and for "no operand" */
     size_t offset; /* bytes */
     const void *constant;
 } operand;
@@ -47,14 +48,14 @@ struct step {
     int node; /* graph node, or GRAPH_NONE for conversions and copies */
     const char *implementation;
     operand operands[STEP_OPERANDS];
-    size_t bytes; /* written */
+    size_t bytes;                                 /* written */
     size_t count, channels, spatial, channels_to; /* elements and geometry, by step */
     bool accumulate, accumulate_other, include_pad, keeps_zero;
     float epsilon;
     activation post;
     window geometry;
     const primitive *program; /* owned by the plan */
-    const portable *call; /* owned by the plan's pool */
+    const portable *call;     /* owned by the plan's pool */
 };
 
 /* One value in one layout. */
@@ -72,15 +73,17 @@ typedef struct gradient_root {
 } gradient_root;
 
 typedef struct value_state {
-    layout primary; /* the layout in which its producer writes it and in which its gradient is kept */
+    layout
+        primary; /* the layout in which its producer writes it and in which its gradient is kept */
     slot slots[2]; /* by layout */
     int home; /* value whose blocked buffer holds this one as a channel slice; itself when it is a root; GRAPH_NONE = plain own */
     size_t home_block; /* first channel block within the home */
-    bool wanted; /* must survive: outputs, wanted values, seeds, wanted gradients: never fused away */
+    bool
+        wanted; /* must survive: outputs, wanted values, seeds, wanted gradients: never fused away */
     bool wants_gradient;
-    bool own_gradient; /* its gradient must not be shared with a concatenation's pieces */
+    bool own_gradient;   /* its gradient must not be shared with a concatenation's pieces */
     bool needs_gradient; /* depends on a value whose gradient is wanted */
-    int root; /* gradient root in the current program, or -1 */
+    int root;            /* gradient root in the current program, or -1 */
     size_t root_granule;
 } value_state;
 
@@ -92,12 +95,12 @@ struct unit {
     xai_status (*emit_backward)(builder *b, const unit *self);
     int node;
     int output; /* final value; the node's own output 0 unless something was fused behind it */
-    int other; /* value added by a fused Add, or GRAPH_NONE */
+    int other;  /* value added by a fused Add, or GRAPH_NONE */
     activation post;
     primitive_spec spec;
     window geometry;
     operand scale, shift; /* constants of a scale-shift unit */
-    operand argmax; /* positions a max pool kept */
+    operand argmax;       /* positions a max pool kept */
     bool include_pad;
 };
 
@@ -152,8 +155,8 @@ struct run {
     void *scratchpad;
     bool has_forward;
     const backward_program *last_backward; /* whose gradients run_gradient() gives */
-    tensor view; /* what run_value() and run_gradient() hand out */
-    run *next; /* in plan->idle */
+    tensor view;                           /* what run_value() and run_gradient() hand out */
+    run *next;                             /* in plan->idle */
 };
 
 /* layout.c: primary layouts and in-place concatenations. */
@@ -165,8 +168,11 @@ size_t layout_spatial(const graph_value *value);
 size_t layout_bytes(const builder *b, int value, layout form);
 
 /* builder.c: operands, steps, slots, gradients. Every call that can fail reports through b->error. */
-operand builder_buffer(builder *b, size_t bytes); /* buffer == BUFFER_NONE and constant == NULL when out of memory */
-xai_status builder_step(builder *b, step_function execute, int node, const char *implementation, step **out);
+operand
+builder_buffer(builder *b,
+               size_t bytes); /* buffer == BUFFER_NONE and constant == NULL when out of memory */
+xai_status builder_step(builder *b, step_function execute, int node, const char *implementation,
+                        step **out);
 void builder_read(builder *b, step *self, int index, operand place);
 void builder_write(builder *b, step *self, int index, operand place, size_t bytes);
 /* A value's data in a layout; inserts a conversion when it has only the other one. Constants: aligned float32 or raw. */
@@ -176,15 +182,19 @@ xai_status builder_output(builder *b, int value, layout form, operand *out);
 xai_status builder_finish(builder *b, int value, layout form);
 /* Constant as aligned float32 array of `padded` >= count entries, zero-filled; shared through the network. */
 xai_status builder_constant(builder *b, const tensor *constant, size_t padded, operand *out);
-xai_status builder_primitive(builder *b, const primitive_spec *spec, const primitive **out); /* UNSUPPORTED passes through */
-xai_status builder_weights(builder *b, const primitive *program, const tensor *weights, operand *out);
+xai_status builder_primitive(builder *b, const primitive_spec *spec,
+                             const primitive **out); /* UNSUPPORTED passes through */
+xai_status builder_weights(builder *b, const primitive *program, const tensor *weights,
+                           operand *out);
 /* The one unremoved consumer of a value when it may be fused over, else GRAPH_NONE. */
 int builder_only_consumer(const builder *b, int value);
 xai_status builder_unit(builder *b, const unit *self);
 /* Convert or copy `from` (form a) to `to` (form b) of a value's shape; += when accumulate (same form only). */
-xai_status builder_convert(builder *b, int value, operand from, layout from_form, operand to, layout to_form);
+xai_status builder_convert(builder *b, int value, operand from, layout from_form, operand to,
+                           layout to_form);
 /* `count` elements of one type to another. */
-xai_status builder_cast(builder *b, operand from, int32_t from_type, operand to, int32_t to_type, size_t count);
+xai_status builder_cast(builder *b, operand from, int32_t from_type, operand to, int32_t to_type,
+                        size_t count);
 xai_status builder_accumulate(builder *b, int value, operand from, operand to);
 
 /* Gradients of the current program, kept in the value's primary layout. */
@@ -208,7 +218,8 @@ xai_status lower_scale_shift(builder *b, int node, bool *done);
 xai_status lower_binary(builder *b, int node, bool *done);
 xai_status lower_concat(builder *b, int node, bool *done);
 xai_status lower_matrix(builder *b, int node, bool *done);
-xai_status lower_rows(builder *b, int node, bool *done); /* softmax, layer normalisation over the last axis */
+xai_status lower_rows(builder *b, int node,
+                      bool *done); /* softmax, layer normalisation over the last axis */
 xai_status lower_view(builder *b, int node, bool *done);
 xai_status lower_portable(builder *b, int node, bool *done);
 

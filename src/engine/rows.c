@@ -31,19 +31,25 @@ static xai_status check_inputs(const row_loop *self, xai_error **error)
         if (whole.rank > 0)
             whole.dims[0] *= (int64_t)self->rows;
         if (self->inputs[i]->dtype != v->dtype || !shape_equal(&whole, &self->inputs[i]->shape))
-            return error_set(error, XAI_ERROR_SHAPE, v->name, "%zu rows need %s of shape %s but got %s of shape %s", self->rows,
-                             dtype_name(v->dtype), shape_text(&whole, expected), dtype_name(self->inputs[i]->dtype),
+            return error_set(error, XAI_ERROR_SHAPE, v->name,
+                             "%zu rows need %s of shape %s but got %s of shape %s", self->rows,
+                             dtype_name(v->dtype), shape_text(&whole, expected),
+                             dtype_name(self->inputs[i]->dtype),
                              shape_text(&self->inputs[i]->shape, got));
     }
     return XAI_OK;
 }
 
-static xai_status run_row(row_loop *self, run *state, tensor *views, const tensor **pointers, size_t row, xai_error **error)
+static xai_status run_row(row_loop *self, run *state, tensor *views, const tensor **pointers,
+                          size_t row, xai_error **error)
 {
     const graph *g = plan_graph(self->program);
     for (size_t i = 0; i < g->input_count; i++) {
-        views[i] = (tensor){.dtype = self->inputs[i]->dtype, .shape = g->values[g->inputs[i]].shape};
-        views[i].data = (char *)self->inputs[i]->data + (g->values[g->inputs[i]].shape.rank > 0 ? row : 0) * tensor_bytes(&views[i]);
+        views[i] =
+            (tensor){.dtype = self->inputs[i]->dtype, .shape = g->values[g->inputs[i]].shape};
+        views[i].data =
+            (char *)self->inputs[i]->data +
+            (g->values[g->inputs[i]].shape.rank > 0 ? row : 0) * tensor_bytes(&views[i]);
         pointers[i] = &views[i];
     }
     const xai_status status = run_forward(state, pointers, error);
@@ -73,7 +79,8 @@ static void report(row_loop *self)
     pthread_mutex_unlock(&self->lock);
     if (!go_on && finished < self->rows) {
         xai_error *error = NULL;
-        error_set(&error, XAI_ERROR_CANCELLED, NULL, "cancelled after %zu of %zu", finished, self->rows);
+        error_set(&error, XAI_ERROR_CANCELLED, NULL, "cancelled after %zu of %zu", finished,
+                  self->rows);
         fail(self, XAI_ERROR_CANCELLED, error);
     }
 }
@@ -105,12 +112,16 @@ static void work(void *user, size_t begin, size_t end)
     memory_free(pointers);
 }
 
-xai_status rows_run(plan *program, const tensor *const *inputs, size_t rows, const rows_options *options, row_body body,
-                    void *user, xai_error **error)
+xai_status rows_run(plan *program, const tensor *const *inputs, size_t rows,
+                    const rows_options *options, row_body body, void *user, xai_error **error)
 {
     static const rows_options defaults = {0};
-    row_loop loop = {.program = program, .inputs = inputs, .rows = rows, .options = options ? options : &defaults,
-                     .body = body, .user = user};
+    row_loop loop = {.program = program,
+                     .inputs = inputs,
+                     .rows = rows,
+                     .options = options ? options : &defaults,
+                     .body = body,
+                     .user = user};
     xai_status status = check_inputs(&loop, error);
     if (status != XAI_OK || rows == 0)
         return status;

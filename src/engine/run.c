@@ -19,10 +19,12 @@ xai_status run_create(const plan *program, run **out, xai_error **error)
         return error_memory(error, "run", sizeof *self);
     self->program = program;
     self->arena = memory_allocate_aligned(program->arena_bytes ? program->arena_bytes : 1);
-    self->scratchpad = memory_allocate_aligned(program->scratchpad_bytes ? program->scratchpad_bytes : 1);
+    self->scratchpad =
+        memory_allocate_aligned(program->scratchpad_bytes ? program->scratchpad_bytes : 1);
     if (!self->arena || !self->scratchpad) {
         run_free(self);
-        return error_memory(error, "activations and gradients", program->arena_bytes + program->scratchpad_bytes);
+        return error_memory(error, "activations and gradients",
+                            program->arena_bytes + program->scratchpad_bytes);
     }
     *out = self;
     return XAI_OK;
@@ -62,12 +64,14 @@ xai_status run_forward(run *self, const tensor *const *inputs, xai_error **error
         const graph_value *v = &g->values[g->inputs[i]];
         char expected[SHAPE_TEXT_SIZE], got[SHAPE_TEXT_SIZE];
         if (inputs[i]->dtype != v->dtype || !shape_equal(&inputs[i]->shape, &v->shape))
-            return error_set(error, XAI_ERROR_SHAPE, v->name, "expected %s of shape %s but got %s of shape %s",
-                             dtype_name(v->dtype), shape_text(&v->shape, expected), dtype_name(inputs[i]->dtype),
+            return error_set(error, XAI_ERROR_SHAPE, v->name,
+                             "expected %s of shape %s but got %s of shape %s", dtype_name(v->dtype),
+                             shape_text(&v->shape, expected), dtype_name(inputs[i]->dtype),
                              shape_text(&inputs[i]->shape, got));
     }
     for (size_t i = 0; i < g->input_count; i++)
-        memcpy(run_address(self, p->plain[g->inputs[i]].place), inputs[i]->data, tensor_bytes(inputs[i]));
+        memcpy(run_address(self, p->plain[g->inputs[i]].place), inputs[i]->data,
+               tensor_bytes(inputs[i]));
     const xai_status status = execute(self, 0, p->forward_count, error);
     self->has_forward = status == XAI_OK;
     return status;
@@ -78,13 +82,15 @@ xai_status run_value(run *self, int value, const tensor **out, xai_error **error
     const plan *p = self->program;
     if (value < 0 || (size_t)value >= p->graph->value_count || !self->has_forward ||
         !(p->plain[value].exists || p->graph->values[value].is_constant))
-        return error_set(error, XAI_ERROR_INTERNAL, NULL, "a value was read that the plan does not keep, or before a forward pass");
+        return error_set(error, XAI_ERROR_INTERNAL, NULL,
+                         "a value was read that the plan does not keep, or before a forward pass");
     const graph_value *v = &p->graph->values[value];
     if (v->is_constant) {
         *out = &v->constant;
         return XAI_OK;
     }
-    self->view = (tensor){.dtype = v->dtype, .shape = v->shape, .data = run_address(self, p->plain[value].place)};
+    self->view = (tensor){
+        .dtype = v->dtype, .shape = v->shape, .data = run_address(self, p->plain[value].place)};
     *out = &self->view;
     return XAI_OK;
 }
@@ -98,7 +104,8 @@ xai_status run_backward(run *self, int seed_value, const float *seed, xai_error 
         if (p->programs[i].seed == seed_value)
             program = &p->programs[i];
     if (!program || !self->has_forward)
-        return error_set(error, XAI_ERROR_INTERNAL, NULL, "a backward pass without its forward pass or outside its plan");
+        return error_set(error, XAI_ERROR_INTERNAL, NULL,
+                         "a backward pass without its forward pass or outside its plan");
     shape_count(&p->graph->values[seed_value].shape, &count);
     memcpy(run_address(self, program->seed_place), seed, count * sizeof *seed);
     self->last_backward = NULL;
@@ -120,7 +127,8 @@ xai_status run_gradient(run *self, int value, const tensor **out, xai_error **er
         *out = &self->view;
         return XAI_OK;
     }
-    return error_set(error, XAI_ERROR_INTERNAL, NULL, "a gradient was read that the plan does not keep, or before a backward pass");
+    return error_set(error, XAI_ERROR_INTERNAL, NULL,
+                     "a gradient was read that the plan does not keep, or before a backward pass");
 }
 
 xai_status run_acquire(plan *self, run **out, xai_error **error)

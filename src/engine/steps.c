@@ -7,7 +7,8 @@
 xai_status step_copy(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    memmove(run_address(state, self->operands[1]), run_address(state, self->operands[0]), self->count);
+    memmove(run_address(state, self->operands[1]), run_address(state, self->operands[0]),
+            self->count);
     return XAI_OK;
 }
 
@@ -21,24 +22,24 @@ xai_status step_zero(const step *self, run *state, xai_error **error)
 xai_status step_block(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_block(run_address(state, self->operands[0]), run_address(state, self->operands[1]), self->channels, self->spatial,
-                 state->program->block, state->program->threads);
+    kernel_block(run_address(state, self->operands[0]), run_address(state, self->operands[1]),
+                 self->channels, self->spatial, state->program->block, state->program->threads);
     return XAI_OK;
 }
 
 xai_status step_unblock(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_unblock(run_address(state, self->operands[0]), run_address(state, self->operands[1]), self->channels, self->spatial,
-                   state->program->block, state->program->threads);
+    kernel_unblock(run_address(state, self->operands[0]), run_address(state, self->operands[1]),
+                   self->channels, self->spatial, state->program->block, state->program->threads);
     return XAI_OK;
 }
 
 xai_status step_accumulate(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_accumulate(run_address(state, self->operands[0]), run_address(state, self->operands[1]), self->count,
-                      state->program->threads);
+    kernel_accumulate(run_address(state, self->operands[0]), run_address(state, self->operands[1]),
+                      self->count, state->program->threads);
     return XAI_OK;
 }
 
@@ -79,7 +80,8 @@ xai_status step_activate(const step *self, run *state, xai_error **error)
 {
     (void)error;
     float *y = run_address(state, self->operands[1]);
-    kernel_activate(&self->post, run_address(state, self->operands[0]), y, self->count, state->program->threads);
+    kernel_activate(&self->post, run_address(state, self->operands[0]), y, self->count,
+                    state->program->threads);
     if (self->channels && !activation_keeps_zero(&self->post))
         zero_padded_lanes(y, self->channels, self->spatial, state->program->block);
     return XAI_OK;
@@ -88,8 +90,10 @@ xai_status step_activate(const step *self, run *state, xai_error **error)
 xai_status step_activate_backward(const step *self, run *state, xai_error **error)
 {
     (void)error;
-    kernel_activate_backward(&self->post, run_address(state, self->operands[0]), run_address(state, self->operands[1]),
-                             run_address(state, self->operands[2]), self->count, self->accumulate, state->program->threads);
+    kernel_activate_backward(&self->post, run_address(state, self->operands[0]),
+                             run_address(state, self->operands[1]),
+                             run_address(state, self->operands[2]), self->count, self->accumulate,
+                             state->program->threads);
     return XAI_OK;
 }
 

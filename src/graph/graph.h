@@ -13,18 +13,18 @@
 
 typedef struct graph_value {
     const char *name; /* unique, "" never; owned by the graph */
-    int32_t dtype; /* DTYPE_UNDEFINED in an imported graph where not declared */
-    shape shape; /* rank -1 where unknown; static after specialisation */
+    int32_t dtype;    /* DTYPE_UNDEFINED in an imported graph where not declared */
+    shape shape;      /* rank -1 where unknown; static after specialisation */
     bool is_constant;
     tensor constant; /* a view into the model file, or owned; valid when is_constant */
-    int producer; /* node index, or GRAPH_NONE for inputs and constants */
-    bool removed; /* rewritten away by this specialisation */
-    bool varies; /* depends on a run-time input */
+    int producer;    /* node index, or GRAPH_NONE for inputs and constants */
+    bool removed;    /* rewritten away by this specialisation */
+    bool varies;     /* depends on a run-time input */
 } graph_value;
 
 typedef struct graph_node {
     const operator_definition *definition;
-    const char *name; /* the file's name, or "OpType_k" when it has none; owned by the graph */
+    const char *name;  /* the file's name, or "OpType_k" when it has none; owned by the graph */
     const char *place; /* "node 'conv2' (Conv)" */
     const onnx_attribute *attributes;
     size_t attribute_count;
@@ -43,7 +43,7 @@ typedef struct graph {
     size_t input_count;
     int *outputs;
     size_t output_count;
-    memory_pool *pool; /* names, attributes, id arrays */
+    memory_pool *pool;        /* names, attributes, id arrays */
     const onnx_model *source; /* not owned */
 } graph;
 
@@ -53,8 +53,8 @@ xai_status graph_import(const onnx_model *model, graph **out, xai_error **error)
 
 /* Copy `source` for concrete input shapes (one per graph input): shape inference, constant folding, dead code removal, and,
  * when `rewrite`, the exact rewrites of rewrite.h. Values listed in `keep` (and the outputs) survive with their meaning. */
-xai_status graph_specialise(const graph *source, const shape *input_shapes, const int *keep, size_t keep_count,
-                            bool rewrite, graph **out, xai_error **error);
+xai_status graph_specialise(const graph *source, const shape *input_shapes, const int *keep,
+                            size_t keep_count, bool rewrite, graph **out, xai_error **error);
 void graph_free(graph *self);
 
 /* Value id by name (or a node's name: its first output); GRAPH_NONE when unknown. */
@@ -66,11 +66,12 @@ size_t graph_consumers(const graph *self, int value, int *out, size_t capacity);
 int graph_add_value(graph *self, const char *name, int32_t dtype, const shape *dims);
 int graph_add_constant(graph *self, const char *name, tensor *constant);
 /* Insert before node `before`'s position is not possible in an array: new nodes are appended and graph_sort() restores the order. */
-int graph_add_node(graph *self, const char *domain, const char *op, const char *name, const int *inputs, int input_count,
-                   const int *outputs, int output_count, const onnx_attribute *attributes, size_t attribute_count, int opset);
+int graph_add_node(graph *self, const char *domain, const char *op, const char *name,
+                   const int *inputs, int input_count, const int *outputs, int output_count,
+                   const onnx_attribute *attributes, size_t attribute_count, int opset);
 xai_status graph_sort(graph *self, xai_error **error);
 /* Fill an operator_call for a node (inputs: constants have data). The pointer arrays are the caller's, sized input_count/output_count. */
-void graph_call(const graph *self, const graph_node *node, operator_call *call, const tensor **inputs, tensor **outputs,
-                tensor *storage, xai_error **error);
+void graph_call(const graph *self, const graph_node *node, operator_call *call,
+                const tensor **inputs, tensor **outputs, tensor *storage, xai_error **error);
 
 #endif

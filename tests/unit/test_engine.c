@@ -1,0 +1,594 @@
+/* Plans: the fast lowerings against the portable kernels on graphs that strain the planner, forward and backward. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "engine/engine.h"
+#include "model_builder.h"
+
+typedef struct loaded {
+    onnx_model *file;
+    network *net;
+} loaded;
+
+static loaded load(model_builder *m)
+{
+    loaded self = {0};
+    xai_error *error = NULL;
+    graph *g = model_graph(m, &self.file);
+    ck_assert_int_eq(network_create(g, &self.net, &error), XAI_OK);
+    model_free(m);
+    return self;
+}
+
+static void unload(loaded *self)
+{
+    network_free(self->net);
+    onnx_model_free(self->file);
+}
+
+#define MAX_WANTED 8
+
+typedef struct result {
+    float *score;
+    size_t score_count;
+    float *gradients[MAX_WANTED], *values[MAX_WANTED];
+    size_t counts[MAX_WANTED];
+} result;
+
+static float *copy_of(const tensor *t)
+{
+    float *out = malloc((tensor_count(t) + 1) * sizeof *out);
+    tensor_read_floats(t, 0, tensor_count(t), out);
+    return out;
+}
+
+static plan *compile(const loaded *self, const int *wanted, size_t count, int precision,
+                     int threads)
+{
+    const graph *g = network_graph(self->net);
+    shape inputs[4];
+    plan *p = NULL;
+    xai_error *error = NULL;
+    for (size_t i = 0; i < g->input_count; i++)
+        inputs[i] = g->values[g->inputs[i]].shape;
+    const plan_request request = {.input_shapes = inputs,
+                                  .wanted = wanted,
+                                  .wanted_count = count,
+                                  .seeds = g->outputs,
+                                  .seed_count = 1,
+                                  .gradients = wanted,
+                                  .gradient_count = count,
+                                  .precision = precision,
+                                  .threads = threads};
+    const xai_status status = plan_create(self->net, &request, &p, &error);
+    ck_assert_msg(status == XAI_OK, "%s", error ? xai_error_message(error) : "no message");
+    return p;
+}
+
+/* Forward with a fixed random input, backward from a fixed random seed over all of output 0. */
+static result evaluate(const loaded *self, const int *wanted, size_t count, int precision,
+                       int threads, int repeats)
+{
+    const graph *g = network_graph(self->net);
+    plan *p = compile(self, wanted, count, precision, threads);
+    run *state = NULL;
+    xai_error *error = NULL;
+    tensor inputs[4];
+    const tensor *pointers[4], *view;
+    unsigned random = 7;
+    result out = {0};
+    ck_assert_int_eq(run_create(p, &state, &error), XAI_OK);
+    for (size_t i = 0; i < g->input_count; i++) {
+        ck_assert_int_eq(
+            tensor_create(&inputs[i], DTYPE_FLOAT, &g->values[g->inputs[i]].shape, &error), XAI_OK);
+        for (size_t k = 0; k < tensor_count(&inputs[i]); k++)
+            tensor_set(&inputs[i], k, model_uniform(&random));
+        pointers[i] = &inputs[i];
+    }
+    ck_assert_int_eq(run_forward(state, pointers, &error), XAI_OK);
+    ck_assert_int_eq(run_value(state, g->outputs[0], &view, &error), XAI_OK);
+    out.score = copy_of(view);
+    out.score_count = tensor_count(view);
+    float *seed = malloc(out.score_count * sizeof *seed);
+    for (int r = 0; r < repeats; r++) {
+        unsigned seed_random = 11;
+        for (size_t k = 0; k < out.score_count; k++)
+            seed[k] = r + 1 < repeats ? -3.0f : model_uniform(&seed_random);
+        ck_assert_int_eq(run_backward(state, g->outputs[0], seed, &error), XAI_OK);
+    }
+    for (size_t i = 0; i < count; i++) {
+        ck_assert_int_eq(run_gradient(state, wanted[i], &view, &error), XAI_OK);
+        out.gradients[i] = copy_of(view);
+        out.counts[i] = tensor_count(view);
+        ck_assert_int_eq(run_value(state, wanted[i], &view, &error), XAI_OK);
+        out.values[i] = copy_of(view);
+    }
+    free(seed);
+    for (size_t i = 0; i < g->input_count; i++)
+        tensor_free(&inputs[i]);
+    run_free(state);
+    plan_free(p);
+    return out;
+}
+
+static void result_free(result *self)
+{
+    free(self->score);
+    for (int i = 0; i < MAX_WANTED; i++) {
+        free(self->gradients[i]);
+        free(self->values[i]);
+    }
+}
+
+/* Relative L2 distance; both all zero counts as equal. */
+static double distance(const float *a, const float *b, size_t n)
+{
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        norm += (double)b[i] * b[i];
+    }
+    return norm > 0 ? sqrt(difference / norm) : sqrt(difference);
+}
+
+/* The fast plan gives what the portable kernels give: scores, wanted values and their gradients, for `names` (spaces between). */
+static void agrees(model_builder *m, const char *names)
+{
+    loaded self = load(m);
+    char text[256], *rest = text;
+    int wanted[MAX_WANTED];
+    size_t count = 0;
+    snprintf(text, sizeof text, "%s", names);
+    for (char *name; (name = strsep(&rest, " ")) != NULL; count++) {
+        wanted[count] = graph_find(network_graph(self.net), name);
+        ck_assert_msg(wanted[count] != GRAPH_NONE, "no value %s", name);
+    }
+    result reference = evaluate(&self, wanted, count, ENGINE_PRECISION_REFERENCE, 1, 1);
+    result fast = evaluate(&self, wanted, count, ENGINE_PRECISION_FAST, 1, 1);
+    result threads = evaluate(&self, wanted, count, ENGINE_PRECISION_FAST, 3, 2);
+    /* 1e-5: float32 sums of a few hundred terms. */
+    ck_assert_double_le(distance(fast.score, reference.score, fast.score_count), 1e-5);
+    for (size_t i = 0; i < count; i++) {
+        ck_assert_msg(distance(fast.values[i], reference.values[i], fast.counts[i]) <= 1e-5,
+                      "value %zu of %s", i, names);
+        const double error = distance(fast.gradients[i], reference.gradients[i], fast.counts[i]);
+        ck_assert_msg(error <= 1e-5, "gradient %zu of %s: %g", i, names, error);
+        double norm = 0;
+        for (size_t k = 0; k < reference.counts[i]; k++)
+            norm += fabs(reference.gradients[i][k]);
+        ck_assert_msg(norm > 0, "gradient %zu of %s is zero: the test shows nothing", i, names);
+        /* The same bits on three threads, and after another seed on the same forward pass. */
+        ck_assert_mem_eq(threads.gradients[i], fast.gradients[i], fast.counts[i] * sizeof(float));
+    }
+    ck_assert_mem_eq(threads.score, fast.score, fast.score_count * sizeof(float));
+    result_free(&reference);
+    result_free(&fast);
+    result_free(&threads);
+    unload(&self);
+}
+
+static void image(model_builder *m, int64_t channels, int64_t size)
+{
+    model_input(m, "x", DTYPE_FLOAT, 4, (int64_t[]){1, channels, size, size});
+}
+
+/* y = Conv k x k of `from`, `in` to `out` channels, same size. */
+static void convolution(model_builder *m, const char *from, const char *to, int64_t in, int64_t out,
+                        int64_t k)
+{
+    char inputs[64], weights[32];
+    snprintf(weights, sizeof weights, "w_%s", to);
+    snprintf(inputs, sizeof inputs, "%s %s", from, weights);
+    model_random(m, weights, 4, (int64_t[]){out, in, k, k}, (unsigned)(in * 31 + out + to[0]));
+    model_node(m, "Conv", inputs, to);
+    model_ints_attribute(m, "pads", 4, (int64_t[]){k / 2, k / 2, k / 2, k / 2});
+}
+
+/* (1, C, h, w) -> (1, 5) */
+static void head(model_builder *m, const char *from, int64_t channels)
+{
+    model_node(m, "GlobalAveragePool", from, "pooled");
+    model_node(m, "Flatten", "pooled", "flat");
+    model_random(m, "w_head", 2, (int64_t[]){5, channels}, 99);
+    model_random(m, "b_head", 1, (int64_t[]){5}, 98);
+    model_node(m, "Gemm", "flat w_head b_head", "scores");
+    model_int_attribute(m, "transB", 1);
+    model_output(m, "scores");
+}
+
+/* Two dense layers: concatenations that grow in one buffer, pre-activation scale, shift and ReLU. */
+static model_builder *dense_block(void)
+{
+    model_builder *m = model_create(17);
+    image(m, 3, 12);
+    convolution(m, "x", "a", 3, 16, 3);
+    for (int i = 0; i < 2; i++) {
+        const int64_t channels = i == 0 ? 16 : 24;
+        const char *from = i == 0 ? "a" : "ab", *normal = i == 0 ? "n1" : "n2",
+                   *relu = i == 0 ? "r1" : "r2";
+        char inputs[64], name[4][8];
+        for (int k = 0; k < 4; k++)
+            snprintf(name[k], sizeof name[k], "%s%d", (const char *[]){"s", "t", "m", "v"}[k], i);
+        model_positive(m, name[0], 1, (int64_t[]){channels}, 3);
+        model_random(m, name[1], 1, (int64_t[]){channels}, 4);
+        model_random(m, name[2], 1, (int64_t[]){channels}, 5);
+        model_positive(m, name[3], 1, (int64_t[]){channels}, 6);
+        snprintf(inputs, sizeof inputs, "%s %s %s %s %s", from, name[0], name[1], name[2], name[3]);
+        model_node(m, "BatchNormalization", inputs, normal);
+        model_node(m, "Relu", normal, relu);
+        if (i == 0) {
+            convolution(m, relu, "b", 16, 8, 3);
+            model_node(m, "Concat", "a b", "ab");
+        } else {
+            convolution(m, relu, "c", 24, 8, 3);
+            model_node(m, "Concat", "a b c", "abc");
+        }
+        model_int_attribute(m, "axis", 1);
+    }
+    head(m, "abc", 32);
+    return m;
+}
+
+START_TEST(dense_block_agrees_with_the_portable_kernels)
+{
+    agrees(dense_block(), "x a b");
+}
+END_TEST
+
+/* The gradient of a growing concatenation itself excludes what its pieces pass on by other ways. */
+START_TEST(gradient_of_an_inner_concatenation_is_its_own)
+{
+    agrees(dense_block(), "ab x");
+    agrees(dense_block(), "abc x a");
+    agrees(dense_block(), "r2 abc ab c");
+}
+END_TEST
+
+START_TEST(concatenation_of_odd_channel_counts_agrees)
+{
+    model_builder *m = model_create(17);
+    image(m, 3, 9);
+    convolution(m, "x", "a", 3, 5, 3);
+    model_node(m, "Relu", "a", "p");
+    convolution(m, "x", "b", 3, 8, 1);
+    convolution(m, "p", "c", 5, 3, 3);
+    model_node(m, "Concat", "b p c b", "y"); /* b twice: one in place, one copied */
+    model_int_attribute(m, "axis", 1);
+    convolution(m, "y", "z", 24, 6, 3);
+    head(m, "z", 6);
+    agrees(m, "x p b y");
+}
+END_TEST
+
+START_TEST(residual_with_projection_and_fused_relu_agrees)
+{
+    model_builder *m = model_create(17);
+    image(m, 3, 10);
+    convolution(m, "x", "stem", 3, 8, 3);
+    model_node(m, "Relu", "stem", "h");
+    convolution(m, "h", "a", 8, 8, 3);
+    model_node(m, "Relu", "a", "ar");
+    convolution(m, "ar", "b", 8, 8, 3);
+    model_node(m, "Add", "b h", "sum"); /* identity */
+    model_node(m, "Relu", "sum", "k");
+    convolution(m, "k", "c", 8, 16, 3);
+    convolution(m, "k", "d", 8, 16, 1); /* projection */
+    model_node(m, "Add", "c d", "sum2");
+    model_node(m, "Relu", "sum2", "y");
+    head(m, "y", 16);
+    agrees(m, "x h k y");
+}
+END_TEST
+
+START_TEST(value_added_to_itself_agrees)
+{
+    model_builder *m = model_create(17);
+    image(m, 3, 8);
+    convolution(m, "x", "a", 3, 8, 3);
+    model_node(m, "Add", "a a", "twice");
+    model_node(m, "Mul", "twice twice", "square");
+    head(m, "square", 8);
+    agrees(m, "x a twice");
+}
+END_TEST
+
+START_TEST(squeeze_and_excitation_agrees)
+{
+    model_builder *m = model_create(17);
+    image(m, 3, 8);
+    convolution(m, "x", "a", 3, 12, 3);
+    model_node(m, "HardSwish", "a", "h");
+    model_node(m, "GlobalAveragePool", "h", "s");
+    convolution(m, "s", "e", 12, 4, 1);
+    model_node(m, "Relu", "e", "er");
+    convolution(m, "er", "g", 4, 12, 1);
+    model_node(m, "Sigmoid", "g", "gate");
+    model_node(m, "Mul", "gate h", "y");
+    convolution(m, "y", "z", 12, 12, 3);
+    model_node(m, "Sigmoid", "z", "sz");
+    model_node(m, "Mul", "z sz", "silu");
+    head(m, "silu", 12);
+    agrees(m, "x h gate y");
+}
+END_TEST
+
+START_TEST(pools_and_branches_agree)
+{
+    model_builder *m = model_create(17);
+    image(m, 3, 13);
+    convolution(m, "x", "a", 3, 8, 3);
+    model_node(m, "Relu", "a", "r");
+    model_node(m, "MaxPool", "r", "p");
+    model_ints_attribute(m, "kernel_shape", 2, (int64_t[]){3, 3});
+    model_ints_attribute(m, "strides", 2, (int64_t[]){2, 2});
+    model_ints_attribute(m, "pads", 4, (int64_t[]){1, 1, 1, 1});
+    model_node(m, "AveragePool", "p", "q");
+    model_ints_attribute(m, "kernel_shape", 2, (int64_t[]){3, 3});
+    model_ints_attribute(m, "pads", 4, (int64_t[]){1, 1, 1, 1});
+    model_node(m, "MaxPool", "p", "t");
+    model_ints_attribute(m, "kernel_shape", 2, (int64_t[]){3, 3});
+    model_ints_attribute(m, "pads", 4, (int64_t[]){1, 1, 1, 1});
+    model_node(m, "Concat", "q t p", "y");
+    model_int_attribute(m, "axis", 1);
+    head(m, "y", 24);
+    agrees(m, "x r p");
+}
+END_TEST
+
+/* Portable operators between blocked ones: conversions, and gradients that meet in two layouts. */
+START_TEST(shuffle_and_slices_between_convolutions_agree)
+{
+    model_builder *m = model_create(17);
+    image(m, 3, 8);
+    convolution(m, "x", "a", 3, 16, 3);
+    model_ints(m, "to5", 5, (int64_t[]){1, 2, 8, 8, 8});
+    model_node(m, "Reshape", "a to5", "five");
+    model_node(m, "Transpose", "five", "swapped");
+    model_ints_attribute(m, "perm", 5, (int64_t[]){0, 2, 1, 3, 4});
+    model_ints(m, "to4", 4, (int64_t[]){1, 16, 8, 8});
+    model_node(m, "Reshape", "swapped to4", "shuffled");
+    model_node(m, "Add", "shuffled a", "sum");
+    model_ints(m, "split", 2, (int64_t[]){6, 10});
+    model_node(m, "Split", "sum split", "left right");
+    model_int_attribute(m, "axis", 1);
+    convolution(m, "right", "c", 10, 10, 3);
+    model_node(m, "Concat", "left c", "y");
+    model_int_attribute(m, "axis", 1);
+    head(m, "y", 16);
+    agrees(m, "x a left right");
+}
+END_TEST
+
+START_TEST(attention_agrees)
+{
+    model_builder *m = model_create(17);
+    model_input(m, "x", DTYPE_FLOAT, 3, (int64_t[]){1, 7, 12});
+    model_positive(m, "ls", 1, (int64_t[]){12}, 1);
+    model_random(m, "lb", 1, (int64_t[]){12}, 2);
+    model_node(m, "LayerNormalization", "x ls lb", "n");
+    for (int i = 0; i < 3; i++) {
+        const char *w[] = {"wq", "wk", "wv"}, *in[] = {"n wq", "n wk", "n wv"},
+                   *out[] = {"q", "k", "v"};
+        model_random(m, w[i], 2, (int64_t[]){12, 12}, (unsigned)(40 + i));
+        model_node(m, "MatMul", in[i], out[i]);
+    }
+    model_node(m, "Transpose", "k", "kt");
+    model_ints_attribute(m, "perm", 3, (int64_t[]){0, 2, 1});
+    model_node(m, "MatMul", "q kt", "logits");
+    model_node(m, "Softmax", "logits", "weights");
+    model_int_attribute(m, "axis", -1);
+    model_node(m, "MatMul", "weights v", "mixed");
+    model_node(m, "Add", "mixed x", "y");
+    model_node(m, "ReduceMean", "y", "mean");
+    model_ints_attribute(m, "axes", 1, (int64_t[]){1});
+    model_int_attribute(m, "keepdims", 0);
+    model_random(m, "w", 2, (int64_t[]){12, 4}, 50);
+    model_node(m, "MatMul", "mean w", "scores");
+    model_output(m, "scores");
+    agrees(m, "x n q k v weights");
+}
+END_TEST
+
+/* Functions with f(0) != 0 must not leak into the padded lanes that the next convolution reads. */
+START_TEST(padded_lanes_stay_zero_behind_sigmoid)
+{
+    model_builder *m = model_create(17);
+    image(m, 3, 8);
+    convolution(m, "x", "a", 3, 5, 3);
+    model_node(m, "Sigmoid", "a", "s");
+    model_node(m, "Exp", "s", "e");
+    convolution(m, "e", "b", 5, 3, 3);
+    head(m, "b", 3);
+    agrees(m, "x a s");
+}
+END_TEST
+
+START_TEST(volumes_and_signals_agree)
+{
+    model_builder *m = model_create(17);
+    model_input(m, "x", DTYPE_FLOAT, 5, (int64_t[]){1, 2, 5, 6, 7});
+    model_random(m, "w", 5, (int64_t[]){8, 2, 3, 3, 3}, 1);
+    model_node(m, "Conv", "x w", "a");
+    model_node(m, "Relu", "a", "r");
+    model_node(m, "MaxPool", "r", "p");
+    model_ints_attribute(m, "kernel_shape", 3, (int64_t[]){2, 2, 2});
+    head(m, "p", 8);
+    agrees(m, "x r");
+    m = model_create(17);
+    model_input(m, "x", DTYPE_FLOAT, 3, (int64_t[]){1, 2, 40});
+    model_random(m, "w", 3, (int64_t[]){8, 2, 5}, 1);
+    model_node(m, "Conv", "x w", "a");
+    model_ints_attribute(m, "strides", 1, (int64_t[]){2});
+    model_node(m, "Relu", "a", "r");
+    head(m, "r", 8);
+    agrees(m, "x r");
+}
+END_TEST
+
+/* A gradient that the score does not depend on is zero, not garbage. */
+START_TEST(gradient_of_an_unrelated_value_is_zero)
+{
+    model_builder *m = model_create(17);
+    image(m, 3, 6);
+    convolution(m, "x", "a", 3, 8, 3);
+    convolution(m, "x", "b", 3, 8, 3);
+    model_node(m, "Relu", "b", "other");
+    head(m, "a", 8);
+    model_output(m, "other");
+    loaded self = load(m);
+    const int wanted[] = {graph_find(network_graph(self.net), "b"),
+                          graph_find(network_graph(self.net), "a")};
+    result out = evaluate(&self, wanted, 2, ENGINE_PRECISION_FAST, 1, 2);
+    for (size_t i = 0; i < out.counts[0]; i++)
+        ck_assert_float_eq(out.gradients[0][i], 0.0f);
+    ck_assert_double_gt(fabs(out.gradients[1][0]), 0);
+    result_free(&out);
+    unload(&self);
+}
+END_TEST
+
+START_TEST(no_convolution_falls_to_a_slow_kernel)
+{
+    loaded self = load(dense_block());
+    const int x = network_graph(self.net)->inputs[0];
+    plan *p = compile(&self, &x, 1, ENGINE_PRECISION_FAST, 1);
+    size_t convolutions = 0;
+    for (size_t i = 0; i < plan_step_count(p); i++) {
+        plan_step_facts facts;
+        plan_step(p, i, &facts);
+        ck_assert_ptr_null(strstr(facts.implementation, "ref"));
+        if (strcmp(facts.operator_name, "Conv") == 0) {
+            convolutions++;
+            ck_assert_str_ne(facts.implementation, "portable");
+        }
+    }
+    ck_assert_uint_eq(convolutions, 6);
+    plan_free(p);
+    unload(&self);
+}
+END_TEST
+
+/* Growing concatenations cost no copy, forward or backward. */
+START_TEST(dense_block_is_concatenated_in_place)
+{
+    loaded self = load(dense_block());
+    const int x = network_graph(self.net)->inputs[0];
+    plan *p = compile(&self, &x, 1, ENGINE_PRECISION_FAST, 1);
+    for (size_t i = 0; i < plan_step_count(p); i++) {
+        plan_step_facts facts;
+        plan_step(p, i, &facts);
+        ck_assert_str_ne(facts.implementation, "copy channels");
+    }
+    plan_free(p);
+    unload(&self);
+}
+END_TEST
+
+START_TEST(memory_limit_is_an_error_before_any_work)
+{
+    loaded self = load(dense_block());
+    const graph *g = network_graph(self.net);
+    const plan_request request = {
+        .input_shapes = &g->values[g->inputs[0]].shape, .threads = 1, .memory_limit = 1000};
+    plan *p = NULL;
+    xai_error *error = NULL;
+    ck_assert_int_eq(plan_create(self.net, &request, &p, &error), XAI_ERROR_MEMORY);
+    ck_assert_ptr_nonnull(strstr(xai_error_message(error), "memory limit is 1000"));
+    xai_error_free(error);
+    unload(&self);
+}
+END_TEST
+
+/* ---- rows ---- */
+
+typedef struct row_scores {
+    int value; /* id of the scores */
+    float scores[16][5];
+} row_scores;
+
+static xai_status keep_scores(void *user, run *state, size_t row, xai_error **error)
+{
+    row_scores *out = user;
+    const tensor *view;
+    const xai_status status = run_value(state, out->value, &view, error);
+    if (status == XAI_OK)
+        memcpy(out->scores[row], view->data, sizeof out->scores[row]);
+    return status;
+}
+
+static bool stop_after_three(void *user, size_t done, size_t total)
+{
+    (void)user, (void)total;
+    return done < 3;
+}
+
+START_TEST(rows_have_the_same_bits_in_both_modes)
+{
+    loaded self = load(dense_block());
+    const graph *g = network_graph(self.net);
+    const shape one = g->values[g->inputs[0]].shape;
+    shape many = one;
+    const plan_request request = {.input_shapes = &one, .threads = 1};
+    plan *p = NULL;
+    xai_error *error = NULL;
+    tensor x;
+    unsigned random = 3;
+    row_scores latency = {.value = g->outputs[0]}, throughput = latency;
+    many.dims[0] = 16;
+    ck_assert_int_eq(plan_create(self.net, &request, &p, &error), XAI_OK);
+    ck_assert_int_eq(tensor_create(&x, DTYPE_FLOAT, &many, &error), XAI_OK);
+    for (size_t i = 0; i < tensor_count(&x); i++)
+        tensor_set(&x, i, model_uniform(&random));
+    const tensor *inputs[] = {&x};
+    ck_assert_int_eq(
+        rows_run(p, inputs, 16, &(rows_options){.threads = 1}, keep_scores, &latency, &error),
+        XAI_OK);
+    ck_assert_int_eq(rows_run(p, inputs, 16, &(rows_options){.threads = 3, .throughput = true},
+                              keep_scores, &throughput, &error),
+                     XAI_OK);
+    ck_assert_mem_eq(&latency, &throughput, sizeof latency);
+    ck_assert_mem_ne(latency.scores[0], latency.scores[15], sizeof latency.scores[0]);
+    const rows_options stopping = {.threads = 2, .throughput = true, .progress = stop_after_three};
+    ck_assert_int_eq(rows_run(p, inputs, 16, &stopping, keep_scores, &throughput, &error),
+                     XAI_ERROR_CANCELLED);
+    xai_error_free(error);
+    tensor_free(&x);
+    plan_free(p);
+    unload(&self);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("engine");
+    TCase *plans = tcase_create("plans"), *rows = tcase_create("rows");
+    tcase_set_timeout(plans, 120);
+    tcase_add_test(plans, dense_block_agrees_with_the_portable_kernels);
+    tcase_add_test(plans, gradient_of_an_inner_concatenation_is_its_own);
+    tcase_add_test(plans, concatenation_of_odd_channel_counts_agrees);
+    tcase_add_test(plans, residual_with_projection_and_fused_relu_agrees);
+    tcase_add_test(plans, value_added_to_itself_agrees);
+    tcase_add_test(plans, squeeze_and_excitation_agrees);
+    tcase_add_test(plans, pools_and_branches_agree);
+    tcase_add_test(plans, shuffle_and_slices_between_convolutions_agree);
+    tcase_add_test(plans, attention_agrees);
+    tcase_add_test(plans, padded_lanes_stay_zero_behind_sigmoid);
+    tcase_add_test(plans, volumes_and_signals_agree);
+    tcase_add_test(plans, gradient_of_an_unrelated_value_is_zero);
+    tcase_add_test(plans, no_convolution_falls_to_a_slow_kernel);
+    tcase_add_test(plans, dense_block_is_concatenated_in_place);
+    tcase_add_test(plans, memory_limit_is_an_error_before_any_work);
+    tcase_add_test(rows, rows_have_the_same_bits_in_both_modes);
+    suite_add_tcase(suite, plans);
+    suite_add_tcase(suite, rows);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
