@@ -1,6 +1,7 @@
 /* Concat and Split: tensors joined or parted along one axis.
  *
- * Seen along the axis a tensor is rows of bytes; a part is a run of bytes within each row of the whole. */
+ * Seen along the axis a tensor is rows of bytes; a part is a run of bytes within each row of the
+ * whole. */
 #include <string.h>
 
 #include "ops/families.h"
@@ -15,7 +16,8 @@ static size_t row_count(const shape *dims, int axis)
 }
 
 /* Copy `part` to or from its place in `whole`; *done bytes of each row precede it. */
-static void copy_part(const tensor *part, const tensor *whole, int axis, size_t *done, bool to_whole)
+static void copy_part(const tensor *part, const tensor *whole, int axis, size_t *done,
+                      bool to_whole)
 {
     const size_t rows = row_count(&whole->shape, axis), bytes = tensor_bytes(part);
     if (rows == 0 || bytes == 0)
@@ -66,10 +68,12 @@ static xai_status concat_infer(operator_call *call)
         bool fits = x->rank == y.rank;
         status = operator_check_same_type(call, 0, i);
         for (int k = 0; k < y.rank && fits; k++)
-            fits = k == axis ? !__builtin_add_overflow(y.dims[k], x->dims[k], &y.dims[k]) : x->dims[k] == y.dims[k];
+            fits = k == axis ? !__builtin_add_overflow(y.dims[k], x->dims[k], &y.dims[k])
+                             : x->dims[k] == y.dims[k];
         if (status == XAI_OK && !fits)
-            status = operator_error(call, XAI_ERROR_SHAPE, "shapes %s and %s cannot be joined along axis %d",
-                                    shape_text(&call->inputs[0]->shape, a_text), shape_text(x, b_text), axis);
+            status = operator_error(
+                call, XAI_ERROR_SHAPE, "shapes %s and %s cannot be joined along axis %d",
+                shape_text(&call->inputs[0]->shape, a_text), shape_text(x, b_text), axis);
     }
     return status == XAI_OK ? movement_infer(call, &y) : status;
 }
@@ -102,20 +106,23 @@ static xai_status concat_backward(operator_call *call)
     return status;
 }
 
-/* Sizes given by the attribute `split` (before opset 13) or by input 1: as many as outputs, and their sum is `dim`. */
+/* Sizes given by the attribute `split` (before opset 13) or by input 1: as many as outputs, and
+ * their sum is `dim`. */
 static xai_status listed_sizes(const operator_call *call, int64_t dim, int64_t *sizes, bool *given)
 {
     const size_t parts = (size_t)call->output_count;
     size_t count;
     int64_t sum = 0;
-    const xai_status status = movement_ints(call, call->opset < 13, "split", 1, sizes, parts, &count, given);
+    const xai_status status =
+        movement_ints(call, call->opset < 13, "split", 1, sizes, parts, &count, given);
     if (status != XAI_OK || !*given)
         return status;
     bool fits = count == parts;
     for (size_t i = 0; i < count && fits; i++)
         fits = sizes[i] >= 0 && !__builtin_add_overflow(sum, sizes[i], &sum);
     if (!fits || sum != dim)
-        return operator_error(call, XAI_ERROR_SHAPE, "%zu sizes with sum %lld for %zu outputs and dimension %lld", count,
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "%zu sizes with sum %lld for %zu outputs and dimension %lld", count,
                               (long long)sum, parts, (long long)dim);
     return XAI_OK;
 }
@@ -130,7 +137,8 @@ static xai_status equal_sizes(const operator_call *call, int64_t dim, int64_t *s
         return status;
     if (asked != parts || __builtin_mul_overflow(chunk, parts - 1, &full) || full > dim ||
         (call->opset < 18 && dim - full != chunk))
-        return operator_error(call, XAI_ERROR_SHAPE, "dimension %lld cannot be split into %lld parts for %lld outputs",
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "dimension %lld cannot be split into %lld parts for %lld outputs",
                               (long long)dim, (long long)asked, (long long)parts);
     for (int64_t i = 0; i < parts; i++)
         sizes[i] = i < parts - 1 ? chunk : dim - full;
@@ -151,7 +159,8 @@ static xai_status split_read(const operator_call *call, int *axis, int64_t **out
         return status;
     int64_t *sizes = memory_allocate((size_t)call->output_count, sizeof *sizes);
     if (!sizes)
-        return operator_error(call, XAI_ERROR_MEMORY, "out of memory for the sizes of %d parts", call->output_count);
+        return operator_error(call, XAI_ERROR_MEMORY, "out of memory for the sizes of %d parts",
+                              call->output_count);
     status = listed_sizes(call, x->dims[*axis], sizes, &given);
     if (status == XAI_OK && !given)
         status = equal_sizes(call, x->dims[*axis], sizes);

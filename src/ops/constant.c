@@ -8,7 +8,8 @@
 /* --- Constant --- */
 
 /* The attribute that holds the value, its type and shape; there is exactly one. */
-static xai_status constant_read(const operator_call *call, const onnx_attribute **out, int32_t *dtype, shape *y)
+static xai_status constant_read(const operator_call *call, const onnx_attribute **out,
+                                int32_t *dtype, shape *y)
 {
     static const struct {
         const char *name;
@@ -38,7 +39,8 @@ static xai_status constant_read(const operator_call *call, const onnx_attribute 
     }
     if (*out && dtype_size(*dtype) > 0)
         return XAI_OK;
-    return operator_error(call, XAI_ERROR_UNSUPPORTED, *out ? "a constant of type %s" : "a constant without %s",
+    return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                          *out ? "a constant of type %s" : "a constant without %s",
                           *out ? dtype_name(*dtype) : "numbers (value, value_float, value_int...)");
 }
 
@@ -64,11 +66,21 @@ static xai_status constant_forward(operator_call *call)
     if (status != XAI_OK || bytes == 0)
         return status;
     switch (value->type) {
-    case ONNX_ATTRIBUTE_TENSOR: memcpy(y->data, value->tensor.data, bytes); break;
-    case ONNX_ATTRIBUTE_FLOAT: memcpy(y->data, &value->f, bytes); break;
-    case ONNX_ATTRIBUTE_INT: memcpy(y->data, &value->i, bytes); break;
-    case ONNX_ATTRIBUTE_FLOATS: memcpy(y->data, value->floats, bytes); break;
-    default: memcpy(y->data, value->ints, bytes); break;
+    case ONNX_ATTRIBUTE_TENSOR:
+        memcpy(y->data, value->tensor.data, bytes);
+        break;
+    case ONNX_ATTRIBUTE_FLOAT:
+        memcpy(y->data, &value->f, bytes);
+        break;
+    case ONNX_ATTRIBUTE_INT:
+        memcpy(y->data, &value->i, bytes);
+        break;
+    case ONNX_ATTRIBUTE_FLOATS:
+        memcpy(y->data, value->floats, bytes);
+        break;
+    default:
+        memcpy(y->data, value->ints, bytes);
+        break;
     }
     return XAI_OK;
 }
@@ -82,9 +94,11 @@ static xai_status filled_read(const operator_call *call, const tensor **value)
     if (!found)
         return XAI_OK;
     if (found->type != ONNX_ATTRIBUTE_TENSOR || tensor_count(&found->tensor) != 1)
-        return operator_error(call, XAI_ERROR_FORMAT, "attribute 'value' is not a tensor with one element");
+        return operator_error(call, XAI_ERROR_FORMAT,
+                              "attribute 'value' is not a tensor with one element");
     if (dtype_size(found->tensor.dtype) == 0)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED, "a value of type %s", dtype_name(found->tensor.dtype));
+        return operator_error(call, XAI_ERROR_UNSUPPORTED, "a value of type %s",
+                              dtype_name(found->tensor.dtype));
     *value = &found->tensor;
     return XAI_OK;
 }
@@ -102,6 +116,10 @@ static xai_status constant_of_shape_infer(operator_call *call)
     if (status != XAI_OK)
         return status;
     y.rank = (int)rank;
+    for (int i = 0; i < y.rank; i++)
+        if (y.dims[i] < 0)
+            return operator_error(call, XAI_ERROR_SHAPE, "the shape has the negative value %lld",
+                                  (long long)y.dims[i]);
     return operator_set_output(call, 0, value ? value->dtype : DTYPE_FLOAT, &y);
 }
 
@@ -155,8 +173,10 @@ static xai_status cast_to(operator_call *call, int64_t to)
 {
     xai_status status = movement_check(call, 0);
     if (status == XAI_OK && (to < 1 || to > DTYPE_BFLOAT16 || dtype_size((int32_t)to) == 0))
-        status = operator_error(call, XAI_ERROR_UNSUPPORTED, "cannot cast to type number %lld", (long long)to);
-    return status == XAI_OK ? operator_set_output(call, 0, (int32_t)to, &call->inputs[0]->shape) : status;
+        status = operator_error(call, XAI_ERROR_UNSUPPORTED, "cannot cast to type number %lld",
+                                (long long)to);
+    return status == XAI_OK ? operator_set_output(call, 0, (int32_t)to, &call->inputs[0]->shape)
+                            : status;
 }
 
 static xai_status cast_infer(operator_call *call)
@@ -201,22 +221,27 @@ static xai_status range_count(const operator_call *call, int64_t *count)
     const tensor *start = call->inputs[0], *limit = call->inputs[1], *delta = call->inputs[2];
     *count = 0;
     if (!start->data || !limit->data || !delta->data)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED, "the bounds are computed at run time where constants are needed");
+        return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                              "the bounds are computed at run time where constants are needed");
     if (dtype_is_float(start->dtype)) {
-        const double steps = ceil((tensor_get(limit, 0) - tensor_get(start, 0)) / tensor_get(delta, 0));
+        const double steps =
+            ceil((tensor_get(limit, 0) - tensor_get(start, 0)) / tensor_get(delta, 0));
         if (!(fabs(steps) < 0x1p53))
-            return operator_error(call, XAI_ERROR_SHAPE, "the range from %g to %g by %g is not finite",
+            return operator_error(call, XAI_ERROR_SHAPE,
+                                  "the range from %g to %g by %g is not finite",
                                   tensor_get(start, 0), tensor_get(limit, 0), tensor_get(delta, 0));
         *count = steps > 0 ? (int64_t)steps : 0;
         return XAI_OK;
     }
-    const int64_t from = tensor_get_int(start, 0), to = tensor_get_int(limit, 0), step = tensor_get_int(delta, 0);
+    const int64_t from = tensor_get_int(start, 0), to = tensor_get_int(limit, 0),
+                  step = tensor_get_int(delta, 0);
     if (step == 0)
         return operator_error(call, XAI_ERROR_SHAPE, "delta is 0");
     if (step > 0 ? to <= from : to >= from)
         return XAI_OK;
     const uint64_t span = step > 0 ? (uint64_t)to - (uint64_t)from : (uint64_t)from - (uint64_t)to,
-                   stride = step > 0 ? (uint64_t)step : 0 - (uint64_t)step, steps = (span - 1) / stride + 1;
+                   stride = step > 0 ? (uint64_t)step : 0 - (uint64_t)step,
+                   steps = (span - 1) / stride + 1;
     if (steps > INT64_MAX)
         return operator_error(call, XAI_ERROR_SHAPE, "the range is too long");
     *count = (int64_t)steps;
@@ -228,7 +253,8 @@ static xai_status range_infer(operator_call *call)
     shape y = {.rank = 1};
     xai_status status = operator_check(call);
     if (status == XAI_OK)
-        status = operator_check_type(call, 0, TYPES_FLOAT | 1u << DTYPE_INT16 | 1u << DTYPE_INT32 | 1u << DTYPE_INT64);
+        status = operator_check_type(
+            call, 0, TYPES_FLOAT | 1u << DTYPE_INT16 | 1u << DTYPE_INT32 | 1u << DTYPE_INT64);
     for (int i = 0; i < 3 && status == XAI_OK; i++) {
         status = operator_check_same_type(call, 0, i);
         if (status == XAI_OK && tensor_count(call->inputs[i]) != 1)
@@ -270,7 +296,8 @@ static xai_status eye_like_infer(operator_call *call)
         return status;
     const shape *x = &call->inputs[0]->shape;
     if (x->rank != 2)
-        return operator_error(call, XAI_ERROR_SHAPE, "input of shape %s is not a matrix", shape_text(x, text));
+        return operator_error(call, XAI_ERROR_SHAPE, "input of shape %s is not a matrix",
+                              shape_text(x, text));
     return cast_to(call, dtype);
 }
 
@@ -290,17 +317,17 @@ static xai_status eye_like_forward(operator_call *call)
     return XAI_OK;
 }
 
-#define MAKER(symbol, title, first_opset, least, most)                                                                 \
-    const operator_definition operator_##symbol = {                                                                    \
-        .name = title,                                                                                                 \
-        .domain = "",                                                                                                  \
-        .min_inputs = least,                                                                                           \
-        .max_inputs = most,                                                                                            \
-        .min_outputs = 1,                                                                                              \
-        .max_outputs = 1,                                                                                              \
-        .since = first_opset,                                                                                          \
-        .infer = symbol##_infer,                                                                                       \
-        .forward = symbol##_forward,                                                                                   \
+#define MAKER(symbol, title, first_opset, least, most) \
+    const operator_definition operator_##symbol = {    \
+        .name = title,                                 \
+        .domain = "",                                  \
+        .min_inputs = least,                           \
+        .max_inputs = most,                            \
+        .min_outputs = 1,                              \
+        .max_outputs = 1,                              \
+        .since = first_opset,                          \
+        .infer = symbol##_infer,                       \
+        .forward = symbol##_forward,                   \
     }
 
 MAKER(constant, "Constant", 1, 0, 0);

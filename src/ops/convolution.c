@@ -1,10 +1,12 @@
 /* Convolution and transposed convolution in 1 to 3 dimensions.
  *
  *   Conv           y[m, o] = b[m] + sum_{c, k} w[m, c, k] x[c, o stride + k dilation - pad]
- *   ConvTranspose  its adjoint in x: y[m, i] = b[m] + sum over the (c, o, k) with i = o stride + k dilation - pad
+ *   ConvTranspose  its adjoint in x: y[m, i] = b[m] + sum_{c, o, k} w[c, m, k] x[c, o] over the
+ *                  (o, k) with i = o stride + k dilation - pad
  *
- * So three kernels serve both, forward and backward: correlate (x, w -> y), its adjoint in x, its adjoint in w. Each
- * is matrix products with a panel of windows: rows = (channel, tap), columns = a run of output positions. */
+ * So three kernels serve both, forward and backward: correlate (x, w -> y), its adjoint in x, its
+ * adjoint in w. Each is matrix products with a panel of windows: rows = (channel, tap), columns =
+ * a run of output positions. */
 #include <string.h>
 
 #include "ops/families.h"
@@ -14,7 +16,8 @@
 #define RUN 256        /* output positions in a panel */
 #define PANEL_ROWS 144 /* (channel, tap) pairs in a panel: 288 KiB */
 
-/* One row of the batch of a Conv; the roles of x and y are swapped for ConvTranspose. Dimensions padded to three. */
+/* One row of the batch of a Conv; the roles of x and y are swapped for ConvTranspose. Dimensions
+ * padded to three. */
 typedef struct correlation {
     size_t groups, in_channels, out_channels; /* channels of one group */
     int64_t in[3], out[3], kernel[3], stride[3], dilation[3], pad[3];
@@ -56,7 +59,8 @@ typedef struct segment {
     size_t offset;                     /* of its first position in the panel's columns */
 } segment;
 
-static segment segment_at(const correlation *self, size_t position, size_t run_begin, size_t run_end)
+static segment segment_at(const correlation *self, size_t position, size_t run_begin,
+                          size_t run_end)
 {
     const size_t width = (size_t)self->out[2], line = position / width, column = position % width;
     const size_t left = run_end - position, end = width - column < left ? width : column + left;
@@ -67,11 +71,13 @@ static segment segment_at(const correlation *self, size_t position, size_t run_b
                      .offset = position - run_begin};
 }
 
-/* Where a tap reads for a segment: input offset of column 0 (may be outside) and the columns [*low, *high) inside the
- * input; an empty range when the whole line is padding. */
-static int64_t tap_range(const correlation *self, const segment *line, size_t tap, int64_t *low, int64_t *high)
+/* Where a tap reads for a segment: input offset of column 0 (may be outside) and the columns
+ * [*low, *high) inside the input; an empty range when the whole line is padding. */
+static int64_t tap_range(const correlation *self, const segment *line, size_t tap, int64_t *low,
+                         int64_t *high)
 {
-    const int64_t k2 = (int64_t)tap % self->kernel[2], k1 = (int64_t)tap / self->kernel[2] % self->kernel[1],
+    const int64_t k2 = (int64_t)tap % self->kernel[2],
+                  k1 = (int64_t)tap / self->kernel[2] % self->kernel[1],
                   k0 = (int64_t)tap / self->kernel[2] / self->kernel[1];
     const int64_t i0 = line->first * self->stride[0] + k0 * self->dilation[0] - self->pad[0],
                   i1 = line->second * self->stride[1] + k1 * self->dilation[1] - self->pad[1],
@@ -91,8 +97,10 @@ static int64_t tap_range(const correlation *self, const segment *line, size_t ta
     return (i0 * self->in[1] + i1) * self->in[2] + start;
 }
 
-/* panel[r][t] = x at tap (row + r) of output position begin + t, zero in the padding. x: the channels of one group. */
-static void gather_panel(const correlation *self, const double *x, size_t row, size_t rows, size_t begin, size_t end)
+/* panel[r][t] = x at tap (row + r) of output position begin + t, zero in the padding. x: the
+ * channels of one group. */
+static void gather_panel(const correlation *self, const double *x, size_t row, size_t rows,
+                         size_t begin, size_t end)
 {
     for (size_t r = 0; r < rows; r++) {
         const double *plane = x + (row + r) / self->taps * self->in_size;
@@ -100,7 +108,8 @@ static void gather_panel(const correlation *self, const double *x, size_t row, s
         for (size_t position = begin; position < end;) {
             const segment line = segment_at(self, position, begin, end);
             int64_t low, high;
-            const int64_t from = tap_range(self, &line, (row + r) % self->taps, &low, &high), step = self->stride[2];
+            const int64_t from = tap_range(self, &line, (row + r) % self->taps, &low, &high),
+                          step = self->stride[2];
             double *out = to + line.offset;
             for (int64_t c = line.begin; c < low; c++)
                 *out++ = 0;
@@ -118,14 +127,16 @@ static void gather_panel(const correlation *self, const double *x, size_t row, s
 }
 
 /* The transpose: x[...] += panel[r][t]. */
-static void scatter_panel(const correlation *self, double *x, size_t row, size_t rows, size_t begin, size_t end)
+static void scatter_panel(const correlation *self, double *x, size_t row, size_t rows, size_t begin,
+                          size_t end)
 {
     for (size_t r = 0; r < rows; r++) {
         double *plane = x + (row + r) / self->taps * self->in_size;
         for (size_t position = begin; position < end;) {
             const segment line = segment_at(self, position, begin, end);
             int64_t low, high;
-            const int64_t from = tap_range(self, &line, (row + r) % self->taps, &low, &high), step = self->stride[2];
+            const int64_t from = tap_range(self, &line, (row + r) % self->taps, &low, &high),
+                          step = self->stride[2];
             const double *in = self->panel + r * RUN + line.offset - line.begin;
             for (int64_t c = low; c < high; c++)
                 plane[from + c * step] += in[c];
@@ -134,7 +145,8 @@ static void scatter_panel(const correlation *self, double *x, size_t row, size_t
     }
 }
 
-/* panel transposed in place of gather_panel's layout: columns of `source` become rows of `out` (RUN, PANEL_ROWS). */
+/* panel transposed in place of gather_panel's layout: columns of `source` become rows of `out`
+ * (RUN, PANEL_ROWS). */
 static void transpose_panel(const double *source, size_t rows, size_t columns, double *out)
 {
     for (size_t r = 0; r < rows; r++)
@@ -156,10 +168,12 @@ static void correlate(const correlation *self, const double *x, const double *w,
             const size_t end = smaller(begin + RUN, self->out_size);
             for (size_t row = 0; row < depth; row += PANEL_ROWS) {
                 const size_t rows = smaller(PANEL_ROWS, depth - row);
-                gather_panel(self, x + g * self->in_channels * self->in_size, row, rows, begin, end);
+                gather_panel(self, x + g * self->in_channels * self->in_size, row, rows, begin,
+                             end);
                 const matrix weights = {w + g * self->out_channels * depth + row, depth, 1};
-                matrix_multiply_add(self->out_channels, end - begin, rows, weights, self->panel, RUN,
-                                    y + g * self->out_channels * self->out_size + begin, self->out_size);
+                matrix_multiply_add(self->out_channels, end - begin, rows, weights, self->panel,
+                                    RUN, y + g * self->out_channels * self->out_size + begin,
+                                    self->out_size);
             }
         }
 }
@@ -173,18 +187,21 @@ static void correlate_adjoint(const correlation *self, const double *y, const do
             const size_t end = smaller(begin + RUN, self->out_size);
             for (size_t row = 0; row < depth; row += PANEL_ROWS) {
                 const size_t rows = smaller(PANEL_ROWS, depth - row);
-                const matrix weights = {w + g * self->out_channels * depth + row, 1, depth}; /* (rows, out_channels) */
+                const matrix weights = {w + g * self->out_channels * depth + row, 1,
+                                        depth}; /* (rows, out_channels) */
                 memset(self->panel, 0, rows * RUN * sizeof *self->panel);
                 matrix_multiply_add(rows, end - begin, self->out_channels, weights,
-                                    y + g * self->out_channels * self->out_size + begin, self->out_size, self->panel,
-                                    RUN);
-                scatter_panel(self, x + g * self->in_channels * self->in_size, row, rows, begin, end);
+                                    y + g * self->out_channels * self->out_size + begin,
+                                    self->out_size, self->panel, RUN);
+                scatter_panel(self, x + g * self->in_channels * self->in_size, row, rows, begin,
+                              end);
             }
         }
 }
 
 /* w += sum over positions of y[m, o] x[window]. `turned` holds another panel. */
-static void correlate_weights(const correlation *self, const double *x, const double *y, double *turned, double *w)
+static void correlate_weights(const correlation *self, const double *x, const double *y,
+                              double *turned, double *w)
 {
     const size_t depth = self->in_channels * self->taps;
     for (size_t g = 0; g < self->groups; g++)
@@ -192,11 +209,13 @@ static void correlate_weights(const correlation *self, const double *x, const do
             const size_t end = smaller(begin + RUN, self->out_size);
             for (size_t row = 0; row < depth; row += PANEL_ROWS) {
                 const size_t rows = smaller(PANEL_ROWS, depth - row);
-                gather_panel(self, x + g * self->in_channels * self->in_size, row, rows, begin, end);
+                gather_panel(self, x + g * self->in_channels * self->in_size, row, rows, begin,
+                             end);
                 transpose_panel(self->panel, rows, end - begin, turned);
-                const matrix slopes = {y + g * self->out_channels * self->out_size + begin, self->out_size, 1};
-                matrix_multiply_add(self->out_channels, rows, end - begin, slopes, turned, PANEL_ROWS,
-                                    w + g * self->out_channels * depth + row, depth);
+                const matrix slopes = {y + g * self->out_channels * self->out_size + begin,
+                                       self->out_size, 1};
+                matrix_multiply_add(self->out_channels, rows, end - begin, slopes, turned,
+                                    PANEL_ROWS, w + g * self->out_channels * depth + row, depth);
             }
         }
 }
@@ -242,7 +261,8 @@ static xai_status convolution_run(operator_call *call, bool transposed)
     xai_status status = correlation_make(call, transposed, &self);
     if (status != XAI_OK || batch == 0)
         goto done;
-    const size_t x_row = tensor_count(x) / batch, y_row = tensor_count(y) / batch, size = y_row / channels;
+    const size_t x_row = tensor_count(x) / batch, y_row = tensor_count(y) / batch,
+                 size = y_row / channels;
     status = operator_read_doubles(call, call->inputs[1], &weights);
     if (status == XAI_OK && operator_has_input(call, 2))
         status = operator_read_doubles(call, call->inputs[2], &bias);
@@ -276,8 +296,8 @@ static xai_status convolution_backward(operator_call *call, bool transposed)
     const tensor *gy = operator_output_gradient(call, 0), *x = call->inputs[0];
     tensor *gx = operator_wanted_gradient(call, 0), *gw = operator_wanted_gradient(call, 1),
            *gb = operator_wanted_gradient(call, 2);
-    double *weights = NULL, *values = NULL, *slopes = NULL, *x_slopes = NULL, *w_slopes = NULL, *b_slopes = NULL,
-           *turned = NULL;
+    double *weights = NULL, *values = NULL, *slopes = NULL, *x_slopes = NULL, *w_slopes = NULL,
+           *b_slopes = NULL, *turned = NULL;
     correlation self = {0};
     xai_status status = XAI_OK;
     if (!gy || x->shape.dims[0] == 0) {
@@ -288,7 +308,8 @@ static xai_status convolution_backward(operator_call *call, bool transposed)
         return XAI_OK;
     }
     const size_t batch = (size_t)x->shape.dims[0], channels = (size_t)gy->shape.dims[1];
-    const size_t x_row = tensor_count(x) / batch, y_row = tensor_count(gy) / batch, size = y_row / channels;
+    const size_t x_row = tensor_count(x) / batch, y_row = tensor_count(gy) / batch,
+                 size = y_row / channels;
     status = correlation_make(call, transposed, &self);
     if (status == XAI_OK)
         status = operator_allocate(call, y_row, &slopes);
@@ -316,7 +337,8 @@ static xai_status convolution_backward(operator_call *call, bool transposed)
         }
         if (gw) {
             tensor_read_doubles(x, n * x_row, x_row, values);
-            correlate_weights(&self, transposed ? slopes : values, transposed ? values : slopes, turned, w_slopes);
+            correlate_weights(&self, transposed ? slopes : values, transposed ? values : slopes,
+                              turned, w_slopes);
         }
         for (size_t c = 0; c < channels && gb; c++)
             for (size_t i = 0; i < size; i++)

@@ -32,8 +32,8 @@ static xai_status gather_infer(operator_call *call)
     const shape *data = &call->inputs[0]->shape, *indices = &call->inputs[1]->shape;
     shape y = {0};
     if (data->rank + indices->rank - 1 > SHAPE_MAX_RANK)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED, "the result would have more than %d dimensions",
-                              SHAPE_MAX_RANK);
+        return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                              "the result would have more than %d dimensions", SHAPE_MAX_RANK);
     for (int i = 0; i < axis; i++)
         y.dims[y.rank++] = data->dims[i];
     for (int i = 0; i < indices->rank; i++)
@@ -95,7 +95,8 @@ static void copy_blocks(const indexing *blocks, const tensor *data, tensor *y)
         memcpy(to + i * bytes, from + blocks->positions[i] * bytes, bytes);
 }
 
-static xai_status add_blocks(const operator_call *call, const indexing *blocks, const tensor *given, tensor *wanted)
+static xai_status add_blocks(const operator_call *call, const indexing *blocks, const tensor *given,
+                             tensor *wanted)
 {
     const size_t count = tensor_count(wanted);
     double *sums = NULL, *slopes = NULL;
@@ -114,7 +115,9 @@ static xai_status add_blocks(const operator_call *call, const indexing *blocks, 
     return status;
 }
 
-static xai_status blocks_run(operator_call *call, xai_status (*make)(const operator_call *call, indexing *out), bool back)
+static xai_status blocks_run(operator_call *call,
+                             xai_status (*make)(const operator_call *call, indexing *out),
+                             bool back)
 {
     tensor *wanted = back ? operator_wanted_gradient(call, 0) : NULL;
     const tensor *given = operator_output_gradient(call, 0);
@@ -191,7 +194,7 @@ static xai_status gather_nd_backward(operator_call *call)
     return blocks_run(call, gather_nd_blocks, true);
 }
 
-/* --- OneHot: on_value at [..., index, ...] of a new axis, off_value elsewhere; indices out of range mark nothing --- */
+/* --- OneHot: on_value at [..., index, ...] of a new axis, off_value elsewhere --- */
 
 static xai_status one_hot_infer(operator_call *call)
 {
@@ -212,17 +215,21 @@ static xai_status one_hot_infer(operator_call *call)
     shape y = {.rank = indices->rank + 1};
     int at;
     if (tensor_count(depth) != 1 || tensor_count(call->inputs[2]) != 2)
-        return operator_error(call, XAI_ERROR_SHAPE, "depth is not one number or values are not two");
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "depth is not one number or values are not two");
     if (!depth->data)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED, "depth is computed at run time where a constant is needed");
+        return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                              "depth is computed at run time where a constant is needed");
     if (y.rank > SHAPE_MAX_RANK)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED, "the result would have more than %d dimensions",
-                              SHAPE_MAX_RANK);
+        return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                              "the result would have more than %d dimensions", SHAPE_MAX_RANK);
     status = operator_axis(call, axis, y.rank, &at);
     if (status != XAI_OK)
         return status;
     for (int i = 0; i < y.rank; i++)
-        y.dims[i] = i < at ? indices->dims[i] : i == at ? tensor_get_int(depth, 0) : indices->dims[i - 1];
+        y.dims[i] = i < at    ? indices->dims[i]
+                    : i == at ? tensor_get_int(depth, 0)
+                              : indices->dims[i - 1];
     if (y.dims[at] < 0)
         return operator_error(call, XAI_ERROR_SHAPE, "depth is %lld", (long long)y.dims[at]);
     return operator_set_output(call, 0, call->inputs[2]->dtype, &y);
@@ -253,13 +260,15 @@ static xai_status one_hot_forward(operator_call *call)
     for (size_t i = 0; i < tensor_count(call->inputs[0]); i++) {
         const int64_t index = indices[i] < 0 ? indices[i] + depth : indices[i];
         if (index >= 0 && index < depth)
-            memcpy(to + ((i / inner * (size_t)depth + (size_t)index) * inner + i % inner) * size, values + size, size);
+            memcpy(to + ((i / inner * (size_t)depth + (size_t)index) * inner + i % inner) * size,
+                   values + size, size);
     }
     memory_free(indices);
     return XAI_OK;
 }
 
-/* --- NonZero: (rank, count) indices of the elements that are not zero, row-major. Constants only. --- */
+/* --- NonZero: (rank, count) indices of the elements that are not zero, row-major. Constants only.
+ * --- */
 
 static xai_status non_zero_infer(operator_call *call)
 {
@@ -271,12 +280,14 @@ static xai_status non_zero_infer(operator_call *call)
         return status;
     const tensor *x = call->inputs[0];
     if (!x->data)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED, "the shape of the result depends on values computed at run time");
+        return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                              "the shape of the result depends on values computed at run time");
     const size_t count = tensor_count(x);
     for (size_t i = 0; i < count; i++)
         found += tensor_get(x, i) != 0;
     /* a scalar counts as a list of one */
-    const shape y = shape_make(2, (const int64_t[]){x->shape.rank > 0 ? x->shape.rank : 1, (int64_t)found});
+    const shape y =
+        shape_make(2, (const int64_t[]){x->shape.rank > 0 ? x->shape.rank : 1, (int64_t)found});
     return operator_set_output(call, 0, DTYPE_INT64, &y);
 }
 

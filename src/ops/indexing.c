@@ -11,12 +11,14 @@ static int64_t resolve(const operator_call *call, int64_t index, int64_t dim, xa
 {
     if (index >= -dim && index < dim)
         return index < 0 ? index + dim : index;
-    *status = operator_error(call, XAI_ERROR_SHAPE, "index %lld is outside a dimension of size %lld", (long long)index,
-                             (long long)dim);
+    *status =
+        operator_error(call, XAI_ERROR_SHAPE, "index %lld is outside a dimension of size %lld",
+                       (long long)index, (long long)dim);
     return -1;
 }
 
-xai_status indexing_read(const operator_call *call, const tensor *indices, int64_t dim, int64_t **out)
+xai_status indexing_read(const operator_call *call, const tensor *indices, int64_t dim,
+                         int64_t **out)
 {
     const size_t count = tensor_count(indices);
     xai_status status = operator_read_ints(call, indices, out);
@@ -53,7 +55,8 @@ xai_status indexing_elements_check(const operator_call *call, int *axis)
         fits = i == *axis || indices->dims[i] <= data->dims[i];
     if (fits)
         return XAI_OK;
-    return operator_error(call, XAI_ERROR_SHAPE, "indices of shape %s do not fit data of shape %s along axis %d",
+    return operator_error(call, XAI_ERROR_SHAPE,
+                          "indices of shape %s do not fit data of shape %s along axis %d",
                           shape_text(indices, a_text), shape_text(data, b_text), *axis);
 }
 
@@ -85,18 +88,19 @@ xai_status indexing_tuples_check(const operator_call *call, int64_t batch, shape
     char a_text[SHAPE_TEXT_SIZE], b_text[SHAPE_TEXT_SIZE];
     const shape *data = &call->inputs[0]->shape, *indices = &call->inputs[1]->shape;
     const int64_t length = indices->rank > 0 ? indices->dims[indices->rank - 1] : 0;
-    bool fits = data->rank > 0 && indices->rank > 0 && batch >= 0 && batch < data->rank && batch < indices->rank &&
-                length >= 1 && length <= data->rank - batch;
+    bool fits = data->rank > 0 && indices->rank > 0 && batch >= 0 && batch < data->rank &&
+                batch < indices->rank && length >= 1 && length <= data->rank - batch;
     *blocks = (shape){0};
     for (int64_t i = 0; i < batch && fits; i++)
         fits = data->dims[i] == indices->dims[i];
     if (!fits)
-        return operator_error(call, XAI_ERROR_SHAPE, "indices of shape %s do not fit data of shape %s",
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "indices of shape %s do not fit data of shape %s",
                               shape_text(indices, a_text), shape_text(data, b_text));
     const int rest = data->rank - (int)batch - (int)length;
     if (indices->rank - 1 + rest > SHAPE_MAX_RANK)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED, "the result would have more than %d dimensions",
-                              SHAPE_MAX_RANK);
+        return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                              "the result would have more than %d dimensions", SHAPE_MAX_RANK);
     for (int i = 0; i < indices->rank - 1; i++)
         blocks->dims[blocks->rank++] = indices->dims[i];
     for (int i = 0; i < rest; i++)
@@ -118,7 +122,8 @@ xai_status indexing_tuples(const operator_call *call, int64_t batch, indexing *o
     for (int i = 0; i < (int)batch; i++)
         batches *= (size_t)data->dims[i];
     for (int i = (int)batch; i < data->rank; i++)
-        *(i < (int)(batch + (int64_t)length) ? &batch_blocks : &out->block) *= (size_t)data->dims[i];
+        *(i < (int)(batch + (int64_t)length) ? &batch_blocks : &out->block) *=
+            (size_t)data->dims[i];
     out->count = tensor_count(call->inputs[1]) / length;
     const size_t batch_count = batches > 0 ? out->count / batches : 0;
     status = operator_read_ints(call, call->inputs[1], &values);
@@ -127,7 +132,8 @@ xai_status indexing_tuples(const operator_call *call, int64_t batch, indexing *o
     for (size_t i = 0; i < out->count && status == XAI_OK; i++) {
         size_t position = 0;
         for (size_t k = 0; k < length && status == XAI_OK; k++) {
-            const int64_t dim = data->dims[batch + (int64_t)k], index = resolve(call, values[i * length + k], dim, &status);
+            const int64_t dim = data->dims[batch + (int64_t)k],
+                          index = resolve(call, values[i * length + k], dim, &status);
             position = position * (size_t)dim + (size_t)index;
         }
         out->positions[i] = i / batch_count * batch_blocks + position;

@@ -12,7 +12,8 @@ xai_status mapping_axis(const operator_call *call, mapping *self, int axis, int6
     self->out.dims[axis] = out_size;
     self->maps[axis] = memory_allocate((size_t)out_size, sizeof *self->maps[axis]);
     if (!self->maps[axis])
-        return operator_error(call, XAI_ERROR_MEMORY, "out of memory for %lld indices", (long long)out_size);
+        return operator_error(call, XAI_ERROR_MEMORY, "out of memory for %lld indices",
+                              (long long)out_size);
     return XAI_OK;
 }
 
@@ -47,7 +48,8 @@ static bool walk_offset(const line_walk *walk, size_t *offset)
 {
     *offset = 0;
     for (int i = 0; i < walk->last; i++) {
-        const int64_t at = walk->self->maps[i] ? walk->self->maps[i][walk->index[i]] : walk->index[i];
+        const int64_t at =
+            walk->self->maps[i] ? walk->self->maps[i][walk->index[i]] : walk->index[i];
         if (at == MAPPING_FILL)
             return false;
         *offset += (size_t)at * walk->strides[i];
@@ -82,8 +84,8 @@ static size_t run_length(const int64_t *map, size_t begin, size_t end)
     return length;
 }
 
-static void copy_line(const int64_t *map, size_t width, size_t size, const unsigned char *in, const void *fill,
-                      unsigned char *out)
+static void copy_line(const int64_t *map, size_t width, size_t size, const unsigned char *in,
+                      const void *fill, unsigned char *out)
 {
     if (!map) {
         memcpy(out, in, width * size);
@@ -128,7 +130,8 @@ void mapping_forward(const mapping *self, const tensor *in, const void *fill, te
     } while (walk_next(&walk));
 }
 
-xai_status mapping_backward(const operator_call *call, const mapping *self, const tensor *given, tensor *wanted)
+xai_status mapping_backward(const operator_call *call, const mapping *self, const tensor *given,
+                            tensor *wanted)
 {
     double *sums = NULL, *slopes = NULL;
     xai_status status = XAI_OK;
@@ -167,7 +170,8 @@ xai_status movement_check(const operator_call *call, int i)
 {
     if (dtype_size(call->inputs[i]->dtype) > 0)
         return XAI_OK;
-    return operator_error(call, XAI_ERROR_UNSUPPORTED, "input %d has type %s, which %s does not take", i,
+    return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                          "input %d has type %s, which %s does not take", i,
                           dtype_name(call->inputs[i]->dtype), call->definition->name);
 }
 
@@ -176,8 +180,8 @@ xai_status movement_infer(const operator_call *call, const shape *out)
     return operator_set_output(call, 0, call->inputs[0]->dtype, out);
 }
 
-xai_status movement_ints(const operator_call *call, bool attribute, const char *name, int input, int64_t *out,
-                         size_t capacity, size_t *count, bool *given)
+xai_status movement_ints(const operator_call *call, bool attribute, const char *name, int input,
+                         int64_t *out, size_t capacity, size_t *count, bool *given)
 {
     const int64_t *values;
     *count = 0;
@@ -188,7 +192,8 @@ xai_status movement_ints(const operator_call *call, bool attribute, const char *
     }
     const xai_status status = operator_attribute_ints(call, name, &values, count);
     if (status == XAI_OK && *count > capacity)
-        return operator_error(call, XAI_ERROR_SHAPE, "%s has %zu values where at most %zu make sense", name, *count,
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "%s has %zu values where at most %zu make sense", name, *count,
                               capacity);
     *given = status == XAI_OK && operator_attribute(call, name);
     if (*given && *count > 0)
@@ -196,7 +201,8 @@ xai_status movement_ints(const operator_call *call, bool attribute, const char *
     return status;
 }
 
-xai_status movement_run(operator_call *call, xai_status (*make)(const operator_call *call, mapping *out), bool back)
+xai_status movement_run(operator_call *call,
+                        xai_status (*make)(const operator_call *call, mapping *out), bool back)
 {
     mapping map;
     tensor *wanted = back ? operator_wanted_gradient(call, 0) : NULL;

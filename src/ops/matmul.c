@@ -27,8 +27,8 @@ static xai_status product_make(const operator_call *call, product *self)
     const shape *a = &call->inputs[0]->shape, *b = &call->inputs[1]->shape;
     *self = (product){0};
     if (a->rank < 1 || b->rank < 1)
-        return operator_error(call, XAI_ERROR_SHAPE, "a scalar operand: shapes are %s and %s", shape_text(a, a_text),
-                              shape_text(b, b_text));
+        return operator_error(call, XAI_ERROR_SHAPE, "a scalar operand: shapes are %s and %s",
+                              shape_text(a, a_text), shape_text(b, b_text));
     const bool row = a->rank == 1, column = b->rank == 1;
     const int64_t k = a->dims[a->rank - 1];
     self->m = row ? 1 : (size_t)a->dims[a->rank - 2];
@@ -39,7 +39,8 @@ static xai_status product_make(const operator_call *call, product *self)
                               shape_text(a, a_text), shape_text(b, b_text));
     self->a_batch = leading(a, row ? 1 : 2);
     self->b_batch = leading(b, column ? 1 : 2);
-    const xai_status status = operator_broadcast(call, &self->a_batch, &self->b_batch, &self->y_batch);
+    const xai_status status =
+        operator_broadcast(call, &self->a_batch, &self->b_batch, &self->y_batch);
     if (status != XAI_OK)
         return status;
     self->y = self->y_batch;
@@ -92,8 +93,10 @@ static xai_status matmul_integers(operator_call *call, const product *self)
     if (status == XAI_OK)
         status = operator_read_ints(call, call->inputs[1], &b);
     for (size_t s = 0; s < self->batches && status == XAI_OK; s++) {
-        const int64_t *left = a + batch_index(&self->a_batch, &self->y_batch, s) * self->m * self->k;
-        const int64_t *right = b + batch_index(&self->b_batch, &self->y_batch, s) * self->k * self->n;
+        const int64_t *left =
+            a + batch_index(&self->a_batch, &self->y_batch, s) * self->m * self->k;
+        const int64_t *right =
+            b + batch_index(&self->b_batch, &self->y_batch, s) * self->k * self->n;
         for (size_t i = 0; i < self->m; i++)
             for (size_t j = 0; j < self->n; j++) {
                 uint64_t sum = 0;
@@ -122,10 +125,12 @@ static xai_status matmul_forward(operator_call *call)
     if (status == XAI_OK)
         status = operator_allocate(call, self.m * self.n, &y);
     for (size_t s = 0; s < self.batches && status == XAI_OK; s++) {
-        const matrix left = {a + batch_index(&self.a_batch, &self.y_batch, s) * self.m * self.k, self.k, 1};
+        const matrix left = {a + batch_index(&self.a_batch, &self.y_batch, s) * self.m * self.k,
+                             self.k, 1};
         memset(y, 0, self.m * self.n * sizeof *y);
         matrix_multiply_add(self.m, self.n, self.k, left,
-                            b + batch_index(&self.b_batch, &self.y_batch, s) * self.k * self.n, self.n, y, self.n);
+                            b + batch_index(&self.b_batch, &self.y_batch, s) * self.k * self.n,
+                            self.n, y, self.n);
         if (self.m * self.n > 0)
             tensor_write_doubles(call->outputs[0], s * self.m * self.n, self.m * self.n, y);
     }
@@ -177,11 +182,12 @@ static xai_status matmul_backward(operator_call *call)
         const double *g = slopes + s * self.m * self.n;
         if (ga) {
             transpose(b + right, self.k, self.n, turned);
-            matrix_multiply_add(self.m, self.k, self.n, (matrix){g, self.n, 1}, turned, self.k, a_slopes + left, self.k);
+            matrix_multiply_add(self.m, self.k, self.n, (matrix){g, self.n, 1}, turned, self.k,
+                                a_slopes + left, self.k);
         }
         if (gb)
-            matrix_multiply_add(self.k, self.n, self.m, (matrix){a + left, 1, self.k}, g, self.n, b_slopes + right,
-                                self.n);
+            matrix_multiply_add(self.k, self.n, self.m, (matrix){a + left, 1, self.k}, g, self.n,
+                                b_slopes + right, self.n);
     }
     if (status == XAI_OK && ga)
         tensor_write_doubles(ga, 0, tensor_count(ga), a_slopes);
@@ -196,7 +202,8 @@ static xai_status matmul_backward(operator_call *call)
     return status;
 }
 
-/* Gemm: Y (m, n) = alpha op(A) . op(B) + beta C, op = transpose where asked, C broadcast to (m, n). */
+/* Gemm: Y (m, n) = alpha op(A) . op(B) + beta C, op = transpose where asked, C broadcast to (m,
+ * n). */
 typedef struct gemm {
     size_t m, n, k;
     bool a_turned, b_turned;
@@ -220,9 +227,10 @@ static xai_status gemm_make(const operator_call *call, gemm *self)
     if (status != XAI_OK)
         return status;
     if (a->rank != 2 || b->rank != 2 || a->dims[a_turned ? 0 : 1] != b->dims[b_turned ? 1 : 0])
-        return operator_error(call, XAI_ERROR_SHAPE, "shapes %s%s and %s%s do not fit a matrix product",
-                              shape_text(a, a_text), a_turned ? " transposed" : "", shape_text(b, b_text),
-                              b_turned ? " transposed" : "");
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "shapes %s%s and %s%s do not fit a matrix product",
+                              shape_text(a, a_text), a_turned ? " transposed" : "",
+                              shape_text(b, b_text), b_turned ? " transposed" : "");
     *self = (gemm){.m = (size_t)a->dims[a_turned ? 1 : 0],
                    .n = (size_t)b->dims[b_turned ? 0 : 1],
                    .k = (size_t)a->dims[a_turned ? 0 : 1],
@@ -252,7 +260,8 @@ static xai_status gemm_infer(operator_call *call)
         const shape *c = &call->inputs[2]->shape;
         status = operator_broadcast(call, c, &self.y, &joined);
         if (status == XAI_OK && !shape_equal(&joined, &self.y))
-            status = operator_error(call, XAI_ERROR_SHAPE, "input 2 of shape %s does not broadcast to %s",
+            status = operator_error(call, XAI_ERROR_SHAPE,
+                                    "input 2 of shape %s does not broadcast to %s",
                                     shape_text(c, c_text), shape_text(&self.y, y_text));
     }
     if (status == XAI_OK)
@@ -260,8 +269,10 @@ static xai_status gemm_infer(operator_call *call)
     return status;
 }
 
-/* A matrix as the inner loops need it: row-major (rows, columns) of op(X), turned when the tensor is stored the other way. */
-static xai_status read_matrix(const operator_call *call, const tensor *from, bool turned, double **out)
+/* A matrix as the inner loops need it: row-major (rows, columns) of op(X), turned when the tensor
+ * is stored the other way. */
+static xai_status read_matrix(const operator_call *call, const tensor *from, bool turned,
+                              double **out)
 {
     double *values = NULL, *copy = NULL;
     xai_status status = operator_read_doubles(call, from, &values);
@@ -292,8 +303,9 @@ static xai_status gemm_forward(operator_call *call)
     if (status == XAI_OK) {
         const size_t count = self.m * self.n;
         /* the product is summed first and C added last */
-        matrix_multiply_add(self.m, self.n, self.k, (matrix){a, self.a_turned ? 1 : self.k, self.a_turned ? self.m : 1},
-                            b, self.n, y, self.n);
+        matrix_multiply_add(self.m, self.n, self.k,
+                            (matrix){a, self.a_turned ? 1 : self.k, self.a_turned ? self.m : 1}, b,
+                            self.n, y, self.n);
         for (size_t i = 0; i < count; i++)
             y[i] *= self.alpha;
         if (c) {
@@ -302,7 +314,8 @@ static xai_status gemm_forward(operator_call *call)
                          c_columns = dims->rank > 0 ? (size_t)dims->dims[dims->rank - 1] : 1;
             for (size_t i = 0; i < self.m; i++)
                 for (size_t j = 0; j < self.n; j++)
-                    y[i * self.n + j] += self.beta * c[(c_rows == 1 ? 0 : i) * c_columns + (c_columns == 1 ? 0 : j)];
+                    y[i * self.n + j] +=
+                        self.beta * c[(c_rows == 1 ? 0 : i) * c_columns + (c_columns == 1 ? 0 : j)];
         }
         if (count > 0)
             tensor_write_doubles(call->outputs[0], 0, count, y);
@@ -314,9 +327,11 @@ static xai_status gemm_forward(operator_call *call)
     return status;
 }
 
-/* The gradient of one operand of Y = alpha L . R: alpha left . right, (rows, columns), stored turned when asked. */
-static xai_status gemm_gradient(const operator_call *call, size_t rows, size_t columns, size_t depth, matrix left,
-                                const double *right, double alpha, bool turned, tensor *out)
+/* The gradient of one operand of Y = alpha L . R: alpha left . right, (rows, columns), stored
+ * turned when asked. */
+static xai_status gemm_gradient(const operator_call *call, size_t rows, size_t columns,
+                                size_t depth, matrix left, const double *right, double alpha,
+                                bool turned, tensor *out)
 {
     const size_t count = rows * columns;
     double *product_sum = NULL, *copy = NULL;
@@ -338,7 +353,8 @@ static xai_status gemm_gradient(const operator_call *call, size_t rows, size_t c
 }
 
 /* gC = beta gY summed over its repeated positions. */
-static xai_status gemm_bias_gradient(const operator_call *call, const gemm *self, double *slopes, tensor *out)
+static xai_status gemm_bias_gradient(const operator_call *call, const gemm *self, double *slopes,
+                                     tensor *out)
 {
     double *sums = NULL;
     const xai_status status = operator_allocate(call, tensor_count(out), &sums);
@@ -371,17 +387,18 @@ static xai_status gemm_backward(operator_call *call)
     if (status == XAI_OK && wanted[0]) { /* (m, k) = gY (m, n) . op(B)^T (n, k) */
         status = read_matrix(call, call->inputs[1], !self.b_turned, &other);
         if (status == XAI_OK)
-            status = gemm_gradient(call, self.m, self.k, self.n, (matrix){slopes, self.n, 1}, other, self.alpha,
-                                   self.a_turned, wanted[0]);
+            status = gemm_gradient(call, self.m, self.k, self.n, (matrix){slopes, self.n, 1}, other,
+                                   self.alpha, self.a_turned, wanted[0]);
         memory_free(other);
         other = NULL;
     }
     if (status == XAI_OK && wanted[1]) { /* (k, n) = op(A)^T (k, m) . gY (m, n) */
         status = operator_read_doubles(call, call->inputs[0], &other);
         if (status == XAI_OK)
-            status = gemm_gradient(call, self.k, self.n, self.m,
-                                   (matrix){other, self.a_turned ? self.m : 1, self.a_turned ? 1 : self.k}, slopes,
-                                   self.alpha, self.b_turned, wanted[1]);
+            status = gemm_gradient(
+                call, self.k, self.n, self.m,
+                (matrix){other, self.a_turned ? self.m : 1, self.a_turned ? 1 : self.k}, slopes,
+                self.alpha, self.b_turned, wanted[1]);
         memory_free(other);
     }
     if (status == XAI_OK && wanted[2])

@@ -1,11 +1,12 @@
 #include "ops/matrix.h"
 
-#define TILE 256 /* columns at a time: 4 rows of b and 2 of c fill 12 KiB of the first-level cache */
-#define DEPTH 4  /* rows of b at a time */
+#define TILE \
+    256         /* columns at a time: 4 rows of b and 2 of c fill 12 KiB of the first-level cache */
+#define DEPTH 4 /* rows of b at a time */
 
 /* Two rows of c from four rows of b. */
-static void update_pair(size_t n, double w[2][DEPTH], const double *const b[DEPTH], double *restrict c0,
-                        double *restrict c1)
+static void update_pair(size_t n, double w[2][DEPTH], const double *const b[DEPTH],
+                        double *restrict c0, double *restrict c1)
 {
     const double *restrict b0 = b[0], *restrict b1 = b[1], *restrict b2 = b[2], *restrict b3 = b[3];
     for (size_t j = 0; j < n; j++) {
@@ -25,7 +26,8 @@ static double element(matrix a, size_t i, size_t j)
     return a.values[i * a.row + j * a.column];
 }
 
-void matrix_multiply_add(size_t m, size_t n, size_t k, matrix a, const double *b, size_t b_row, double *c, size_t c_row)
+void matrix_multiply_add(size_t m, size_t n, size_t k, matrix a, const double *b, size_t b_row,
+                         double *c, size_t c_row)
 {
     for (size_t j = 0; j < n; j += TILE) {
         const size_t width = n - j < TILE ? n - j : TILE;

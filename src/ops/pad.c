@@ -25,7 +25,8 @@ static xai_status read_mode(const operator_call *call, pad_mode *out)
             *out = (pad_mode)i;
             return XAI_OK;
         }
-    return operator_error(call, XAI_ERROR_UNSUPPORTED, "mode '%s' is not constant, reflect, edge or wrap", text);
+    return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                          "mode '%s' is not constant, reflect, edge or wrap", text);
 }
 
 /* [begin..., end...] for the axes listed by input 3, or for all. */
@@ -35,9 +36,11 @@ static xai_status read_amounts(const operator_call *call, padding *self)
     int64_t amounts[2 * SHAPE_MAX_RANK], axes[SHAPE_MAX_RANK];
     size_t count, axis_count = (size_t)rank;
     bool given, has_axes = false, used[SHAPE_MAX_RANK] = {false};
-    xai_status status = movement_ints(call, call->opset < 11, "pads", 1, amounts, 2 * SHAPE_MAX_RANK, &count, &given);
+    xai_status status = movement_ints(call, call->opset < 11, "pads", 1, amounts,
+                                      2 * SHAPE_MAX_RANK, &count, &given);
     if (status == XAI_OK && call->opset >= 18)
-        status = movement_ints(call, false, "axes", 3, axes, SHAPE_MAX_RANK, &axis_count, &has_axes);
+        status =
+            movement_ints(call, false, "axes", 3, axes, SHAPE_MAX_RANK, &axis_count, &has_axes);
     if (status != XAI_OK)
         return status;
     if (!has_axes)
@@ -73,18 +76,22 @@ static xai_status pad_read(const operator_call *call, padding *self)
         /* Elements that are left after removal: what the other modes take their values from. */
         const int64_t low = begin < 0 ? begin : 0, high = end < 0 ? end : 0;
         int64_t kept = 0;
-        bool fits = !__builtin_add_overflow(*dim, begin, dim) && !__builtin_add_overflow(*dim, end, dim) && *dim >= 0;
-        fits = fits && !__builtin_add_overflow(x->dims[i], low, &kept) && !__builtin_add_overflow(kept, high, &kept);
+        bool fits = !__builtin_add_overflow(*dim, begin, dim) &&
+                    !__builtin_add_overflow(*dim, end, dim) && *dim >= 0;
+        fits = fits && !__builtin_add_overflow(x->dims[i], low, &kept) &&
+               !__builtin_add_overflow(kept, high, &kept);
         if (fits && self->mode != PAD_CONSTANT)
             fits = *dim == 0 || kept > 0;
         if (!fits)
-            status = operator_error(call, XAI_ERROR_SHAPE, "cannot pad dimension %d of %s by %lld and %lld", i,
+            status = operator_error(call, XAI_ERROR_SHAPE,
+                                    "cannot pad dimension %d of %s by %lld and %lld", i,
                                     shape_text(x, text), (long long)begin, (long long)end);
     }
     return status;
 }
 
-/* Input index of position `at` relative to the first kept element of `size` kept ones, which start at `first`. */
+/* Input index of position `at` relative to the first kept element of `size` kept ones, which start
+ * at `first`. */
 static int64_t source_index(pad_mode mode, int64_t at, int64_t first, int64_t size)
 {
     if (at >= 0 && at < size)
@@ -108,7 +115,8 @@ static xai_status pad_mapping(const operator_call *call, mapping *map)
         const int64_t begin = self.begin[i], end = self.end[i];
         if (begin == 0 && end == 0)
             continue;
-        const int64_t first = begin < 0 ? -begin : 0, size = map->in.dims[i] - first + (end < 0 ? end : 0);
+        const int64_t first = begin < 0 ? -begin : 0,
+                      size = map->in.dims[i] - first + (end < 0 ? end : 0);
         status = mapping_axis(call, map, i, self.y.dims[i]);
         for (int64_t o = 0; status == XAI_OK && o < self.y.dims[i]; o++)
             map->maps[i][o] = source_index(self.mode, o - (begin > 0 ? begin : 0), first, size);

@@ -1,14 +1,16 @@
 /* Pools over windows: maximum, average, Lp norm; the Global pools are one window over everything.
  *
- * A window's input positions are the same in every channel, so they are listed once for each output position. Padding
- * is never in the list: the maximum ignores it, to an average or a norm it adds nothing. */
+ * A window's input positions are the same in every channel, so they are listed once for each
+ * output position. Padding is never in the list: the maximum ignores it, to an average or a norm
+ * it adds nothing. */
 #include <math.h>
 #include <string.h>
 
 #include "ops/families.h"
 #include "ops/support.h"
 
-/* Taps [low, high) of a window that lie inside the input along one dimension; tap t reads start + t dilation. */
+/* Taps [low, high) of a window that lie inside the input along one dimension; tap t reads start +
+ * t dilation. */
 typedef struct reach {
     int64_t start, low, high;
     int64_t padded; /* taps inside the padded input: what count_include_pad counts */
@@ -17,12 +19,12 @@ typedef struct reach {
 typedef struct pool {
     int64_t in[3], out[3], dilation[3]; /* padded to three dimensions */
     size_t in_size, out_size;
-    reach *reaches[3];  /* [out[i]] each; one allocation */
-    size_t *positions;  /* of the window last listed, ascending */
-    size_t count;       /* of positions */
-    double divisor;     /* AveragePool */
+    reach *reaches[3]; /* [out[i]] each; one allocation */
+    size_t *positions; /* of the window last listed, ascending */
+    size_t count;      /* of positions */
+    double divisor;    /* AveragePool */
     bool include_pad;
-    int64_t p;          /* Lp pools */
+    int64_t p; /* Lp pools */
 } pool;
 
 static void pool_drop(pool *self)
@@ -57,13 +59,15 @@ static xai_status pool_make(const operator_call *call, pool *self)
         return operator_error(call, XAI_ERROR_MEMORY, "out of memory for the windows of a pool");
     for (int i = 0; i < 3; i++) {
         const int from = i - (3 - w.rank);
-        const int64_t kernel = from < 0 ? 1 : w.kernel[from], stride = from < 0 ? 1 : w.stride[from],
-                      begin = from < 0 ? 0 : w.pad_begin[from], end = from < 0 ? 0 : w.pad_end[from],
-                      step = self->dilation[i];
+        const int64_t kernel = from < 0 ? 1 : w.kernel[from],
+                      stride = from < 0 ? 1 : w.stride[from],
+                      begin = from < 0 ? 0 : w.pad_begin[from],
+                      end = from < 0 ? 0 : w.pad_end[from], step = self->dilation[i];
         int64_t widest = 1;
         self->reaches[i] = reaches;
         for (int64_t o = 0; o < self->out[i]; o++) {
-            const int64_t start = o * stride - begin, inside = self->in[i] - start, padded = inside + end;
+            const int64_t start = o * stride - begin, inside = self->in[i] - start,
+                          padded = inside + end;
             reach r = {.start = start, .low = start < 0 ? (-start + step - 1) / step : 0};
             r.high = inside <= 0 ? 0 : (inside - 1) / step + 1;
             r.padded = padded <= 0 ? 0 : (padded - 1) / step + 1;
@@ -86,12 +90,13 @@ static xai_status pool_make(const operator_call *call, pool *self)
 static void pool_list(pool *self, size_t o)
 {
     const size_t last = (size_t)self->out[2], middle = (size_t)self->out[1];
-    const reach *r0 = &self->reaches[0][o / last / middle], *r1 = &self->reaches[1][o / last % middle],
-                *r2 = &self->reaches[2][o % last];
+    const reach *r0 = &self->reaches[0][o / last / middle],
+                *r1 = &self->reaches[1][o / last % middle], *r2 = &self->reaches[2][o % last];
     self->count = 0;
     for (int64_t a = r0->low; a < r0->high; a++)
         for (int64_t b = r1->low; b < r1->high; b++) {
-            const int64_t i = r0->start + a * self->dilation[0], j = r1->start + b * self->dilation[1];
+            const int64_t i = r0->start + a * self->dilation[0],
+                          j = r1->start + b * self->dilation[1];
             const int64_t line = (i * self->in[1] + j) * self->in[2] + r2->start;
             for (int64_t c = r2->low; c < r2->high; c++)
                 self->positions[self->count++] = (size_t)(line + c * self->dilation[2]);
@@ -145,7 +150,8 @@ static xai_status pool_infer(operator_call *call, uint32_t types)
     if (status == XAI_OK && strstr(call->definition->name, "Lp"))
         status = operator_attribute_int(call, "p", 2, &p);
     if (status == XAI_OK && p < 1)
-        status = operator_error(call, XAI_ERROR_UNSUPPORTED, "p is %lld and not at least 1", (long long)p);
+        status = operator_error(call, XAI_ERROR_UNSUPPORTED, "p is %lld and not at least 1",
+                                (long long)p);
     if (status != XAI_OK)
         return status;
     shape y = call->inputs[0]->shape;
@@ -197,9 +203,11 @@ static xai_status pool_forward(operator_call *call, pool_kind kind)
                     *value = plane[best];
                     if (indices)
                         tensor_set_int(indices, n * y_row + c * self.out_size + o,
-                                       (int64_t)(n * x_row + c * self.in_size) + storage_index(&self, best, order != 0));
+                                       (int64_t)(n * x_row + c * self.in_size) +
+                                           storage_index(&self, best, order != 0));
                 } else {
-                    *value = kind == POOL_AVERAGE ? window_sum(&self, plane) / self.divisor : window_norm(&self, plane);
+                    *value = kind == POOL_AVERAGE ? window_sum(&self, plane) / self.divisor
+                                                  : window_norm(&self, plane);
                 }
             }
         }
@@ -213,7 +221,8 @@ static xai_status pool_forward(operator_call *call, pool_kind kind)
 }
 
 /* gx over one window of one channel, accumulated: windows overlap. `plane` is NULL for averages. */
-static void window_backward(const pool *self, pool_kind kind, const double *plane, double slope, double *gx)
+static void window_backward(const pool *self, pool_kind kind, const double *plane, double slope,
+                            double *gx)
 {
     if (kind == POOL_MAX) {
         gx[window_argmax(self, plane)] += slope;
@@ -228,7 +237,8 @@ static void window_backward(const pool *self, pool_kind kind, const double *plan
         if (kind == POOL_AVERAGE)
             gx[at] += slope / self->divisor;
         else if (plane[at] != 0)
-            gx[at] += slope * copysign(pow(fabs(plane[at]) / norm, (double)(self->p - 1)), plane[at]);
+            gx[at] +=
+                slope * copysign(pow(fabs(plane[at]) / norm, (double)(self->p - 1)), plane[at]);
     }
 }
 
@@ -263,8 +273,8 @@ static xai_status pool_backward(operator_call *call, pool_kind kind)
         for (size_t o = 0; o < self.out_size; o++) {
             pool_list(&self, o);
             for (size_t c = 0; c < channels; c++)
-                window_backward(&self, kind, values ? values + c * self.in_size : NULL, slopes[c * self.out_size + o],
-                                to + c * self.in_size);
+                window_backward(&self, kind, values ? values + c * self.in_size : NULL,
+                                slopes[c * self.out_size + o], to + c * self.in_size);
         }
         tensor_write_doubles(gx, n * x_row, x_row, to);
     }
@@ -315,19 +325,19 @@ static xai_status lp_backward(operator_call *call)
     return pool_backward(call, POOL_LP);
 }
 
-#define POOL(symbol, title, outputs, reads, kind, infer_function)                                                      \
-    const operator_definition operator_##symbol = {                                                                    \
-        .name = title,                                                                                                 \
-        .domain = "",                                                                                                  \
-        .min_inputs = 1,                                                                                               \
-        .max_inputs = 1,                                                                                               \
-        .min_outputs = 1,                                                                                              \
-        .max_outputs = outputs,                                                                                        \
-        .since = 2,                                                                                                    \
-        .backward_reads = reads,                                                                                       \
-        .infer = infer_function,                                                                                       \
-        .forward = kind##_forward,                                                                                     \
-        .backward = kind##_backward,                                                                                   \
+#define POOL(symbol, title, outputs, reads, kind, infer_function) \
+    const operator_definition operator_##symbol = {               \
+        .name = title,                                            \
+        .domain = "",                                             \
+        .min_inputs = 1,                                          \
+        .max_inputs = 1,                                          \
+        .min_outputs = 1,                                         \
+        .max_outputs = outputs,                                   \
+        .since = 2,                                               \
+        .backward_reads = reads,                                  \
+        .infer = infer_function,                                  \
+        .forward = kind##_forward,                                \
+        .backward = kind##_backward,                              \
     }
 
 POOL(max_pool, "MaxPool", 2, OPERATOR_READS_INPUT(0), max, max_infer);

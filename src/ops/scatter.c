@@ -1,13 +1,19 @@
 /* Indexed writes: ScatterElements (and its old name Scatter) and ScatterND.
  *
- * out = data, then out block positions[i] is replaced by, or joined with, block i of the updates. */
+ * out = data, then its block positions[i] is replaced by or joined with block i of the updates. */
 #include <string.h>
 
 #include "ops/families.h"
 #include "ops/indexing.h"
 #include "ops/mapping.h"
 
-typedef enum reduction { REDUCTION_NONE, REDUCTION_ADD, REDUCTION_MUL, REDUCTION_MAX, REDUCTION_MIN } reduction;
+typedef enum reduction {
+    REDUCTION_NONE,
+    REDUCTION_ADD,
+    REDUCTION_MUL,
+    REDUCTION_MAX,
+    REDUCTION_MIN
+} reduction;
 
 static xai_status read_reduction(const operator_call *call, reduction *out)
 {
@@ -22,7 +28,8 @@ static xai_status read_reduction(const operator_call *call, reduction *out)
             *out = (reduction)i;
             return XAI_OK;
         }
-    return operator_error(call, XAI_ERROR_UNSUPPORTED, "reduction '%s' is not none, add, mul, max or min", text);
+    return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                          "reduction '%s' is not none, add, mul, max or min", text);
 }
 
 static xai_status scatter_check(operator_call *call)
@@ -55,11 +62,16 @@ static xai_status check_updates(const operator_call *call, const shape *needed)
 static double join(reduction how, double a, double b)
 {
     switch (how) {
-    case REDUCTION_ADD: return a + b;
-    case REDUCTION_MUL: return a * b;
-    case REDUCTION_MAX: return a > b || a != a ? a : b;
-    case REDUCTION_MIN: return a < b || a != a ? a : b;
-    default: return b;
+    case REDUCTION_ADD:
+        return a + b;
+    case REDUCTION_MUL:
+        return a * b;
+    case REDUCTION_MAX:
+        return a > b || a != a ? a : b;
+    case REDUCTION_MIN:
+        return a < b || a != a ? a : b;
+    default:
+        return b;
     }
 }
 
@@ -67,11 +79,16 @@ static int64_t join_integers(reduction how, int64_t a, int64_t b, bool is_unsign
 {
     const bool less = is_unsigned ? (uint64_t)a < (uint64_t)b : a < b;
     switch (how) {
-    case REDUCTION_ADD: return (int64_t)((uint64_t)a + (uint64_t)b);
-    case REDUCTION_MUL: return (int64_t)((uint64_t)a * (uint64_t)b);
-    case REDUCTION_MAX: return less ? b : a;
-    case REDUCTION_MIN: return less ? a : b;
-    default: return b;
+    case REDUCTION_ADD:
+        return (int64_t)((uint64_t)a + (uint64_t)b);
+    case REDUCTION_MUL:
+        return (int64_t)((uint64_t)a * (uint64_t)b);
+    case REDUCTION_MAX:
+        return less ? b : a;
+    case REDUCTION_MIN:
+        return less ? a : b;
+    default:
+        return b;
     }
 }
 
@@ -87,15 +104,18 @@ static void scatter_blocks(const indexing *blocks, reduction how, const tensor *
             memcpy(to + blocks->positions[i] * bytes, from + i * bytes, bytes);
         for (size_t k = 0; k < blocks->block && how != REDUCTION_NONE; k++)
             if (is_float)
-                tensor_set(y, target + k, join(how, tensor_get(y, target + k), tensor_get(updates, source + k)));
+                tensor_set(y, target + k,
+                           join(how, tensor_get(y, target + k), tensor_get(updates, source + k)));
             else
                 tensor_set_int(y, target + k,
-                               join_integers(how, tensor_get_int(y, target + k), tensor_get_int(updates, source + k),
+                               join_integers(how, tensor_get_int(y, target + k),
+                                             tensor_get_int(updates, source + k),
                                              y->dtype == DTYPE_UINT64));
     }
 }
 
-static xai_status scatter_run(operator_call *call, xai_status (*make)(const operator_call *call, indexing *out))
+static xai_status scatter_run(operator_call *call,
+                              xai_status (*make)(const operator_call *call, indexing *out))
 {
     const size_t bytes = tensor_bytes(call->outputs[0]);
     reduction how;
@@ -111,8 +131,10 @@ static xai_status scatter_run(operator_call *call, xai_status (*make)(const oper
     return status;
 }
 
-/* With "none" the last update of an element is the one that counts: owners[p] = its number, or SIZE_MAX. */
-static xai_status find_owners(const operator_call *call, const indexing *blocks, size_t total, size_t **out)
+/* With "none" the last update of an element is the one that counts: owners[p] = its number, or
+ * SIZE_MAX. */
+static xai_status find_owners(const operator_call *call, const indexing *blocks, size_t total,
+                              size_t **out)
 {
     size_t *owners = memory_allocate(total, sizeof *owners);
     *out = owners;
@@ -125,8 +147,10 @@ static xai_status find_owners(const operator_call *call, const indexing *blocks,
     return XAI_OK;
 }
 
-/* none: data gets the gradient where nothing was written, updates what they wrote; add: both get all of it. */
-static xai_status scatter_gradients(operator_call *call, const indexing *blocks, reduction how, const tensor *given)
+/* none: data gets the gradient where nothing was written, updates what they wrote; add: both get
+ * all of it. */
+static xai_status scatter_gradients(operator_call *call, const indexing *blocks, reduction how,
+                                    const tensor *given)
 {
     tensor *data = operator_wanted_gradient(call, 0), *updates = operator_wanted_gradient(call, 2);
     const size_t block = blocks->block, count = tensor_count(given);
@@ -152,7 +176,8 @@ static xai_status scatter_gradients(operator_call *call, const indexing *blocks,
     return status;
 }
 
-static xai_status scatter_back(operator_call *call, xai_status (*make)(const operator_call *call, indexing *out))
+static xai_status scatter_back(operator_call *call,
+                               xai_status (*make)(const operator_call *call, indexing *out))
 {
     tensor *const wanted[] = {operator_wanted_gradient(call, 0), operator_wanted_gradient(call, 2)};
     const tensor *given = operator_output_gradient(call, 0);
@@ -162,7 +187,8 @@ static xai_status scatter_back(operator_call *call, xai_status (*make)(const ope
         return XAI_OK;
     xai_status status = read_reduction(call, &how);
     if (status == XAI_OK && how != REDUCTION_NONE && how != REDUCTION_ADD)
-        status = operator_error(call, XAI_ERROR_UNSUPPORTED, "there is no gradient for reductions other than none and add");
+        status = operator_error(call, XAI_ERROR_UNSUPPORTED,
+                                "there is no gradient for reductions other than none and add");
     if (status == XAI_OK && given) {
         status = make(call, &blocks);
         if (status == XAI_OK)

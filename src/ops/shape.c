@@ -1,4 +1,5 @@
-/* Operators that change the shape alone: Reshape, Flatten, Squeeze, Unsqueeze, Identity, Dropout; Shape and Size. */
+/* Operators that change the shape alone: Reshape, Flatten, Squeeze, Unsqueeze, Identity, Dropout;
+ * Shape and Size. */
 #include <string.h>
 
 #include "ops/families.h"
@@ -41,8 +42,8 @@ static xai_status check_view(const operator_call *call)
 static xai_status reshape_fail(const operator_call *call, const shape *asked)
 {
     char x_text[SHAPE_TEXT_SIZE], y_text[SHAPE_TEXT_SIZE];
-    return operator_error(call, XAI_ERROR_SHAPE, "cannot reshape %s to %s", shape_text(&call->inputs[0]->shape, x_text),
-                          shape_text(asked, y_text));
+    return operator_error(call, XAI_ERROR_SHAPE, "cannot reshape %s to %s",
+                          shape_text(&call->inputs[0]->shape, x_text), shape_text(asked, y_text));
 }
 
 /* 0 copies the dimension of the input unless allowzero; one -1 takes what is left. */
@@ -102,8 +103,8 @@ static xai_status flatten_infer(operator_call *call)
         return status;
     const shape *x = &call->inputs[0]->shape;
     if (axis < -(int64_t)x->rank || axis > x->rank)
-        return operator_error(call, XAI_ERROR_SHAPE, "axis %lld is outside [%d, %d]", (long long)axis, -x->rank,
-                              x->rank);
+        return operator_error(call, XAI_ERROR_SHAPE, "axis %lld is outside [%d, %d]",
+                              (long long)axis, -x->rank, x->rank);
     if (axis < 0)
         axis += x->rank;
     shape y = {.rank = 2, .dims = {1, 1}};
@@ -116,15 +117,17 @@ static xai_status flatten_infer(operator_call *call)
 /* --- Squeeze and Unsqueeze --- */
 
 /* The axes as bits, for a tensor of `rank` dimensions; *given is false when there are none. */
-static xai_status read_axes(const operator_call *call, int extra, uint32_t *bits, size_t *count, bool *given)
+static xai_status read_axes(const operator_call *call, int extra, uint32_t *bits, size_t *count,
+                            bool *given)
 {
     int64_t axes[SHAPE_MAX_RANK];
     *bits = 0;
-    xai_status status = movement_ints(call, call->opset < 13, "axes", 1, axes, SHAPE_MAX_RANK, count, given);
+    xai_status status =
+        movement_ints(call, call->opset < 13, "axes", 1, axes, SHAPE_MAX_RANK, count, given);
     const int rank = call->inputs[0]->shape.rank + (extra ? (int)*count : 0);
     if (status == XAI_OK && rank > SHAPE_MAX_RANK)
-        status = operator_error(call, XAI_ERROR_UNSUPPORTED, "the result would have more than %d dimensions",
-                                SHAPE_MAX_RANK);
+        status = operator_error(call, XAI_ERROR_UNSUPPORTED,
+                                "the result would have more than %d dimensions", SHAPE_MAX_RANK);
     for (size_t i = 0; i < *count && status == XAI_OK; i++) {
         int axis;
         status = operator_axis(call, axes[i], rank, &axis);
@@ -151,7 +154,8 @@ static xai_status squeeze_infer(operator_call *call)
     const shape *x = &call->inputs[0]->shape;
     for (int i = 0; i < x->rank; i++) {
         if (given && (bits >> i & 1) && x->dims[i] != 1)
-            return operator_error(call, XAI_ERROR_SHAPE, "axis %d of shape %s is not 1", i, shape_text(x, text));
+            return operator_error(call, XAI_ERROR_SHAPE, "axis %d of shape %s is not 1", i,
+                                  shape_text(x, text));
         if (given ? !(bits >> i & 1) : x->dims[i] != 1)
             y.dims[y.rank++] = x->dims[i];
     }
@@ -190,19 +194,23 @@ static xai_status dropout_infer(operator_call *call)
 {
     xai_status status = check_view(call);
     if (status == XAI_OK && operator_has_input(call, 2)) {
-        const tensor *mode = call->inputs[2], *ratio = operator_has_input(call, 1) ? call->inputs[1] : NULL;
+        const tensor *mode = call->inputs[2],
+                     *ratio = operator_has_input(call, 1) ? call->inputs[1] : NULL;
         if (!mode->data || tensor_count(mode) != 1)
-            return operator_error(call, XAI_ERROR_UNSUPPORTED, "training_mode is not a constant scalar");
+            return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                                  "training_mode is not a constant scalar");
         if (tensor_get(mode, 0) != 0 &&
             !(ratio && ratio->data && tensor_count(ratio) == 1 && tensor_get(ratio, 0) == 0))
-            return operator_error(call, XAI_ERROR_UNSUPPORTED,
-                                  "training_mode is on: export the model for inference, where dropout does nothing");
+            return operator_error(
+                call, XAI_ERROR_UNSUPPORTED,
+                "training_mode is on: export the model for inference, where dropout does nothing");
     }
     if (status == XAI_OK)
         status = movement_infer(call, &call->inputs[0]->shape);
     if (status == XAI_OK)
-        status = operator_set_output(call, 1, call->opset < 10 ? call->inputs[0]->dtype : DTYPE_BOOL,
-                                     &call->inputs[0]->shape);
+        status =
+            operator_set_output(call, 1, call->opset < 10 ? call->inputs[0]->dtype : DTYPE_BOOL,
+                                &call->inputs[0]->shape);
     return status;
 }
 
@@ -268,19 +276,19 @@ static xai_status size_forward(operator_call *call)
     return XAI_OK;
 }
 
-#define VIEW(symbol, title, first_opset, least, most, outputs, forward_function)                                       \
-    const operator_definition operator_##symbol = {                                                                    \
-        .name = title,                                                                                                 \
-        .domain = "",                                                                                                  \
-        .min_inputs = least,                                                                                           \
-        .max_inputs = most,                                                                                            \
-        .min_outputs = 1,                                                                                              \
-        .max_outputs = outputs,                                                                                        \
-        .since = first_opset,                                                                                          \
-        .flags = OPERATOR_VIEW,                                                                                        \
-        .infer = symbol##_infer,                                                                                       \
-        .forward = forward_function,                                                                                   \
-        .backward = view_backward,                                                                                     \
+#define VIEW(symbol, title, first_opset, least, most, outputs, forward_function) \
+    const operator_definition operator_##symbol = {                              \
+        .name = title,                                                           \
+        .domain = "",                                                            \
+        .min_inputs = least,                                                     \
+        .max_inputs = most,                                                      \
+        .min_outputs = 1,                                                        \
+        .max_outputs = outputs,                                                  \
+        .since = first_opset,                                                    \
+        .flags = OPERATOR_VIEW,                                                  \
+        .infer = symbol##_infer,                                                 \
+        .forward = forward_function,                                             \
+        .backward = view_backward,                                               \
     }
 
 VIEW(reshape, "Reshape", 5, 2, 2, 1, view_forward);
@@ -290,17 +298,17 @@ VIEW(unsqueeze, "Unsqueeze", 1, 1, 2, 1, view_forward);
 VIEW(identity, "Identity", 1, 1, 1, 1, view_forward);
 VIEW(dropout, "Dropout", 7, 1, 3, 2, dropout_forward);
 
-#define FACT(symbol, title)                                                                                            \
-    const operator_definition operator_##symbol = {                                                                    \
-        .name = title,                                                                                                 \
-        .domain = "",                                                                                                  \
-        .min_inputs = 1,                                                                                               \
-        .max_inputs = 1,                                                                                               \
-        .min_outputs = 1,                                                                                              \
-        .max_outputs = 1,                                                                                              \
-        .since = 1,                                                                                                    \
-        .infer = symbol##_infer,                                                                                       \
-        .forward = symbol##_forward,                                                                                   \
+#define FACT(symbol, title)                         \
+    const operator_definition operator_##symbol = { \
+        .name = title,                              \
+        .domain = "",                               \
+        .min_inputs = 1,                            \
+        .max_inputs = 1,                            \
+        .min_outputs = 1,                           \
+        .max_outputs = 1,                           \
+        .since = 1,                                 \
+        .infer = symbol##_infer,                    \
+        .forward = symbol##_forward,                \
     }
 
 FACT(shape, "Shape");

@@ -6,8 +6,8 @@
 
 /* --- Slice --- */
 
-/* One axis: first index, signed step and number of elements. Bounds are clamped to the dimension: unlike in Python a
- * start before the first element is the first element for negative steps too. */
+/* One axis: first index, signed step and number of elements. Bounds are clamped to the dimension:
+ * unlike in Python a start before the first element is the first element for negative steps too. */
 typedef struct slice_axis {
     int64_t start, step, count;
 } slice_axis;
@@ -22,7 +22,8 @@ static slice_axis slice_resolve(int64_t dim, int64_t start, int64_t end, int64_t
     const bool down = step < 0;
     if (dim == 0)
         return (slice_axis){0, 1, 0};
-    const int64_t longest = dim < INT64_MAX ? dim + 1 : dim; /* longer steps reach no second element either */
+    const int64_t longest =
+        dim < INT64_MAX ? dim + 1 : dim; /* longer steps reach no second element either */
     step = clamp(step, -longest, longest);
     start = start < 0 ? start + dim : start;
     end = end < 0 ? end + dim : end;
@@ -36,23 +37,29 @@ static xai_status slice_read(const operator_call *call, slice_axis axes[SHAPE_MA
 {
     const shape *x = &call->inputs[0]->shape;
     const bool attributes = call->opset < 10;
-    int64_t starts[SHAPE_MAX_RANK], ends[SHAPE_MAX_RANK], named[SHAPE_MAX_RANK], steps[SHAPE_MAX_RANK];
+    int64_t starts[SHAPE_MAX_RANK], ends[SHAPE_MAX_RANK], named[SHAPE_MAX_RANK],
+        steps[SHAPE_MAX_RANK];
     size_t count, end_count, axis_count, step_count;
     bool given, has_axes, has_steps = false, used[SHAPE_MAX_RANK] = {false};
-    xai_status status = movement_ints(call, attributes, "starts", 1, starts, SHAPE_MAX_RANK, &count, &given);
+    xai_status status =
+        movement_ints(call, attributes, "starts", 1, starts, SHAPE_MAX_RANK, &count, &given);
     if (status == XAI_OK && given)
-        status = movement_ints(call, attributes, "ends", 2, ends, SHAPE_MAX_RANK, &end_count, &given);
+        status =
+            movement_ints(call, attributes, "ends", 2, ends, SHAPE_MAX_RANK, &end_count, &given);
     if (status == XAI_OK)
-        status = movement_ints(call, attributes, "axes", 3, named, SHAPE_MAX_RANK, &axis_count, &has_axes);
+        status = movement_ints(call, attributes, "axes", 3, named, SHAPE_MAX_RANK, &axis_count,
+                               &has_axes);
     if (status == XAI_OK && !attributes)
-        status = movement_ints(call, false, "steps", 4, steps, SHAPE_MAX_RANK, &step_count, &has_steps);
+        status =
+            movement_ints(call, false, "steps", 4, steps, SHAPE_MAX_RANK, &step_count, &has_steps);
     if (status != XAI_OK)
         return status;
     if (!given)
         return operator_error(call, XAI_ERROR_FORMAT, "starts or ends are missing");
-    if (end_count != count || (has_axes && axis_count != count) || (has_steps && step_count != count) ||
-        (!has_axes && count > (size_t)x->rank))
-        return operator_error(call, XAI_ERROR_SHAPE, "starts, ends, axes and steps differ in length");
+    if (end_count != count || (has_axes && axis_count != count) ||
+        (has_steps && step_count != count) || (!has_axes && count > (size_t)x->rank))
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "starts, ends, axes and steps differ in length");
     *out = *x;
     for (int i = 0; i < x->rank; i++)
         axes[i] = (slice_axis){0, 1, x->dims[i]};
@@ -63,8 +70,9 @@ static xai_status slice_read(const operator_call *call, slice_axis axes[SHAPE_MA
         if (status != XAI_OK)
             return status;
         if (used[axis] || (has_steps && steps[i] == 0))
-            return operator_error(call, XAI_ERROR_SHAPE, used[axis] ? "axis %d is listed twice" : "the step of axis %d is 0",
-                                  axis);
+            return operator_error(
+                call, XAI_ERROR_SHAPE,
+                used[axis] ? "axis %d is listed twice" : "the step of axis %d is 0", axis);
         used[axis] = true;
         axes[axis] = slice_resolve(x->dims[axis], starts[i], ends[i], has_steps ? steps[i] : 1);
         out->dims[axis] = axes[axis].count;
@@ -124,7 +132,7 @@ static xai_status expand_read(const operator_call *call, shape *in, shape *out)
     asked.rank = (int)count;
     for (int i = 0; i < asked.rank; i++)
         if (asked.dims[i] < 0)
-            return operator_error(call, XAI_ERROR_SHAPE, "shape has the negative value %lld",
+            return operator_error(call, XAI_ERROR_SHAPE, "the shape has the negative value %lld",
                                   (long long)asked.dims[i]);
     status = operator_broadcast(call, x, &asked, out);
     if (status != XAI_OK)
@@ -184,7 +192,8 @@ static xai_status tile_read(const operator_call *call, shape *out)
     if (status != XAI_OK)
         return status;
     if (count != (size_t)x->rank)
-        return operator_error(call, XAI_ERROR_SHAPE, "%zu repeats for a tensor with %d dimensions", count, x->rank);
+        return operator_error(call, XAI_ERROR_SHAPE, "%zu repeats for a tensor with %d dimensions",
+                              count, x->rank);
     *out = *x;
     for (int i = 0; i < x->rank; i++)
         if (repeats[i] < 0 || __builtin_mul_overflow(x->dims[i], repeats[i], &out->dims[i]))
@@ -259,7 +268,8 @@ static xai_status trilu_infer(operator_call *call)
     return status == XAI_OK ? movement_infer(call, &call->inputs[0]->shape) : status;
 }
 
-/* y = x on the kept triangle (upper: column - row >= k; lower: <= k), zero elsewhere; the gradient likewise. */
+/* y = x on the kept triangle (upper: column - row >= k; lower: <= k), zero elsewhere; the gradient
+ * likewise. */
 static xai_status trilu_apply(const operator_call *call, const tensor *x, tensor *y)
 {
     bool upper;
@@ -268,7 +278,8 @@ static xai_status trilu_apply(const operator_call *call, const tensor *x, tensor
     if (status != XAI_OK)
         return status;
     const size_t size = dtype_size(y->dtype), bytes = tensor_bytes(y);
-    const int64_t rows = y->shape.dims[y->shape.rank - 2], columns = y->shape.dims[y->shape.rank - 1];
+    const int64_t rows = y->shape.dims[y->shape.rank - 2],
+                  columns = y->shape.dims[y->shape.rank - 1];
     unsigned char *to = y->data;
     if (bytes == 0)
         return XAI_OK;
@@ -304,7 +315,8 @@ static xai_status trilu_backward(operator_call *call)
 
 /* What is read besides gradients are constants: bounds, shapes, repeats. */
 MOVEMENT(slice, "Slice", 1, 1, 5, 1, 0,
-         OPERATOR_READS_INPUT(1) | OPERATOR_READS_INPUT(2) | OPERATOR_READS_INPUT(3) | OPERATOR_READS_INPUT(4));
+         OPERATOR_READS_INPUT(1) | OPERATOR_READS_INPUT(2) | OPERATOR_READS_INPUT(3) |
+             OPERATOR_READS_INPUT(4));
 MOVEMENT(expand, "Expand", 8, 2, 2, 1, 0, OPERATOR_READS_INPUT(1));
 MOVEMENT(tile, "Tile", 6, 2, 2, 1, 0, OPERATOR_READS_INPUT(1));
 MOVEMENT(trilu, "Trilu", 14, 1, 2, 1, 0, OPERATOR_READS_INPUT(1));

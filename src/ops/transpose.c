@@ -1,4 +1,5 @@
-/* Permutations of elements: Transpose, DepthToSpace, SpaceToDepth. Each is a transposition of some view of the input. */
+/* Permutations of elements: Transpose, DepthToSpace, SpaceToDepth. Each is a transposition of some
+ * view of the input. */
 #include <string.h>
 
 #include "ops/families.h"
@@ -10,7 +11,8 @@ typedef struct permutation {
     int order[SHAPE_MAX_RANK];
 } permutation;
 
-/* Elements of `size` bytes: to = from permuted, or from permuted back when `back`. The same types and counts. */
+/* Elements of `size` bytes: to = from permuted, or from permuted back when `back`. The same types
+ * and counts. */
 static void permute(const permutation *self, const tensor *from, tensor *to, bool back)
 {
     const int rank = self->view.rank, last = rank - 1;
@@ -56,8 +58,9 @@ static void permute(const permutation *self, const tensor *from, tensor *to, boo
     }
 }
 
-static xai_status permute_run(operator_call *call,
-                              xai_status (*make)(const operator_call *call, permutation *out, shape *y), bool back)
+static xai_status
+permute_run(operator_call *call,
+            xai_status (*make)(const operator_call *call, permutation *out, shape *y), bool back)
 {
     permutation self;
     shape y;
@@ -75,8 +78,8 @@ static xai_status permute_run(operator_call *call,
     return status;
 }
 
-static xai_status permute_infer(operator_call *call,
-                                xai_status (*make)(const operator_call *call, permutation *out, shape *y))
+static xai_status permute_infer(operator_call *call, xai_status (*make)(const operator_call *call,
+                                                                        permutation *out, shape *y))
 {
     permutation self;
     shape y;
@@ -101,12 +104,13 @@ static xai_status transpose_make(const operator_call *call, permutation *self, s
     *self = (permutation){.view = *x};
     *y = *x;
     if (operator_attribute(call, "perm") && count != (size_t)x->rank)
-        return operator_error(call, XAI_ERROR_SHAPE, "perm has %zu axes for an input of shape %s", count,
-                              shape_text(x, text));
+        return operator_error(call, XAI_ERROR_SHAPE, "perm has %zu axes for an input of shape %s",
+                              count, shape_text(x, text));
     for (int i = 0; i < x->rank; i++) {
         const int64_t axis = count > 0 ? order[i] : x->rank - 1 - i;
         if (axis < 0 || axis >= x->rank || (used >> axis & 1))
-            return operator_error(call, XAI_ERROR_SHAPE, "perm is not a permutation of the axes of shape %s",
+            return operator_error(call, XAI_ERROR_SHAPE,
+                                  "perm is not a permutation of the axes of shape %s",
                                   shape_text(x, text));
         used |= 1u << axis;
         self->order[i] = (int)axis;
@@ -115,7 +119,8 @@ static xai_status transpose_make(const operator_call *call, permutation *self, s
     return XAI_OK;
 }
 
-/* The block size, and whether channels come before the positions in a block (mode CRD) in the deep tensor. */
+/* The block size, and whether channels come before the positions in a block (mode CRD) in the deep
+ * tensor. */
 static xai_status read_block(const operator_call *call, int64_t *block, bool *channels_first)
 {
     char text[SHAPE_TEXT_SIZE];
@@ -145,8 +150,10 @@ static xai_status depth_to_space_make(const operator_call *call, permutation *se
         return status;
     const int64_t n = x->dims[0], c = x->dims[1] / (b * b), h = x->dims[2], w = x->dims[3];
     int64_t height, width;
-    if (x->dims[1] % (b * b) != 0 || __builtin_mul_overflow(h, b, &height) || __builtin_mul_overflow(w, b, &width))
-        return operator_error(call, XAI_ERROR_SHAPE, "channels of %s are not a multiple of blocksize %lld squared",
+    if (x->dims[1] % (b * b) != 0 || __builtin_mul_overflow(h, b, &height) ||
+        __builtin_mul_overflow(w, b, &width))
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "channels of %s are not a multiple of blocksize %lld squared",
                               shape_text(x, text), (long long)b);
     *self = channels_first ? (permutation){{6, {n, c, b, b, h, w}}, {0, 1, 4, 2, 5, 3}}
                            : (permutation){{6, {n, b, b, c, h, w}}, {0, 3, 4, 1, 5, 2}};
@@ -165,7 +172,8 @@ static xai_status space_to_depth_make(const operator_call *call, permutation *se
         return status;
     const int64_t n = x->dims[0], c = x->dims[1], h = x->dims[2] / b, w = x->dims[3] / b;
     if (x->dims[2] % b != 0 || x->dims[3] % b != 0 || __builtin_mul_overflow(c, b * b, &channels))
-        return operator_error(call, XAI_ERROR_SHAPE, "height and width of %s are not multiples of blocksize %lld",
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "height and width of %s are not multiples of blocksize %lld",
                               shape_text(x, text), (long long)b);
     *self = channels_first ? (permutation){{6, {n, c, h, b, w, b}}, {0, 1, 3, 5, 2, 4}}
                            : (permutation){{6, {n, c, h, b, w, b}}, {0, 3, 5, 1, 2, 4}};
@@ -173,19 +181,19 @@ static xai_status space_to_depth_make(const operator_call *call, permutation *se
     return XAI_OK;
 }
 
-#define PERMUTATION(symbol, title)                                                                                     \
-    static xai_status symbol##_infer(operator_call *call)                                                              \
-    {                                                                                                                  \
-        return permute_infer(call, symbol##_make);                                                                     \
-    }                                                                                                                  \
-    static xai_status symbol##_forward(operator_call *call)                                                            \
-    {                                                                                                                  \
-        return permute_run(call, symbol##_make, false);                                                                \
-    }                                                                                                                  \
-    static xai_status symbol##_backward(operator_call *call)                                                           \
-    {                                                                                                                  \
-        return permute_run(call, symbol##_make, true);                                                                 \
-    }                                                                                                                  \
+#define PERMUTATION(symbol, title)                           \
+    static xai_status symbol##_infer(operator_call *call)    \
+    {                                                        \
+        return permute_infer(call, symbol##_make);           \
+    }                                                        \
+    static xai_status symbol##_forward(operator_call *call)  \
+    {                                                        \
+        return permute_run(call, symbol##_make, false);      \
+    }                                                        \
+    static xai_status symbol##_backward(operator_call *call) \
+    {                                                        \
+        return permute_run(call, symbol##_make, true);       \
+    }                                                        \
     MOVEMENT(symbol, title, 1, 1, 1, 1, 0, 0)
 
 PERMUTATION(transpose, "Transpose");

@@ -1,6 +1,6 @@
 /* Geometry of convolutions and pools: what the attributes mean for given input sizes.
  *
- * Every size and attribute is at most INT32_MAX, so that no product or sum of them leaves int64_t. */
+ * Every size and attribute is at most INT32_MAX, so that no product or sum leaves int64_t. */
 #include <string.h>
 
 #include "ops/support.h"
@@ -22,13 +22,14 @@ static xai_status read_auto_pad(const operator_call *call, auto_pad *out)
             *out = (auto_pad)i;
             return XAI_OK;
         }
-    return operator_error(call, XAI_ERROR_FORMAT, "auto_pad is '%s' and not NOTSET, VALID, SAME_UPPER or SAME_LOWER",
-                          text);
+    return operator_error(call, XAI_ERROR_FORMAT,
+                          "auto_pad is '%s' and not NOTSET, VALID, SAME_UPPER or SAME_LOWER", text);
 }
 
-/* An attribute with `length` values in [low, LARGEST]; when it is absent every value is `fallback`. */
-static xai_status read_values(const operator_call *call, const char *name, int length, int64_t low, int64_t fallback,
-                              int64_t *out, bool *present)
+/* An attribute with `length` values in [low, LARGEST]; when it is absent every value is
+ * `fallback`. */
+static xai_status read_values(const operator_call *call, const char *name, int length, int64_t low,
+                              int64_t fallback, int64_t *out, bool *present)
 {
     char text[SHAPE_TEXT_SIZE];
     const int64_t *values;
@@ -38,13 +39,15 @@ static xai_status read_values(const operator_call *call, const char *name, int l
         return status;
     *present = count > 0;
     if (count > 0 && count != (size_t)length)
-        return operator_error(call, XAI_ERROR_SHAPE, "%s has %zu value%s for a %d-D input of shape %s", name, count,
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "%s has %zu value%s for a %d-D input of shape %s", name, count,
                               count == 1 ? "" : "s", call->inputs[0]->shape.rank - 2,
                               shape_text(&call->inputs[0]->shape, text));
     for (int i = 0; i < length; i++) {
         out[i] = count > 0 ? values[i] : fallback;
         if (out[i] < low || out[i] > LARGEST)
-            return operator_error(call, XAI_ERROR_SHAPE, "%s has the value %lld, outside [%lld, %d]", name,
+            return operator_error(call, XAI_ERROR_SHAPE,
+                                  "%s has the value %lld, outside [%lld, %d]", name,
                                   (long long)out[i], (long long)low, LARGEST);
     }
     return XAI_OK;
@@ -56,7 +59,7 @@ static int64_t extent(const window *w, int i)
     return (w->kernel[i] - 1) * w->dilation[i] + 1;
 }
 
-/* Split padding in two; an odd element goes to the end for SAME_UPPER, to the beginning otherwise. */
+/* Split padding in two; an odd element goes to the end for SAME_UPPER, else to the beginning. */
 static void split_padding(window *w, int i, int64_t total, bool upper)
 {
     if (total < 0)
@@ -77,9 +80,10 @@ static xai_status slide(const operator_call *call, window *w, int i, auto_pad mo
     const bool up = round_up && mode == PAD_EXPLICIT;
     const int64_t room = in + w->pad_begin[i] + w->pad_end[i] - reach + (up ? step - 1 : 0);
     if (room < 0)
-        return operator_error(call, XAI_ERROR_SHAPE,
-                              "the window covers %lld elements of spatial dimension %d, which has %lld with padding",
-                              (long long)reach, i, (long long)(in + w->pad_begin[i] + w->pad_end[i]));
+        return operator_error(
+            call, XAI_ERROR_SHAPE,
+            "the window covers %lld elements of spatial dimension %d, which has %lld with padding",
+            (long long)reach, i, (long long)(in + w->pad_begin[i] + w->pad_end[i]));
     w->output[i] = room / step + 1;
     /* The last window must start inside the input or the padding before it. */
     if (up && (w->output[i] - 1) * step >= in + w->pad_begin[i])
@@ -91,15 +95,18 @@ static xai_status slide(const operator_call *call, window *w, int i, auto_pad mo
 static xai_status check_windows(const operator_call *call, const window *w, int i)
 {
     const int64_t in = w->input[i], step = w->stride[i];
-    bool empty = w->pad_begin[i] >= extent(w, i) || (w->output[i] - 1) * step - w->pad_begin[i] >= in;
+    bool empty =
+        w->pad_begin[i] >= extent(w, i) || (w->output[i] - 1) * step - w->pad_begin[i] >= in;
     for (int64_t o = 0; o < w->output[i] && o * step < w->pad_begin[i] && !empty; o++) {
         const int64_t outside = w->pad_begin[i] - o * step; /* positions before the input, > 0 */
-        const int64_t tap = (outside + w->dilation[i] - 1) / w->dilation[i]; /* the first one inside */
+        const int64_t tap =
+            (outside + w->dilation[i] - 1) / w->dilation[i]; /* the first one inside */
         empty = tap >= w->kernel[i] || tap * w->dilation[i] - outside >= in;
     }
     if (!empty)
         return XAI_OK;
-    return operator_error(call, XAI_ERROR_SHAPE, "a window lies wholly in the padding of spatial dimension %d", i);
+    return operator_error(call, XAI_ERROR_SHAPE,
+                          "a window lies wholly in the padding of spatial dimension %d", i);
 }
 
 /* ConvTranspose: sizes from the padding, or the padding from output_shape. */
@@ -113,9 +120,10 @@ static xai_status unslide(const operator_call *call, window *w, auto_pad mode)
     for (int i = 0; i < w->rank && status == XAI_OK; i++) {
         const int64_t full = w->stride[i] * (w->input[i] - 1) + extra[i] + extent(w, i);
         if (extra[i] >= w->stride[i] && extra[i] >= w->dilation[i])
-            return operator_error(call, XAI_ERROR_SHAPE,
-                                  "output_padding %lld is not less than the stride %lld or the dilation %lld",
-                                  (long long)extra[i], (long long)w->stride[i], (long long)w->dilation[i]);
+            return operator_error(
+                call, XAI_ERROR_SHAPE,
+                "output_padding %lld is not less than the stride %lld or the dilation %lld",
+                (long long)extra[i], (long long)w->stride[i], (long long)w->dilation[i]);
         if (has_wanted || mode == PAD_SAME_UPPER || mode == PAD_SAME_LOWER) {
             w->output[i] = has_wanted ? wanted[i] : w->input[i] * w->stride[i];
             split_padding(w, i, full - w->output[i], mode == PAD_SAME_UPPER);
@@ -123,8 +131,9 @@ static xai_status unslide(const operator_call *call, window *w, auto_pad mode)
             w->output[i] = full - w->pad_begin[i] - w->pad_end[i];
         }
         if (w->output[i] < 1)
-            status = operator_error(call, XAI_ERROR_SHAPE, "spatial dimension %d of the output would have size %lld",
-                                    i, (long long)w->output[i]);
+            status = operator_error(call, XAI_ERROR_SHAPE,
+                                    "spatial dimension %d of the output would have size %lld", i,
+                                    (long long)w->output[i]);
     }
     return status;
 }
@@ -138,18 +147,23 @@ static xai_status read_kernel(const operator_call *call, bool convolution, windo
     if (status != XAI_OK)
         return status;
     if (!convolution)
-        return present ? XAI_OK : operator_error(call, XAI_ERROR_FORMAT, "attribute 'kernel_shape' is missing");
+        return present
+                   ? XAI_OK
+                   : operator_error(call, XAI_ERROR_FORMAT, "attribute 'kernel_shape' is missing");
     const shape *weights = &call->inputs[1]->shape;
     if (weights->rank != w->rank + 2)
-        return operator_error(call, XAI_ERROR_SHAPE, "weights of shape %s do not fit an input of shape %s",
-                              shape_text(weights, w_text), shape_text(&call->inputs[0]->shape, x_text));
+        return operator_error(
+            call, XAI_ERROR_SHAPE, "weights of shape %s do not fit an input of shape %s",
+            shape_text(weights, w_text), shape_text(&call->inputs[0]->shape, x_text));
     for (int i = 0; i < w->rank; i++) {
         const int64_t size = weights->dims[i + 2];
         if (present && w->kernel[i] != size)
-            return operator_error(call, XAI_ERROR_SHAPE, "kernel_shape says %lld where the weights have shape %s",
+            return operator_error(call, XAI_ERROR_SHAPE,
+                                  "kernel_shape says %lld where the weights have shape %s",
                                   (long long)w->kernel[i], shape_text(weights, w_text));
         if (size < 1 || size > LARGEST)
-            return operator_error(call, XAI_ERROR_SHAPE, "weights have shape %s", shape_text(weights, w_text));
+            return operator_error(call, XAI_ERROR_SHAPE, "weights have shape %s",
+                                  shape_text(weights, w_text));
         w->kernel[i] = size;
     }
     return XAI_OK;
@@ -163,11 +177,14 @@ static xai_status check_channels(const operator_call *call, bool transposed, int
     /* Conv: (M, C / groups, k...); ConvTranspose: (C, M / groups, k...) */
     const int64_t channels = x->dims[1], first = weights->dims[0], second = weights->dims[1];
     if (groups < 1 || groups > LARGEST || channels % groups != 0 || first % groups != 0)
-        return operator_error(call, XAI_ERROR_SHAPE, "group %lld does not divide the channels of input %s or weights %s",
-                              (long long)groups, shape_text(x, x_text), shape_text(weights, w_text));
-    if (channels < 1 || channels > LARGEST || first < 1 || first > LARGEST || second < 1 || second > LARGEST / groups ||
-        (transposed ? first != channels : second != channels / groups))
-        return operator_error(call, XAI_ERROR_SHAPE, "weights of shape %s do not fit an input of shape %s in %lld group%s",
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "group %lld does not divide the channels of input %s or weights %s",
+                              (long long)groups, shape_text(x, x_text),
+                              shape_text(weights, w_text));
+    if (channels < 1 || channels > LARGEST || first < 1 || first > LARGEST || second < 1 ||
+        second > LARGEST / groups || (transposed ? first != channels : second != channels / groups))
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "weights of shape %s do not fit an input of shape %s in %lld group%s",
                               shape_text(weights, w_text), shape_text(x, x_text), (long long)groups,
                               groups == 1 ? "" : "s");
     return XAI_OK;
@@ -178,9 +195,10 @@ static xai_status read_input(const operator_call *call, window *w)
     char text[SHAPE_TEXT_SIZE];
     const shape *x = &call->inputs[0]->shape;
     if (x->rank < 3 || x->rank > WINDOW_MAX_RANK + 2)
-        return operator_error(call, x->rank < 3 ? XAI_ERROR_SHAPE : XAI_ERROR_UNSUPPORTED,
-                              "input of shape %s does not have 1 to %d spatial dimensions after batch and channels",
-                              shape_text(x, text), WINDOW_MAX_RANK);
+        return operator_error(
+            call, x->rank < 3 ? XAI_ERROR_SHAPE : XAI_ERROR_UNSUPPORTED,
+            "input of shape %s does not have 1 to %d spatial dimensions after batch and channels",
+            shape_text(x, text), WINDOW_MAX_RANK);
     w->rank = x->rank - 2;
     for (int i = 0; i < w->rank; i++) {
         w->input[i] = x->dims[i + 2];
@@ -253,7 +271,8 @@ xai_status operator_window(const operator_call *call, window *out)
     }
     for (int i = 0; i < w.rank && status == XAI_OK; i++)
         if (w.output[i] > LARGEST)
-            status = operator_error(call, XAI_ERROR_SHAPE, "spatial dimension %d of the output would have size %lld", i,
+            status = operator_error(call, XAI_ERROR_SHAPE,
+                                    "spatial dimension %d of the output would have size %lld", i,
                                     (long long)w.output[i]);
     if (status == XAI_OK)
         *out = w;
