@@ -1,10 +1,9 @@
 /**
- * @file
- * Status codes and errors of libxai.
+ * @file Status codes and errors of libxai.
  *
- * Every call that can fail returns an `xai_status` and takes an optional `xai_error **error` as its last
- * argument. On failure the callee stores a new error there, which the caller frees with xai_error_free().
- * Pass NULL when the status alone is enough.
+ * Every call that can fail returns an `xai_status` and takes an optional `xai_error **error` as
+ * its last argument. On failure the callee stores a new error there, which the caller frees with
+ * xai_error_free(). Pass NULL when the status alone is enough.
  */
 #ifndef XAI_STATUS_H
 #define XAI_STATUS_H
@@ -58,7 +57,8 @@ XAI_API xai_status xai_error_status(const xai_error *error);
 /** @return the whole message in UTF-8, place included; owned by the error. @since 0.1 */
 XAI_API const char *xai_error_message(const xai_error *error);
 
-/** @return where it failed (node, operator, file or option), or "" when nowhere special; owned by the error. @since 0.1 */
+/** @return where it failed (node, operator, file or option), or "" when nowhere special; owned by
+ * the error. @since 0.1 */
 XAI_API const char *xai_error_place(const xai_error *error);
 
 /** Free an error; NULL is fine. @since 0.1 */

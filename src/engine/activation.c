@@ -45,7 +45,8 @@ static float float_of(const graph_node *node, const char *name, float fallback)
     return found && found->type == ONNX_ATTRIBUTE_FLOAT ? found->f : fallback;
 }
 
-/* Clip's bounds: attributes before opset 11, optional inputs after; a bound that is not constant is not for us. */
+/* Clip's bounds: attributes before opset 11, optional inputs after; a bound that is not constant
+ * is not for us. */
 static bool clip_bounds(const graph *self, const graph_node *node, activation *out)
 {
     float bounds[2] = {float_of(node, "min", -INFINITY), float_of(node, "max", INFINITY)};

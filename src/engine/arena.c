@@ -1,4 +1,5 @@
-/* Offsets in the arena: greedy by size (Pisarchyk & Lee, arXiv:2001.03288), lifetimes over forward and backward. */
+/* Offsets in the arena: greedy by size (Pisarchyk & Lee, arXiv:2001.03288), lifetimes over
+ * forward and backward. */
 #include "engine/plan.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* What every lowering is made of: buffers, steps with their lifetimes, conversions between layouts, constants. */
+/* What every lowering is made of: buffers, steps with their lifetimes, conversions between
+ * layouts, constants. */
 #include <string.h>
 
 #include "base/error.h"

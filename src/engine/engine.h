@@ -1,10 +1,12 @@
-/* The engine: compiles a graph for concrete shapes into a plan and runs it, forward and backward.
+/* The engine: compiles a graph for concrete shapes into a plan and runs it, forward and
+ * backward.
  *
- *     network (graph + prepared weights, shared by all)  ->  plan (immutable, shared)  ->  run (arena, one thread at a time)
+ *     network (graph + prepared weights) -> plan (immutable, shared) -> run (arena, one thread)
  *
- * A plan handles one row (batch size 1) unless the model's batch size is fixed; rows_run() runs many rows, either all
- * threads on one row (latency) or a row a thread (throughput). Results have the same bits either way.
- * Callers see plain row-major tensors only; layouts are private to this folder. */
+ * A plan handles one row (batch size 1) unless the model's batch size is fixed; rows_run() runs
+ * many rows, either all threads on one row (latency) or a row a thread (throughput). Results
+ * have the same bits either way. Callers see plain row-major tensors only; layouts are private
+ * to this folder. */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
@@ -45,8 +47,9 @@ void plan_free(plan *self);
 const graph *
 plan_graph(const plan *self); /* the specialised graph: static shapes of every surviving value */
 size_t plan_arena_bytes(const plan *self);
-/* One line a step: node, operator, implementation, layout; bytes of output. For `info`, tests and profiles.
- * step < plan_step_count(). `implementation` is oneDNN's name, "portable", "alias" or an own kernel's name. */
+/* One line a step: node, operator, implementation, layout; bytes of output. For `info`, tests
+ * and profiles. step < plan_step_count(). `implementation` is oneDNN's name, "portable", "alias"
+ * or an own kernel's name. */
 typedef struct plan_step_facts {
     const char *node, *operator_name, *implementation;
     bool backward;
@@ -57,21 +60,24 @@ void plan_step(const plan *self, size_t step, plan_step_facts *out);
 
 xai_status run_create(const plan *program, run **out, xai_error **error);
 void run_free(run *self);
-/* Forward pass of one row. inputs[i] fits plan_request.input_shapes[i] and the input's dtype; read during the call only.
- * Non-finite float inputs are the caller's to check. */
+/* Forward pass of one row. inputs[i] fits plan_request.input_shapes[i] and the input's dtype;
+ * read during the call only. Non-finite float inputs are the caller's to check. */
 xai_status run_forward(run *self, const tensor *const *inputs, xai_error **error);
-/* A wanted value or an output after run_forward, as a plain tensor view that stays valid until the next call on this run. */
+/* A wanted value or an output after run_forward, as a plain tensor view that stays valid until
+ * the next call on this run. */
 xai_status run_value(run *self, int value, const tensor **out, xai_error **error);
-/* Backward from d score / d seed_value = `seed` (float32, the seed value's shape, plain). May be called many times after one
- * forward pass; each call forgets the gradients of the one before. */
+/* Backward from d score / d seed_value = `seed` (float32, the seed value's shape, plain). May be
+ * called many times after one forward pass; each call forgets the gradients of the one before. */
 xai_status run_backward(run *self, int seed_value, const float *seed, xai_error **error);
-/* A wanted gradient after run_backward, plain float32; zero when the seed does not depend on the value. */
+/* A wanted gradient after run_backward, plain float32; zero when the seed does not depend on the
+ * value. */
 xai_status run_gradient(run *self, int value, const tensor **out, xai_error **error);
 
-/* Rows. body(user, run, row) is called once per row after its forward pass; rows may run concurrently on different runs, in
- * any order, so a body writes only to its own row. The first failing body or row ends the loop with its status.
- * inputs[i] is (rows * rows per plan, ...): row r reads slice r. progress may be NULL; returning false cancels
- * (XAI_ERROR_CANCELLED); it is called from one thread at a time. mode: latency when threads_per_row = all. */
+/* Rows. body(user, run, row) is called once per row after its forward pass; rows may run
+ * concurrently on different runs, in any order, so a body writes only to its own row. The first
+ * failing body or row ends the loop with its status. inputs[i] is (rows * rows per plan, ...):
+ * row r reads slice r. progress may be NULL; returning false cancels (XAI_ERROR_CANCELLED); it
+ * is called from one thread at a time. mode: latency when threads_per_row = all. */
 typedef xai_status (*row_body)(void *user, run *state, size_t row, xai_error **error);
 typedef bool (*row_progress)(void *user, size_t done, size_t total);
 typedef struct rows_options {

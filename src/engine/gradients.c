@@ -1,8 +1,9 @@
 /* Where gradients live while a backward program is built.
  *
- * A value's gradient is complete when every unit that reads the value has been walked. Pieces of an in-place concatenation share
- * one gradient buffer with it (a root of channel blocks), so the concatenation's backward step costs nothing; the first
- * contribution to a block overwrites, later ones add. */
+ * A value's gradient is complete when every unit that reads the value has been walked. Pieces of
+ * an in-place concatenation share one gradient buffer with it (a root of channel blocks), so the
+ * concatenation's backward step costs nothing; the first contribution to a block overwrites,
+ * later ones add. */
 #include <string.h>
 
 #include "base/error.h"
@@ -41,8 +42,9 @@ static xai_status new_root(builder *b, int value, size_t granule_bytes, size_t g
     return XAI_OK;
 }
 
-/* Give a value its root in this program. The root of a shared buffer hangs on the home value's `root`, unless the home itself
- * keeps its own gradient: then on the first piece's, found through b->roots by buffer size: see home_root. */
+/* Give a value its root in this program. The root of a shared buffer hangs on the home value's
+ * `root`, unless the home itself keeps its own gradient: then on the first piece's, found
+ * through b->roots by buffer size: see home_root. */
 static xai_status ensure_root(builder *b, int value)
 {
     value_state *state = &b->values[value];
@@ -85,7 +87,8 @@ static operand place_of(const builder *b, int value)
     return (operand){root->buffer, state->root_granule * root->granule_bytes, NULL};
 }
 
-/* Zero the granules of a value that no contribution has reached, so that the rest may be added to or read. */
+/* Zero the granules of a value that no contribution has reached, so that the rest may be added
+ * to or read. */
 static xai_status fill_unwritten(builder *b, int value)
 {
     const value_state *state = &b->values[value];

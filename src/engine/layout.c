@@ -1,4 +1,5 @@
-/* Which values live in channel blocks, and which are written straight into the buffer of a concatenation. */
+/* Which values live in channel blocks, and which are written straight into the buffer of a
+ * concatenation. */
 #include "engine/plan.h"
 
 #include <string.h>
@@ -85,8 +86,9 @@ static layout decide(const builder *b, const graph_node *node)
     return LAYOUT_PLAIN;
 }
 
-/* Walks concatenations from the last to the first, so that DenseNet's growing lists become prefixes of one buffer: a piece with
- * a home keeps it, and a concatenation whose pieces already lie side by side in one buffer is a slice of that buffer. */
+/* Walks concatenations from the last to the first, so that DenseNet's growing lists become
+ * prefixes of one buffer: a piece with a home keeps it, and a concatenation whose pieces already
+ * lie side by side in one buffer is a slice of that buffer. */
 static void find_homes(builder *b)
 {
     const graph *g = b->graph;
@@ -116,7 +118,8 @@ static void find_homes(builder *b)
             const int piece = node->inputs[i];
             value_state *state = &b->values[piece];
             const size_t channels = layout_channels(&g->values[piece]);
-            /* A partly filled block only at the end: its padded lanes would be another piece's channels. */
+            /* A partly filled block only at the end: its padded lanes would be another piece's
+             * channels. */
             const bool whole_blocks =
                 channel % block == 0 && (channels % block == 0 || i == node->input_count - 1);
             if (state->home == GRAPH_NONE && state->primary == LAYOUT_BLOCKED && whole_blocks) {

@@ -5,7 +5,8 @@
 #include "engine/lower.h"
 #include "engine/steps.h"
 
-/* The residual Add behind a convolution, when its other operand is already made in the same shape. */
+/* The residual Add behind a convolution, when its other operand is already made in the same
+ * shape. */
 static int fusable_add(builder *b, int value, int *other)
 {
     const int next = builder_only_consumer(b, value);
@@ -44,7 +45,8 @@ static xai_status describe(builder *b, const graph_node *node, unit *self)
         .input_channels = x->dims[1],
         .output_channels = g->values[node->outputs[0]].shape.dims[1],
         .has_bias = node->input_count > 2 && node->inputs[2] != GRAPH_NONE,
-        /* An image's one or three channels stay plain: padding them to a block would waste most of the work. */
+        /* An image's one or three channels stay plain: padding them to a block would waste most
+         * of the work. */
         .plain_input = !is_transposed(node) && b->values[node->inputs[0]].primary == LAYOUT_PLAIN &&
                        x->dims[1] <= 4 && self->geometry.groups == 1,
     };
@@ -95,7 +97,8 @@ static xai_status backward(builder *b, const unit *self)
     return status;
 }
 
-/* The largest fusion that oneDNN implements: with Add and activation, then without the activation, then bare. */
+/* The largest fusion that oneDNN implements: with Add and activation, then without the
+ * activation, then bare. */
 static xai_status create(builder *b, unit *self, int add, int other, const primitive **program)
 {
     const graph *g = b->graph;

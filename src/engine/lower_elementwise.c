@@ -1,4 +1,5 @@
-/* Activations, per-channel scale and shift, sums, products and gates, concatenation over channels. */
+/* Activations, per-channel scale and shift, sums, products and gates, concatenation over
+ * channels. */
 #include <string.h>
 
 #include "base/error.h"

@@ -1,4 +1,5 @@
-/* Gemm and MatMul: own matrix-vector kernels for one row, oneDNN for the rest. All plain row-major. */
+/* Gemm and MatMul: own matrix-vector kernels for one row, oneDNN for the rest. All plain
+ * row-major. */
 #include <string.h>
 
 #include "base/error.h"
@@ -22,7 +23,8 @@ static xai_status step_matrix_vector(const step *self, run *state, xai_error **e
     return XAI_OK;
 }
 
-/* destination (+)= source . weights, weights (channels, channels_to) row-major; starts from the bias when there is one. */
+/* destination (+)= source . weights, weights (channels, channels_to) row-major; starts from the
+ * bias when there is one. */
 static xai_status step_vector_matrix(const step *self, run *state, xai_error **error)
 {
     (void)error;
@@ -258,7 +260,8 @@ xai_status lower_matrix(builder *b, int index, bool *done)
     const graph_value *w = &g->values[node->inputs[1]];
     const bool vector = is_vector(g, node, &p);
     xai_status status = XAI_OK;
-    /* b of rank 2 that is not constant needs its gradient summed over a's rows: rows of a folded into M do just that. */
+    /* b of rank 2 that is not constant needs its gradient summed over a's rows: rows of a folded
+     * into M do just that. */
     if (!vector) {
         if (!primitive_available())
             return XAI_OK;

@@ -1,12 +1,14 @@
-/* Any operator through its portable kernel on plain tensors, and operators that only rename bytes. */
+/* Any operator through its portable kernel on plain tensors, and operators that only rename
+ * bytes. */
 #include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "engine/lower.h"
 
-/* Tensors of one call without data; step_portable binds `places` to a run. `tensors` holds the inputs, the outputs, then (backward)
- * the output gradients and the input gradients; dtype DTYPE_UNDEFINED = absent. */
+/* Tensors of one call without data; step_portable binds `places` to a run. `tensors` holds the
+ * inputs, the outputs, then (backward) the output gradients and the input gradients; dtype
+ * DTYPE_UNDEFINED = absent. */
 struct portable {
     const graph *graph;
     const graph_node *node;
@@ -240,7 +242,8 @@ xai_status lower_portable(builder *b, int index, bool *done)
 
 /* ---- operators that keep the bytes ---- */
 
-/* (1, C, 1, ...) in blocks: the same bytes as plain, so that the head of a network costs no copy. */
+/* (1, C, 1, ...) in blocks: the same bytes as plain, so that the head of a network costs no
+ * copy. */
 static xai_status view_backward(builder *b, const unit *self)
 {
     const int x = b->graph->nodes[self->node].inputs[0];

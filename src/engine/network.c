@@ -62,8 +62,8 @@ const graph *network_graph(const network *self)
     return self->source;
 }
 
-/* Four multiply-xor lanes over 8-byte words, folded into 128 bits: folded weights of different plans with equal contents share
- * storage. */
+/* Four multiply-xor lanes over 8-byte words, folded into 128 bits: folded weights of different
+ * plans with equal contents share storage. */
 static void fingerprint(const void *bytes, size_t size, uint64_t out[2])
 {
     static const uint64_t odd[4] = {0xFF51AFD7ED558CCDu, 0xC4CEB9FE1A85EC53u, 0x9E3779B97F4A7C15u,

@@ -5,7 +5,8 @@
 #include "engine/engine.h"
 #include "engine/primitive.h"
 
-/* Prepared bytes for (contents of `source`, key): made once by `prepare`, shared afterwards. Thread-safe; lives as long as the network. */
+/* Prepared bytes for (contents of `source`, key): made once by `prepare`, shared afterwards.
+ * Thread-safe; lives as long as the network. */
 typedef xai_status (*weights_prepare)(const void *user, const tensor *source, void *prepared,
                                       xai_error **error);
 xai_status network_weights(network *self, const tensor *source, const char *key, size_t bytes,

@@ -1,4 +1,5 @@
-/* From a request to a plan: specialise, lay out, lower every node, build the backward programs, place the buffers. */
+/* From a request to a plan: specialise, lay out, lower every node, build the backward programs,
+ * place the buffers. */
 #include "engine/plan.h"
 
 #include <string.h>
@@ -257,7 +258,8 @@ static xai_status build_programs(builder *b, const plan_request *request)
         if (status != XAI_OK)
             return status;
     }
-    /* What the forward pass made and a backward program reads outlives every program: there may be many seeds. */
+    /* What the forward pass made and a backward program reads outlives every program: there may
+     * be many seeds. */
     for (size_t i = 0; i < p->buffer_count; i++)
         if (p->buffers[i].used && p->buffers[i].first < p->forward_count &&
             p->buffers[i].last >= p->forward_count)

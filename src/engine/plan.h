@@ -1,8 +1,10 @@
-/* Inside of a plan: buffers, operands, steps, and the builder that the lowerings write to. Private to this folder.
+/* Inside of a plan: buffers, operands, steps, and the builder that the lowerings write to.
+ * Private to this folder.
  *
- * Building goes forward once over the specialised graph: every node becomes a unit (one or more nodes fused) that emits its
- * forward steps at once and remembers how to emit its backward steps. Then, for each seed, the units are walked in reverse and
- * emit the backward program of that seed. Buffers collect the first and the last step that touches them; arena.c places them. */
+ * Building goes forward once over the specialised graph: every node becomes a unit (one or more
+ * nodes fused) that emits its forward steps at once and remembers how to emit its backward
+ * steps. Then, for each seed, the units are walked in reverse and emit the backward program of
+ * that seed. Buffers collect the first and the last step that touches them; arena.c places them. */
 #ifndef ENGINE_PLAN_H
 #define ENGINE_PLAN_H
 
@@ -21,7 +23,8 @@ typedef enum layout { LAYOUT_PLAIN = 0, LAYOUT_BLOCKED = 1 } layout;
 typedef struct buffer {
     size_t bytes;
     size_t first,
-        last; /* step numbers: forward steps first, then the backward programs one after the other */
+        /* step numbers: forward steps first, then the backward programs one after the other */
+        last;
     size_t start; /* byte offset in the arena, set by arena_place() */
     bool used;
 } buffer;
@@ -64,8 +67,9 @@ typedef struct slot {
     operand place;
 } slot;
 
-/* A gradient buffer of one backward program. Values whose forward storage is a slice of a concatenation share one root and
- * take granules (channel blocks) of it; any other value is one granule. */
+/* A gradient buffer of one backward program. Values whose forward storage is a slice of a
+ * concatenation share one root and take granules (channel blocks) of it; any other value is one
+ * granule. */
 typedef struct gradient_root {
     int buffer;
     size_t granule_bytes, granule_count;
@@ -76,10 +80,13 @@ typedef struct value_state {
     layout
         primary; /* the layout in which its producer writes it and in which its gradient is kept */
     slot slots[2]; /* by layout */
-    int home; /* value whose blocked buffer holds this one as a channel slice; itself when it is a root; GRAPH_NONE = plain own */
+    /* value whose blocked buffer holds this one as a channel slice; itself when it is a root;
+     * GRAPH_NONE = plain own */
+    int home;
     size_t home_block; /* first channel block within the home */
     bool
-        wanted; /* must survive: outputs, wanted values, seeds, wanted gradients: never fused away */
+        /* must survive: outputs, wanted values, seeds, wanted gradients: never fused away */
+        wanted;
     bool wants_gradient;
     bool own_gradient;   /* its gradient must not be shared with a concatenation's pieces */
     bool needs_gradient; /* depends on a value whose gradient is wanted */
@@ -90,7 +97,8 @@ typedef struct value_state {
 typedef struct unit unit;
 typedef struct builder builder;
 
-/* One or more graph nodes lowered together: its output is a function of its node's inputs and of `other`. */
+/* One or more graph nodes lowered together: its output is a function of its node's inputs and of
+ * `other`. */
 struct unit {
     xai_status (*emit_backward)(builder *b, const unit *self);
     int node;
@@ -167,7 +175,8 @@ size_t layout_channels(const graph_value *value);
 size_t layout_spatial(const graph_value *value);
 size_t layout_bytes(const builder *b, int value, layout form);
 
-/* builder.c: operands, steps, slots, gradients. Every call that can fail reports through b->error. */
+/* builder.c: operands, steps, slots, gradients. Every call that can fail reports through
+ * b->error. */
 operand
 builder_buffer(builder *b,
                size_t bytes); /* buffer == BUFFER_NONE and constant == NULL when out of memory */
@@ -175,12 +184,15 @@ xai_status builder_step(builder *b, step_function execute, int node, const char 
                         step **out);
 void builder_read(builder *b, step *self, int index, operand place);
 void builder_write(builder *b, step *self, int index, operand place, size_t bytes);
-/* A value's data in a layout; inserts a conversion when it has only the other one. Constants: aligned float32 or raw. */
+/* A value's data in a layout; inserts a conversion when it has only the other one. Constants:
+ * aligned float32 or raw. */
 xai_status builder_input(builder *b, int value, layout form, operand *out);
-/* Where a unit writes a value in `form`; builder_finish() then converts when that is not the primary layout. */
+/* Where a unit writes a value in `form`; builder_finish() then converts when that is not the
+ * primary layout. */
 xai_status builder_output(builder *b, int value, layout form, operand *out);
 xai_status builder_finish(builder *b, int value, layout form);
-/* Constant as aligned float32 array of `padded` >= count entries, zero-filled; shared through the network. */
+/* Constant as aligned float32 array of `padded` >= count entries, zero-filled; shared through
+ * the network. */
 xai_status builder_constant(builder *b, const tensor *constant, size_t padded, operand *out);
 xai_status builder_primitive(builder *b, const primitive_spec *spec,
                              const primitive **out); /* UNSUPPORTED passes through */
@@ -189,7 +201,8 @@ xai_status builder_weights(builder *b, const primitive *program, const tensor *w
 /* The one unremoved consumer of a value when it may be fused over, else GRAPH_NONE. */
 int builder_only_consumer(const builder *b, int value);
 xai_status builder_unit(builder *b, const unit *self);
-/* Convert or copy `from` (form a) to `to` (form b) of a value's shape; += when accumulate (same form only). */
+/* Convert or copy `from` (form a) to `to` (form b) of a value's shape; += when accumulate (same
+ * form only). */
 xai_status builder_convert(builder *b, int value, operand from, layout from_form, operand to,
                            layout to_form);
 /* `count` elements of one type to another. */
@@ -202,7 +215,8 @@ bool gradient_exists(const builder *b, int value);
 xai_status gradient_read(builder *b, int value, operand *out); /* complete gradient of an output */
 /* Where a contribution goes: overwrite when *accumulate is false. */
 xai_status gradient_write(builder *b, int value, operand *out, bool *accumulate);
-/* Hand over a whole buffer that already holds a contribution in primary layout, when nothing is there yet; else add it. */
+/* Hand over a whole buffer that already holds a contribution in primary layout, when nothing is
+ * there yet; else add it. */
 xai_status gradient_give(builder *b, int value, operand place, bool may_keep);
 /* A contribution in either layout that sits in a temporary. */
 xai_status gradient_add(builder *b, int value, operand place, layout form, bool may_keep);
@@ -226,7 +240,8 @@ xai_status lower_portable(builder *b, int node, bool *done);
 /* The node as an activation function with constant parameters; false when it is not one. */
 bool activation_of_node(const graph *self, const graph_node *node, activation *out);
 bool node_is(const graph_node *node, const char *domain, const char *name);
-/* A node behind `value` that may be fused as an activation: its index, or GRAPH_NONE with *out untouched. */
+/* A node behind `value` that may be fused as an activation: its index, or GRAPH_NONE with *out
+ * untouched. */
 int fusable_activation(const builder *b, int value, activation *out);
 
 /* arena.c */

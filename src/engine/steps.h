@@ -1,4 +1,5 @@
-/* Steps that move, clear or add data between a plan's operands. Each comment names the operands by number. */
+/* Steps that move, clear or add data between a plan's operands. Each comment names the operands
+ * by number. */
 #ifndef ENGINE_STEPS_H
 #define ENGINE_STEPS_H
 
@@ -18,7 +19,8 @@ xai_status step_activate(const step *self, run *state,
                          xai_error **error); /* 1 = f(0); zeroes padded lanes if channels */
 xai_status step_activate_backward(const step *self, run *state,
                                   xai_error **error); /* 2 (+)= f'(0) 1 */
-/* dst (2, or 2 = gradient) of primitive: 0 = source, 1 = weights, 2 = destination, 3 = bias, 4 = other */
+/* dst (2, or 2 = gradient) of primitive: 0 = source, 1 = weights, 2 = destination, 3 = bias, 4 =
+ * other */
 xai_status step_primitive(const step *self, run *state, xai_error **error);
 
 #endif

@@ -1,7 +1,8 @@
-/* The typed SSA graph: import from a parsed ONNX file, specialisation to concrete shapes, rewrites.
+/* The typed SSA graph: import from a parsed ONNX file, specialisation to concrete shapes,
+ * rewrites.
  *
- * A graph is immutable once made. Value ids of an imported graph stay valid in every specialisation of it: rewrites
- * append values and mark removed ones, they never renumber. */
+ * A graph is immutable once made. Value ids of an imported graph stay valid in every
+ * specialisation of it: rewrites append values and mark removed ones, they never renumber. */
 #ifndef GRAPH_GRAPH_H
 #define GRAPH_GRAPH_H
 
@@ -47,30 +48,36 @@ typedef struct graph {
     const onnx_model *source; /* not owned */
 } graph;
 
-/* Check and convert: SSA names, topological order (iterative, cycles are an error), known operators (an unknown one is one
- * error naming operator, domain, opset and node), opset range 7 to the newest. `model` must outlive the graph. */
+/* Check and convert: SSA names, topological order (iterative, cycles are an error), known
+ * operators (an unknown one is one error naming operator, domain, opset and node), opset range 7
+ * to the newest. `model` must outlive the graph. */
 xai_status graph_import(const onnx_model *model, graph **out, xai_error **error);
 
-/* Copy `source` for concrete input shapes (one per graph input): shape inference, constant folding, dead code removal, and,
- * when `rewrite`, the exact rewrites of rewrite.h. Values listed in `keep` (and the outputs) survive with their meaning. */
+/* Copy `source` for concrete input shapes (one per graph input): shape inference, constant
+ * folding, dead code removal, and, when `rewrite`, the exact rewrites of rewrite.h. Values
+ * listed in `keep` (and the outputs) survive with their meaning. */
 xai_status graph_specialise(const graph *source, const shape *input_shapes, const int *keep,
                             size_t keep_count, bool rewrite, graph **out, xai_error **error);
 void graph_free(graph *self);
 
 /* Value id by name (or a node's name: its first output); GRAPH_NONE when unknown. */
 int graph_find(const graph *self, const char *name);
-/* Nodes (not removed) that read a value: count, and up to `capacity` node indices into out. A node that reads it twice is listed twice. */
+/* Nodes (not removed) that read a value: count, and up to `capacity` node indices into out. A
+ * node that reads it twice is listed twice. */
 size_t graph_consumers(const graph *self, int value, int *out, size_t capacity);
 
-/* For rewrites. New values are owned by the graph; `constant` is moved in. GRAPH_NONE / -1 when out of memory. */
+/* For rewrites. New values are owned by the graph; `constant` is moved in. GRAPH_NONE / -1 when
+ * out of memory. */
 int graph_add_value(graph *self, const char *name, int32_t dtype, const shape *dims);
 int graph_add_constant(graph *self, const char *name, tensor *constant);
-/* Insert before node `before`'s position is not possible in an array: new nodes are appended and graph_sort() restores the order. */
+/* Insert before node `before`'s position is not possible in an array: new nodes are appended and
+ * graph_sort() restores the order. */
 int graph_add_node(graph *self, const char *domain, const char *op, const char *name,
                    const int *inputs, int input_count, const int *outputs, int output_count,
                    const onnx_attribute *attributes, size_t attribute_count, int opset);
 xai_status graph_sort(graph *self, xai_error **error);
-/* Fill an operator_call for a node (inputs: constants have data). The pointer arrays are the caller's, sized input_count/output_count. */
+/* Fill an operator_call for a node (inputs: constants have data). The pointer arrays are the
+ * caller's, sized input_count/output_count. */
 void graph_call(const graph *self, const graph_node *node, operator_call *call,
                 const tensor **inputs, tensor **outputs, tensor *storage, xai_error **error);
 

@@ -1,4 +1,5 @@
-/* Plans: the fast lowerings against the portable kernels on graphs that strain the planner, forward and backward. */
+/* Plans: the fast lowerings against the portable kernels on graphs that strain the planner,
+ * forward and backward. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -136,7 +137,8 @@ static double distance(const float *a, const float *b, size_t n)
     return norm > 0 ? sqrt(difference / norm) : sqrt(difference);
 }
 
-/* The fast plan gives what the portable kernels give: scores, wanted values and their gradients, for `names` (spaces between). */
+/* The fast plan gives what the portable kernels give: scores, wanted values and their gradients,
+ * for `names` (spaces between). */
 static void agrees(model_builder *m, const char *names)
 {
     loaded self = load(m);
@@ -201,7 +203,8 @@ static void head(model_builder *m, const char *from, int64_t channels)
     model_output(m, "scores");
 }
 
-/* Two dense layers: concatenations that grow in one buffer, pre-activation scale, shift and ReLU. */
+/* Two dense layers: concatenations that grow in one buffer, pre-activation scale, shift and
+ * ReLU. */
 static model_builder *dense_block(void)
 {
     model_builder *m = model_create(17);
