@@ -160,20 +160,35 @@ done:
     return found;
 }
 
-/* For an output that is a map: the input of the last linear layer, behind activations, resizing and views. */
+/* For an output that is a map: the input of the last linear layer, behind activations, resizing and views; of several that are
+ * added up, the latest. */
 static int find_map_input(const graph *self, int output, const signed char *axes)
 {
-    int value = output;
-    for (const graph_node *node = producer_of(self, value); node; node = producer_of(self, value)) {
-        const int source = node->input_count > 0 ? node->inputs[0] : GRAPH_NONE;
-        if (source == GRAPH_NONE || self->values[source].is_constant ||
-            !producer_of(self, source) || !is_spatial(self, source, axes))
-            return value == output ? GRAPH_NONE : value;
-        value = source;
-        if (is(node, "Conv") || is(node, "ConvTranspose") || is(node, "MatMul") || is(node, "Gemm"))
-            break;
+    int latest = GRAPH_NONE;
+    bool *reached = memory_allocate_zeroed(self->value_count, sizeof *reached);
+    if (!reached)
+        return GRAPH_NONE;
+    reached[output] = true;
+    for (size_t i = self->node_count; i-- > 0;) {
+        const graph_node *node = &self->nodes[i];
+        const int made = node->output_count > 0 ? node->outputs[0] : GRAPH_NONE;
+        if (node->removed || made == GRAPH_NONE || !reached[made])
+            continue;
+        const bool linear = is(node, "Conv") || is(node, "ConvTranspose") || is(node, "Gemm") ||
+                            (is(node, "MatMul") && !self->values[node->inputs[1]].varies);
+        for (int k = 0; k < node->input_count; k++) {
+            const int input = node->inputs[k];
+            if (input == GRAPH_NONE || !producer_of(self, input) || !is_spatial(self, input, axes))
+                continue;
+            if (!linear)
+                reached[input] = true;
+            else if (latest == GRAPH_NONE ||
+                     self->values[input].producer > self->values[latest].producer)
+                latest = input;
+        }
     }
-    return value == output ? GRAPH_NONE : behind_views(self, value, axes);
+    memory_free(reached);
+    return latest == GRAPH_NONE ? GRAPH_NONE : behind_views(self, latest, axes);
 }
 
 int graph_default_layer(const graph *self, int output)

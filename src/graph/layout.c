@@ -208,29 +208,30 @@ static void plane_of(const shape *dims, int channel_axis, int64_t out[2])
             out[count++] = dims->dims[i];
 }
 
-/* The patch grid of T tokens: a plane of as many positions among the values they are computed from, or the output of a convolution
- * with a few positions less (class token, registers); for images without either, a square. */
+/* The patch grid of T tokens: the plane of the nearest convolution that they are computed from with as many positions, or a few
+ * less (class token, registers), or of another value with as many; for images without any, a square. */
 static bool find_token_grid(const graph *self, int value, const signed char *axes, int64_t tokens,
                             int64_t grid[2], int64_t *prefix)
 {
+    enum { SAME, FEWER, OTHER, WAYS };
     bool found = false, has_image = false;
     bool *ancestors = find_ancestors(self, value);
     if (!ancestors)
         return false;
-    for (int exact = 1; exact >= 0 && !found; exact--)
+    for (int way = 0; way < WAYS && !found; way++)
         for (size_t i = self->node_count; i-- > 0 && !found;) {
             const graph_node *node = &self->nodes[i];
             const int output = node->output_count > 0 ? node->outputs[0] : GRAPH_NONE;
             if (node->removed || output == GRAPH_NONE || !ancestors[output] ||
-                self->values[output].is_constant || self->values[output].shape.rank != 4)
+                !self->values[output].varies || self->values[output].shape.rank != 4 ||
+                is(node, "Conv") != (way != OTHER))
                 continue;
             plane_of(&self->values[output].shape, axes[output], grid);
-            const int64_t rest = tokens - grid[0] * grid[1];
-            const bool convolution = is(node, "Conv");
-            found = exact ? rest == 0 && (convolution || (grid[0] > 1 && grid[1] > 1))
-                          : convolution && rest > 0 && rest <= MAX_PREFIX_TOKENS &&
-                                grid[0] * grid[1] > 1;
-            *prefix = rest;
+            *prefix = tokens - grid[0] * grid[1];
+            if (way == FEWER)
+                found = *prefix > 0 && *prefix <= MAX_PREFIX_TOKENS && grid[0] * grid[1] > 1;
+            else
+                found = *prefix == 0 && (way == SAME || (grid[0] > 1 && grid[1] > 1));
         }
     for (size_t i = 0; i < self->input_count; i++)
         has_image = has_image ||
