@@ -43,17 +43,17 @@ bool activation_backward_uses_output(const activation *f)
     }
 }
 
-#define EACH(expression)                                                                                                        \
-    do {                                                                                                                        \
-        KERNEL_SIMD                                                                                                             \
-        for (size_t i = 0; i < n; i++)                                                                                          \
-        {                                                                                                                       \
-            const float v = x[i];                                                                                               \
-            y[i] = (expression);                                                                                                \
-        }                                                                                                                       \
+#define EACH(expression)                 \
+    do {                                 \
+        KERNEL_SIMD                      \
+        for (size_t i = 0; i < n; i++) { \
+            const float v = x[i];        \
+            y[i] = (expression);         \
+        }                                \
     } while (0)
 
-KERNEL_LEAF void activate_piece(activation_kind kind, float alpha, float beta, const float *x, float *y, size_t n)
+KERNEL_LEAF void activate_piece(activation_kind kind, float alpha, float beta, const float *x,
+                                float *y, size_t n)
 {
     switch (kind) {
     case ACTIVATION_NONE:
@@ -148,25 +148,25 @@ void kernel_activate(const activation *f, const float *x, float *y, size_t n, in
     KERNEL_PARALLEL(team)
     for (size_t p = 0; p < pieces; p++) {
         const size_t begin = p * KERNEL_PIECE;
-        activate_piece(f->kind, f->alpha, f->beta, x + begin, y + begin, kernel_minimum(n - begin, KERNEL_PIECE));
+        activate_piece(f->kind, f->alpha, f->beta, x + begin, y + begin,
+                       kernel_minimum(n - begin, KERNEL_PIECE));
     }
 }
 
 /* out = slope(v) gy; a NaN of v must not become a number, hence the comparisons that are false for NaN choose v itself. */
-#define EACH_SLOPE(expression)                                                                                                  \
-    do {                                                                                                                        \
-        KERNEL_SIMD                                                                                                             \
-        for (size_t i = 0; i < n; i++)                                                                                          \
-        {                                                                                                                       \
-            const float v = xy[i];                                                                                              \
-            const float slope = (expression);                                                                                   \
-            const float product = slope * gy[i];                                                                                \
-            gx[i] = accumulate ? gx[i] + product : product;                                                                     \
-        }                                                                                                                       \
+#define EACH_SLOPE(expression)                              \
+    do {                                                    \
+        KERNEL_SIMD                                         \
+        for (size_t i = 0; i < n; i++) {                    \
+            const float v = xy[i];                          \
+            const float slope = (expression);               \
+            const float product = slope * gy[i];            \
+            gx[i] = accumulate ? gx[i] + product : product; \
+        }                                                   \
     } while (0)
 
-KERNEL_INLINE void slope_piece(activation_kind kind, float alpha, float beta, const float *xy, const float *gy, float *gx, size_t n,
-                               const bool accumulate)
+KERNEL_INLINE void slope_piece(activation_kind kind, float alpha, float beta, const float *xy,
+                               const float *gy, float *gx, size_t n, const bool accumulate)
 {
     switch (kind) {
     case ACTIVATION_NONE:
@@ -240,8 +240,9 @@ KERNEL_INLINE void slope_piece(activation_kind kind, float alpha, float beta, co
 
 #undef EACH_SLOPE
 
-KERNEL_LEAF void activate_backward_piece(activation_kind kind, float alpha, float beta, const float *xy, const float *gy, float *gx,
-                                         size_t n, bool accumulate)
+KERNEL_LEAF void activate_backward_piece(activation_kind kind, float alpha, float beta,
+                                         const float *xy, const float *gy, float *gx, size_t n,
+                                         bool accumulate)
 {
     if (accumulate)
         slope_piece(kind, alpha, beta, xy, gy, gx, n, true);
@@ -249,8 +250,8 @@ KERNEL_LEAF void activate_backward_piece(activation_kind kind, float alpha, floa
         slope_piece(kind, alpha, beta, xy, gy, gx, n, false);
 }
 
-void kernel_activate_backward(const activation *f, const float *xy, const float *gy, float *gx, size_t n, bool accumulate,
-                              int threads)
+void kernel_activate_backward(const activation *f, const float *xy, const float *gy, float *gx,
+                              size_t n, bool accumulate, int threads)
 {
     const int team = kernel_threads(threads, n);
     const size_t pieces = kernel_pieces(n, KERNEL_PIECE);

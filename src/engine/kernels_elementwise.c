@@ -29,7 +29,8 @@ KERNEL_LEAF void multiply_piece(const float *a, const float *b, float *y, size_t
     }
 }
 
-void kernel_add(const float *a, const float *b, float *y, size_t n, const activation *f, int threads)
+void kernel_add(const float *a, const float *b, float *y, size_t n, const activation *f,
+                int threads)
 {
     const int team = kernel_threads(threads, n);
     const size_t pieces = kernel_pieces(n, KERNEL_PIECE);
@@ -43,14 +44,16 @@ void kernel_add(const float *a, const float *b, float *y, size_t n, const activa
     }
 }
 
-void kernel_multiply(const float *a, const float *b, float *y, size_t n, bool accumulate, int threads)
+void kernel_multiply(const float *a, const float *b, float *y, size_t n, bool accumulate,
+                     int threads)
 {
     const int team = kernel_threads(threads, n);
     const size_t pieces = kernel_pieces(n, KERNEL_PIECE);
     KERNEL_PARALLEL(team)
     for (size_t p = 0; p < pieces; p++) {
         const size_t begin = p * KERNEL_PIECE;
-        multiply_piece(a + begin, b + begin, y + begin, kernel_minimum(n - begin, KERNEL_PIECE), accumulate);
+        multiply_piece(a + begin, b + begin, y + begin, kernel_minimum(n - begin, KERNEL_PIECE),
+                       accumulate);
     }
 }
 

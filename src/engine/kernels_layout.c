@@ -5,7 +5,8 @@
 #define TILE ((size_t)256)
 
 /* blocked[s, lane] = plain[lane, s]; `plain` is the first channel's first position of the tile. */
-KERNEL_INLINE void block_tile(const float *plain, size_t stride, size_t valid, float *blocked, size_t n, const int block)
+KERNEL_INLINE void block_tile(const float *plain, size_t stride, size_t valid, float *blocked,
+                              size_t n, const int block)
 {
     for (int lane = 0; lane < block; lane++) {
         float *out = blocked + lane;
@@ -20,7 +21,8 @@ KERNEL_INLINE void block_tile(const float *plain, size_t stride, size_t valid, f
     }
 }
 
-KERNEL_INLINE void unblock_tile(const float *blocked, float *plain, size_t stride, size_t valid, size_t n, const int block)
+KERNEL_INLINE void unblock_tile(const float *blocked, float *plain, size_t stride, size_t valid,
+                                size_t n, const int block)
 {
     for (size_t lane = 0; lane < valid; lane++) {
         const float *in = blocked + lane;
@@ -30,7 +32,8 @@ KERNEL_INLINE void unblock_tile(const float *blocked, float *plain, size_t strid
     }
 }
 
-KERNEL_LEAF void block_piece(const float *plain, size_t stride, size_t valid, float *blocked, size_t n, int block)
+KERNEL_LEAF void block_piece(const float *plain, size_t stride, size_t valid, float *blocked,
+                             size_t n, int block)
 {
     if (block == 8)
         block_tile(plain, stride, valid, blocked, n, 8);
@@ -38,7 +41,8 @@ KERNEL_LEAF void block_piece(const float *plain, size_t stride, size_t valid, fl
         block_tile(plain, stride, valid, blocked, n, 16);
 }
 
-KERNEL_LEAF void unblock_piece(const float *blocked, float *plain, size_t stride, size_t valid, size_t n, int block)
+KERNEL_LEAF void unblock_piece(const float *blocked, float *plain, size_t stride, size_t valid,
+                               size_t n, int block)
 {
     if (block == 8)
         unblock_tile(blocked, plain, stride, valid, n, 8);
@@ -46,27 +50,35 @@ KERNEL_LEAF void unblock_piece(const float *blocked, float *plain, size_t stride
         unblock_tile(blocked, plain, stride, valid, n, 16);
 }
 
-void kernel_block(const float *plain, float *blocked, size_t channels, size_t spatial, int block, int threads)
+void kernel_block(const float *plain, float *blocked, size_t channels, size_t spatial, int block,
+                  int threads)
 {
-    const size_t blocks = kernel_pieces(channels, (size_t)block), tiles = kernel_pieces(spatial, TILE);
+    const size_t blocks = kernel_pieces(channels, (size_t)block),
+                 tiles = kernel_pieces(spatial, TILE);
     const int team = kernel_threads(threads, channels * spatial);
     KERNEL_PARALLEL(team)
     for (size_t item = 0; item < blocks * tiles; item++) {
         const size_t b = item / tiles, begin = item % tiles * TILE, first = b * (size_t)block;
-        block_piece(plain + first * spatial + begin, spatial, kernel_minimum(channels - first, (size_t)block),
-                    blocked + (b * spatial + begin) * (size_t)block, kernel_minimum(spatial - begin, TILE), block);
+        block_piece(plain + first * spatial + begin, spatial,
+                    kernel_minimum(channels - first, (size_t)block),
+                    blocked + (b * spatial + begin) * (size_t)block,
+                    kernel_minimum(spatial - begin, TILE), block);
     }
 }
 
-void kernel_unblock(const float *blocked, float *plain, size_t channels, size_t spatial, int block, int threads)
+void kernel_unblock(const float *blocked, float *plain, size_t channels, size_t spatial, int block,
+                    int threads)
 {
-    const size_t blocks = kernel_pieces(channels, (size_t)block), tiles = kernel_pieces(spatial, TILE);
+    const size_t blocks = kernel_pieces(channels, (size_t)block),
+                 tiles = kernel_pieces(spatial, TILE);
     const int team = kernel_threads(threads, channels * spatial);
     KERNEL_PARALLEL(team)
     for (size_t item = 0; item < blocks * tiles; item++) {
         const size_t b = item / tiles, begin = item % tiles * TILE, first = b * (size_t)block;
-        unblock_piece(blocked + (b * spatial + begin) * (size_t)block, plain + first * spatial + begin, spatial,
-                      kernel_minimum(channels - first, (size_t)block), kernel_minimum(spatial - begin, TILE), block);
+        unblock_piece(blocked + (b * spatial + begin) * (size_t)block,
+                      plain + first * spatial + begin, spatial,
+                      kernel_minimum(channels - first, (size_t)block),
+                      kernel_minimum(spatial - begin, TILE), block);
     }
 }
 
@@ -77,14 +89,17 @@ void kernel_zero_padding(float *block_rows, size_t valid, size_t begin, size_t e
 }
 
 /* n rows of `width` lanes, each `block` apart */
-KERNEL_INLINE void copy_lanes_fixed(const float *src, float *dst, size_t n, size_t width, size_t block, bool accumulate)
+KERNEL_INLINE void copy_lanes_fixed(const float *src, float *dst, size_t n, size_t width,
+                                    size_t block, bool accumulate)
 {
     for (size_t s = 0; s < n; s++)
         for (size_t lane = 0; lane < width; lane++)
-            dst[s * block + lane] = accumulate ? dst[s * block + lane] + src[s * block + lane] : src[s * block + lane];
+            dst[s * block + lane] =
+                accumulate ? dst[s * block + lane] + src[s * block + lane] : src[s * block + lane];
 }
 
-KERNEL_LEAF void copy_lanes(const float *src, float *dst, size_t n, size_t width, size_t block, bool accumulate)
+KERNEL_LEAF void copy_lanes(const float *src, float *dst, size_t n, size_t width, size_t block,
+                            bool accumulate)
 {
     if (width == block) { /* whole blocks are one run */
         if (!accumulate) {
@@ -96,20 +111,38 @@ KERNEL_LEAF void copy_lanes(const float *src, float *dst, size_t n, size_t width
         return;
     }
     switch (width) { /* known trip counts unroll */
-    case 1: copy_lanes_fixed(src, dst, n, 1, block, accumulate); break;
-    case 2: copy_lanes_fixed(src, dst, n, 2, block, accumulate); break;
-    case 3: copy_lanes_fixed(src, dst, n, 3, block, accumulate); break;
-    case 4: copy_lanes_fixed(src, dst, n, 4, block, accumulate); break;
-    case 5: copy_lanes_fixed(src, dst, n, 5, block, accumulate); break;
-    case 6: copy_lanes_fixed(src, dst, n, 6, block, accumulate); break;
-    case 7: copy_lanes_fixed(src, dst, n, 7, block, accumulate); break;
-    case 8: copy_lanes_fixed(src, dst, n, 8, block, accumulate); break;
-    default: copy_lanes_fixed(src, dst, n, width, block, accumulate); break;
+    case 1:
+        copy_lanes_fixed(src, dst, n, 1, block, accumulate);
+        break;
+    case 2:
+        copy_lanes_fixed(src, dst, n, 2, block, accumulate);
+        break;
+    case 3:
+        copy_lanes_fixed(src, dst, n, 3, block, accumulate);
+        break;
+    case 4:
+        copy_lanes_fixed(src, dst, n, 4, block, accumulate);
+        break;
+    case 5:
+        copy_lanes_fixed(src, dst, n, 5, block, accumulate);
+        break;
+    case 6:
+        copy_lanes_fixed(src, dst, n, 6, block, accumulate);
+        break;
+    case 7:
+        copy_lanes_fixed(src, dst, n, 7, block, accumulate);
+        break;
+    case 8:
+        copy_lanes_fixed(src, dst, n, 8, block, accumulate);
+        break;
+    default:
+        copy_lanes_fixed(src, dst, n, width, block, accumulate);
+        break;
     }
 }
 
-void kernel_copy_channels(const float *src, size_t from, float *dst, size_t to, size_t count, size_t spatial, int block,
-                          bool accumulate, int threads)
+void kernel_copy_channels(const float *src, size_t from, float *dst, size_t to, size_t count,
+                          size_t spatial, int block, bool accumulate, int threads)
 {
     if (count == 0)
         return;
@@ -118,14 +151,15 @@ void kernel_copy_channels(const float *src, size_t from, float *dst, size_t to, 
     const int team = kernel_threads(threads, count * spatial);
     KERNEL_PARALLEL(team)
     for (size_t item = 0; item < blocks * tiles; item++) {
-        const size_t out_block = first + item / tiles, begin = item % tiles * TILE, n = kernel_minimum(spatial - begin, TILE);
+        const size_t out_block = first + item / tiles, begin = item % tiles * TILE,
+                     n = kernel_minimum(spatial - begin, TILE);
         size_t channel = out_block * b > to ? out_block * b : to;
         const size_t end = kernel_minimum((out_block + 1) * b, to + count);
         while (channel < end) { /* at most two source blocks meet one destination block */
             const size_t source = channel - to + from, lane = channel % b, source_lane = source % b;
             const size_t width = kernel_minimum(end - channel, b - source_lane);
-            copy_lanes(src + (source / b * spatial + begin) * b + source_lane, dst + (out_block * spatial + begin) * b + lane, n,
-                       width, b, accumulate);
+            copy_lanes(src + (source / b * spatial + begin) * b + source_lane,
+                       dst + (out_block * spatial + begin) * b + lane, n, width, b, accumulate);
             channel += width;
         }
     }

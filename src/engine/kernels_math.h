@@ -25,12 +25,14 @@ KERNEL_INLINE float math_from_bits(uint32_t bits)
  * gradual underflow and infinity come out right. */
 KERNEL_INLINE float math_exp(float x)
 {
-    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
+    const float magic =
+        12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
     x = x < -104.0f ? -104.0f : x;
     x = x > 89.0f ? 89.0f : x;
     const float shifted = x * 1.44269504f + magic;
     const float n = shifted - magic;
-    const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f; /* ln 2 in two parts, the first exact times n */
+    const float r = (x - n * 0.693359375f) -
+                    n * -2.12194440e-4f; /* ln 2 in two parts, the first exact times n */
     float p = 1.0f / 5040;
     p = p * r + 1.0f / 720;
     p = p * r + 1.0f / 120;
@@ -38,7 +40,8 @@ KERNEL_INLINE float math_exp(float x)
     p = p * r + 1.0f / 6;
     p = p * r + 0.5f;
     p = p * (r * r) + r + 1.0f;
-    const uint32_t power = math_bits(shifted) - 0x4B400000u + 256u; /* n + 256, so that halving needs no sign */
+    const uint32_t power =
+        math_bits(shifted) - 0x4B400000u + 256u; /* n + 256, so that halving needs no sign */
     const uint32_t low = power >> 1, high = power - low; /* 2^low-128 * 2^high-128 */
     return p * math_from_bits((low - 1u) << 23) * math_from_bits((high - 1u) << 23);
 }

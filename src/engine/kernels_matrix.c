@@ -15,7 +15,8 @@ KERNEL_INLINE double dot(const float *a, const float *b, size_t n)
     double total = 0;
     size_t begin = 0;
     while (n - begin >= 4 * LANES) {
-        const size_t left = n - begin, span = (left < SPAN ? left : SPAN) / (4 * LANES) * (4 * LANES);
+        const size_t left = n - begin,
+                     span = (left < SPAN ? left : SPAN) / (4 * LANES) * (4 * LANES);
         lanes partial[4] = {{0}, {0}, {0}, {0}};
         for (size_t i = begin; i < begin + span; i += 4 * LANES)
             for (size_t j = 0; j < 4; j++)
@@ -30,26 +31,30 @@ KERNEL_INLINE double dot(const float *a, const float *b, size_t n)
     return total;
 }
 
-KERNEL_LEAF void matrix_vector_piece(const float *weights, const float *x, const float *bias, float *y, size_t n, size_t k)
+KERNEL_LEAF void matrix_vector_piece(const float *weights, const float *x, const float *bias,
+                                     float *y, size_t n, size_t k)
 {
     for (size_t i = 0; i < n; i++)
         y[i] = (float)(dot(weights + i * k, x, k) + (bias == NULL ? 0.0 : (double)bias[i]));
 }
 
-void kernel_matrix_vector(const float *weights, const float *x, const float *bias, float *y, size_t n, size_t k, int threads)
+void kernel_matrix_vector(const float *weights, const float *x, const float *bias, float *y,
+                          size_t n, size_t k, int threads)
 {
     const size_t pieces = kernel_pieces(n, ROWS);
     const int team = kernel_threads(threads, n * k);
     KERNEL_PARALLEL(team)
     for (size_t p = 0; p < pieces; p++) {
         const size_t begin = p * ROWS;
-        matrix_vector_piece(weights + begin * k, x, bias == NULL ? NULL : bias + begin, y + begin, kernel_minimum(n - begin, ROWS), k);
+        matrix_vector_piece(weights + begin * k, x, bias == NULL ? NULL : bias + begin, y + begin,
+                            kernel_minimum(n - begin, ROWS), k);
     }
 }
 
 /* `width` <= COLUMNS columns: float partials over 64 rows, double over all. Rows whose gradient is zero are not read: the
  * gradient of one class score then touches one row. */
-KERNEL_LEAF void vector_matrix_piece(const float *weights, const float *gy, float *gx, size_t n, size_t k, size_t width, bool accumulate)
+KERNEL_LEAF void vector_matrix_piece(const float *weights, const float *gy, float *gx, size_t n,
+                                     size_t k, size_t width, bool accumulate)
 {
     double total[COLUMNS];
     float partial[COLUMNS];
@@ -84,14 +89,16 @@ KERNEL_LEAF void vector_matrix_piece(const float *weights, const float *gy, floa
         gx[j] = accumulate ? (float)((double)gx[j] + total[j]) : (float)total[j];
 }
 
-void kernel_vector_matrix(const float *weights, const float *gy, float *gx, size_t n, size_t k, bool accumulate, int threads)
+void kernel_vector_matrix(const float *weights, const float *gy, float *gx, size_t n, size_t k,
+                          bool accumulate, int threads)
 {
     const size_t pieces = kernel_pieces(k, COLUMNS);
     const int team = kernel_threads(threads, n * k);
     KERNEL_PARALLEL(team)
     for (size_t p = 0; p < pieces; p++) {
         const size_t begin = p * COLUMNS;
-        vector_matrix_piece(weights + begin, gy, gx + begin, n, k, kernel_minimum(k - begin, COLUMNS), accumulate);
+        vector_matrix_piece(weights + begin, gy, gx + begin, n, k,
+                            kernel_minimum(k - begin, COLUMNS), accumulate);
     }
 }
 
@@ -123,7 +130,8 @@ void kernel_softmax(const float *x, float *y, size_t rows, size_t width, int thr
         softmax_row(x + r * width, y + r * width, width);
 }
 
-KERNEL_LEAF void softmax_backward_row(const float *y, const float *gy, float *gx, size_t width, bool accumulate)
+KERNEL_LEAF void softmax_backward_row(const float *y, const float *gy, float *gx, size_t width,
+                                      bool accumulate)
 {
     const float inner = (float)dot(gy, y, width);
     if (accumulate) {
@@ -137,7 +145,8 @@ KERNEL_LEAF void softmax_backward_row(const float *y, const float *gy, float *gx
     }
 }
 
-void kernel_softmax_backward(const float *y, const float *gy, float *gx, size_t rows, size_t width, bool accumulate, int threads)
+void kernel_softmax_backward(const float *y, const float *gy, float *gx, size_t rows, size_t width,
+                             bool accumulate, int threads)
 {
     const int team = kernel_threads(threads, rows * width);
     KERNEL_PARALLEL(team)
@@ -146,7 +155,8 @@ void kernel_softmax_backward(const float *y, const float *gy, float *gx, size_t 
 }
 
 /* Mean of a row, and 1 / sqrt(variance + epsilon); two passes in double. */
-KERNEL_INLINE void row_moments(const float *x, size_t width, float epsilon, double *mean, double *inverse)
+KERNEL_INLINE void row_moments(const float *x, size_t width, float epsilon, double *mean,
+                               double *inverse)
 {
     double sum = 0, squares = 0;
     KERNEL_SIMD_SUM(sum)
@@ -160,7 +170,8 @@ KERNEL_INLINE void row_moments(const float *x, size_t width, float epsilon, doub
     *inverse = 1.0 / sqrt(squares / (double)width + (double)epsilon);
 }
 
-KERNEL_LEAF void layer_norm_row(const float *x, const float *scale, const float *shift, float epsilon, float *y, size_t width)
+KERNEL_LEAF void layer_norm_row(const float *x, const float *scale, const float *shift,
+                                float epsilon, float *y, size_t width)
 {
     double mean, inverse;
     row_moments(x, width, epsilon, &mean, &inverse);
@@ -179,8 +190,8 @@ KERNEL_LEAF void layer_norm_row(const float *x, const float *scale, const float 
     }
 }
 
-void kernel_layer_norm(const float *x, const float *scale, const float *shift, float epsilon, float *y, size_t rows, size_t width,
-                       int threads)
+void kernel_layer_norm(const float *x, const float *scale, const float *shift, float epsilon,
+                       float *y, size_t rows, size_t width, int threads)
 {
     const int team = kernel_threads(threads, rows * width);
     KERNEL_PARALLEL(team)
@@ -189,8 +200,8 @@ void kernel_layer_norm(const float *x, const float *scale, const float *shift, f
 }
 
 /* With h = scale gy and n = (x - mean) inverse:  gx = inverse (h - mean(h) - n mean(h n)) */
-KERNEL_LEAF void layer_norm_backward_row(const float *x, const float *scale, float epsilon, const float *gy, float *gx, size_t width,
-                                         bool accumulate)
+KERNEL_LEAF void layer_norm_backward_row(const float *x, const float *scale, float epsilon,
+                                         const float *gy, float *gx, size_t width, bool accumulate)
 {
     double mean, inverse, sum = 0, product = 0;
     row_moments(x, width, epsilon, &mean, &inverse);
@@ -217,11 +228,12 @@ KERNEL_LEAF void layer_norm_backward_row(const float *x, const float *scale, flo
     }
 }
 
-void kernel_layer_norm_backward(const float *x, const float *scale, float epsilon, const float *gy, float *gx, size_t rows,
-                                size_t width, bool accumulate, int threads)
+void kernel_layer_norm_backward(const float *x, const float *scale, float epsilon, const float *gy,
+                                float *gx, size_t rows, size_t width, bool accumulate, int threads)
 {
     const int team = kernel_threads(threads, rows * width);
     KERNEL_PARALLEL(team)
     for (size_t r = 0; r < rows; r++)
-        layer_norm_backward_row(x + r * width, scale, epsilon, gy + r * width, gx + r * width, width, accumulate);
+        layer_norm_backward_row(x + r * width, scale, epsilon, gy + r * width, gx + r * width,
+                                width, accumulate);
 }

@@ -9,7 +9,8 @@
 /* A window brought to three dimensions. */
 typedef struct pool {
     size_t input[3], output[3], kernel[3];
-    int64_t stride[3], dilation[3], pad[3], padded_end[3]; /* padded_end: first position after the end padding */
+    int64_t stride[3], dilation[3], pad[3],
+        padded_end[3]; /* padded_end: first position after the end padding */
     size_t input_count, output_count;
 } pool;
 
@@ -38,13 +39,16 @@ static pool pool_make(const window *w)
 }
 
 /* Taps t in [0, kernel) with low <= origin + t dilation < high, as [*first, *last). */
-KERNEL_INLINE void tap_range(int64_t origin, int64_t dilation, int64_t kernel, int64_t low, int64_t high, int64_t *first, int64_t *last)
+KERNEL_INLINE void tap_range(int64_t origin, int64_t dilation, int64_t kernel, int64_t low,
+                             int64_t high, int64_t *first, int64_t *last)
 {
     int64_t begin = 0, end = kernel;
     if (origin < low)
         begin = dilation == 1 ? low - origin : (low - origin + dilation - 1) / dilation;
     if (origin + (kernel - 1) * dilation >= high)
-        end = high <= origin ? 0 : (dilation == 1 ? high - origin : (high - origin + dilation - 1) / dilation);
+        end = high <= origin
+                  ? 0
+                  : (dilation == 1 ? high - origin : (high - origin + dilation - 1) / dilation);
     *first = begin < kernel ? begin : kernel;
     *last = end > *first ? end : *first;
 }
@@ -55,8 +59,8 @@ KERNEL_INLINE taps pool_taps(const pool *p, int d, size_t out)
     int64_t first, last, all_first, all_last;
     tap_range(origin, p->dilation[d], kernel, 0, (int64_t)p->input[d], &first, &last);
     tap_range(origin, p->dilation[d], kernel, -p->pad[d], p->padded_end[d], &all_first, &all_last);
-    return (taps){(size_t)first, (size_t)last, (size_t)(origin + first * p->dilation[d]), (size_t)p->dilation[d],
-                  (size_t)(all_last - all_first)};
+    return (taps){(size_t)first, (size_t)last, (size_t)(origin + first * p->dilation[d]),
+                  (size_t)p->dilation[d], (size_t)(all_last - all_first)};
 }
 
 static size_t taps_count(const taps *t)
@@ -65,14 +69,15 @@ static size_t taps_count(const taps *t)
 }
 
 /* One output row of max pool: x is the block's plane, y and argmax the row. `valid` lanes hold channels. */
-KERNEL_INLINE void max_row_lanes(const pool *p, const float *x, size_t od, size_t oh, size_t block, size_t lane, size_t valid, float *y,
-                                 int32_t *argmax)
+KERNEL_INLINE void max_row_lanes(const pool *p, const float *x, size_t od, size_t oh, size_t block,
+                                 size_t lane, size_t valid, float *y, int32_t *argmax)
 {
     const taps d = pool_taps(p, 0, od), h = pool_taps(p, 1, oh);
     for (size_t ow = 0; ow < p->output[2]; ow++) {
         const taps w = pool_taps(p, 2, ow);
         const size_t out = ow * block + lane;
-        if (taps_count(&d) == 0 || taps_count(&h) == 0 || taps_count(&w) == 0) { /* nothing but padding under the window */
+        if (taps_count(&d) == 0 || taps_count(&h) == 0 ||
+            taps_count(&w) == 0) { /* nothing but padding under the window */
             for (size_t i = 0; i < LANES; i++) {
                 y[out + i] = lane + i < valid ? -INFINITY : 0.0f;
                 if (argmax != NULL)
@@ -85,11 +90,16 @@ KERNEL_INLINE void max_row_lanes(const pool *p, const float *x, size_t od, size_
         if (argmax == NULL) {
             for (size_t kd = 0; kd < taps_count(&d); kd++)
                 for (size_t kh = 0; kh < taps_count(&h); kh++) {
-                    const size_t row = ((d.start + kd * d.step) * p->input[1] + h.start + kh * h.step) * p->input[2] + w.start;
+                    const size_t row =
+                        ((d.start + kd * d.step) * p->input[1] + h.start + kh * h.step) *
+                            p->input[2] +
+                        w.start;
                     const float *in = x + row * block + lane;
                     for (size_t kw = 0; kw < taps_count(&w); kw++) {
                         const lanes v = LANES_OF(in + kw * w.step * block);
-                        best = LANES_SELECT(v <= best, best, LANES_SELECT(best == best, v, best)); /* NaN wins and stays */
+                        best = LANES_SELECT(
+                            v <= best, best,
+                            LANES_SELECT(best == best, v, best)); /* NaN wins and stays */
                     }
                 }
         } else {
@@ -97,7 +107,10 @@ KERNEL_INLINE void max_row_lanes(const pool *p, const float *x, size_t od, size_
             where += (int32_t)first;
             for (size_t kd = 0; kd < taps_count(&d); kd++)
                 for (size_t kh = 0; kh < taps_count(&h); kh++) {
-                    const size_t row = ((d.start + kd * d.step) * p->input[1] + h.start + kh * h.step) * p->input[2] + w.start;
+                    const size_t row =
+                        ((d.start + kd * d.step) * p->input[1] + h.start + kh * h.step) *
+                            p->input[2] +
+                        w.start;
                     const float *in = x + row * block + lane;
                     for (size_t kw = 0; kw < taps_count(&w); kw++) {
                         const lanes v = LANES_OF(in + kw * w.step * block);
@@ -114,27 +127,31 @@ KERNEL_INLINE void max_row_lanes(const pool *p, const float *x, size_t od, size_
     }
 }
 
-KERNEL_LEAF void max_row(const pool *p, const float *x, size_t od, size_t oh, size_t block, size_t valid, float *y, int32_t *argmax)
+KERNEL_LEAF void max_row(const pool *p, const float *x, size_t od, size_t oh, size_t block,
+                         size_t valid, float *y, int32_t *argmax)
 {
     for (size_t lane = 0; lane < block; lane += LANES)
         max_row_lanes(p, x, od, oh, block, lane, valid, y, argmax);
 }
 
-void kernel_max_pool(const window *w, const float *x, float *y, int32_t *argmax, size_t channels, int block, int threads)
+void kernel_max_pool(const window *w, const float *x, float *y, int32_t *argmax, size_t channels,
+                     int block, int threads)
 {
     const pool p = pool_make(w);
-    const size_t b = (size_t)block, blocks = kernel_pieces(channels, b), rows = p.output[0] * p.output[1];
+    const size_t b = (size_t)block, blocks = kernel_pieces(channels, b),
+                 rows = p.output[0] * p.output[1];
     const int team = kernel_threads(threads, channels * p.output_count * p.kernel[1] * p.kernel[2]);
     KERNEL_PARALLEL(team)
     for (size_t item = 0; item < blocks * rows; item++) {
-        const size_t c = item / rows, row = item % rows, out = (c * p.output_count + row * p.output[2]) * b;
-        max_row(&p, x + c * p.input_count * b, row / p.output[1], row % p.output[1], b, kernel_minimum(channels - c * b, b), y + out,
-                argmax == NULL ? NULL : argmax + out);
+        const size_t c = item / rows, row = item % rows,
+                     out = (c * p.output_count + row * p.output[2]) * b;
+        max_row(&p, x + c * p.input_count * b, row / p.output[1], row % p.output[1], b,
+                kernel_minimum(channels - c * b, b), y + out, argmax == NULL ? NULL : argmax + out);
     }
 }
 
-void kernel_max_pool_backward(const window *w, const int32_t *argmax, const float *gy, float *gx, size_t channels, int block,
-                              bool accumulate, int threads)
+void kernel_max_pool_backward(const window *w, const int32_t *argmax, const float *gy, float *gx,
+                              size_t channels, int block, bool accumulate, int threads)
 {
     const pool p = pool_make(w);
     const size_t b = (size_t)block, blocks = kernel_pieces(channels, b);
@@ -157,11 +174,13 @@ void kernel_max_pool_backward(const window *w, const int32_t *argmax, const floa
 /* 1 / (elements that the window divides by); 0 when there are none */
 static float average_weight(const taps *d, const taps *h, const taps *w, bool include_pad)
 {
-    const size_t count = include_pad ? d->counted * h->counted * w->counted : taps_count(d) * taps_count(h) * taps_count(w);
+    const size_t count = include_pad ? d->counted * h->counted * w->counted
+                                     : taps_count(d) * taps_count(h) * taps_count(w);
     return count == 0 ? 0.0f : 1.0f / (float)count;
 }
 
-KERNEL_LEAF void average_row(const pool *p, bool include_pad, const float *x, size_t od, size_t oh, size_t block, float *y)
+KERNEL_LEAF void average_row(const pool *p, bool include_pad, const float *x, size_t od, size_t oh,
+                             size_t block, float *y)
 {
     const taps d = pool_taps(p, 0, od), h = pool_taps(p, 1, oh);
     for (size_t ow = 0; ow < p->output[2]; ow++) {
@@ -171,7 +190,10 @@ KERNEL_LEAF void average_row(const pool *p, bool include_pad, const float *x, si
             lanes sum = {0};
             for (size_t kd = 0; kd < taps_count(&d); kd++)
                 for (size_t kh = 0; kh < taps_count(&h); kh++) {
-                    const size_t row = ((d.start + kd * d.step) * p->input[1] + h.start + kh * h.step) * p->input[2] + w.start;
+                    const size_t row =
+                        ((d.start + kd * d.step) * p->input[1] + h.start + kh * h.step) *
+                            p->input[2] +
+                        w.start;
                     const float *in = x + row * block + lane;
                     for (size_t kw = 0; kw < taps_count(&w); kw++)
                         sum += LANES_OF(in + kw * w.step * block);
@@ -181,21 +203,24 @@ KERNEL_LEAF void average_row(const pool *p, bool include_pad, const float *x, si
     }
 }
 
-void kernel_average_pool(const window *w, bool include_pad, const float *x, float *y, size_t channels, int block, int threads)
+void kernel_average_pool(const window *w, bool include_pad, const float *x, float *y,
+                         size_t channels, int block, int threads)
 {
     const pool p = pool_make(w);
-    const size_t b = (size_t)block, blocks = kernel_pieces(channels, b), rows = p.output[0] * p.output[1];
+    const size_t b = (size_t)block, blocks = kernel_pieces(channels, b),
+                 rows = p.output[0] * p.output[1];
     const int team = kernel_threads(threads, channels * p.output_count * p.kernel[1] * p.kernel[2]);
     KERNEL_PARALLEL(team)
     for (size_t item = 0; item < blocks * rows; item++) {
         const size_t c = item / rows, row = item % rows;
-        average_row(&p, include_pad, x + c * p.input_count * b, row / p.output[1], row % p.output[1], b,
-                    y + (c * p.output_count + row * p.output[2]) * b);
+        average_row(&p, include_pad, x + c * p.input_count * b, row / p.output[1],
+                    row % p.output[1], b, y + (c * p.output_count + row * p.output[2]) * b);
     }
 }
 
 /* All of one block: gx has been prepared, windows add their share in output order. */
-KERNEL_LEAF void average_backward_block(const pool *p, bool include_pad, const float *gy, float *gx, size_t block)
+KERNEL_LEAF void average_backward_block(const pool *p, bool include_pad, const float *gy, float *gx,
+                                        size_t block)
 {
     for (size_t od = 0; od < p->output[0]; od++)
         for (size_t oh = 0; oh < p->output[1]; oh++) {
@@ -208,7 +233,10 @@ KERNEL_LEAF void average_backward_block(const pool *p, bool include_pad, const f
                     const lanes share = LANES_OF(g + lane) * weight;
                     for (size_t kd = 0; kd < taps_count(&d); kd++)
                         for (size_t kh = 0; kh < taps_count(&h); kh++) {
-                            const size_t row = ((d.start + kd * d.step) * p->input[1] + h.start + kh * h.step) * p->input[2] + w.start;
+                            const size_t row =
+                                ((d.start + kd * d.step) * p->input[1] + h.start + kh * h.step) *
+                                    p->input[2] +
+                                w.start;
                             float *out = gx + row * block + lane;
                             for (size_t kw = 0; kw < taps_count(&w); kw++)
                                 LANES_AT(out + kw * w.step * block) += share;
@@ -218,12 +246,13 @@ KERNEL_LEAF void average_backward_block(const pool *p, bool include_pad, const f
         }
 }
 
-void kernel_average_pool_backward(const window *w, bool include_pad, const float *gy, float *gx, size_t channels, int block,
-                                  bool accumulate, int threads)
+void kernel_average_pool_backward(const window *w, bool include_pad, const float *gy, float *gx,
+                                  size_t channels, int block, bool accumulate, int threads)
 {
     const pool p = pool_make(w);
     const size_t b = (size_t)block, blocks = kernel_pieces(channels, b);
-    const int team = kernel_threads(threads, channels * (p.output_count * p.kernel[1] * p.kernel[2] + p.input_count));
+    const int team = kernel_threads(
+        threads, channels * (p.output_count * p.kernel[1] * p.kernel[2] + p.input_count));
     KERNEL_PARALLEL(team)
     for (size_t c = 0; c < blocks; c++) {
         float *plane = gx + c * p.input_count * b;

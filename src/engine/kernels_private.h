@@ -15,9 +15,10 @@
 #include "engine/kernels.h"
 
 /* Clones need GCC, x86-64 and glibc's indirect functions; sanitizers run too late for the resolvers. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__) &&                                \
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__) && \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(XAI_NO_CLONES)
-#define KERNEL_LEAF __attribute__((noinline, target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) static
+#define KERNEL_LEAF \
+    __attribute__((noinline, target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) static
 #else
 #define KERNEL_LEAF static
 #endif
@@ -45,7 +46,8 @@ typedef int32_t lane_ints __attribute__((vector_size(32), aligned(4), may_alias)
 #define LANES_OF(pointer) (*(const lanes *)(pointer))
 #define LANE_INTS_AT(pointer) (*(lane_ints *)(pointer))
 /* mask ? a : b, lane by lane; a comparison of lanes gives such a mask. */
-#define LANES_SELECT(mask, a, b) ((lanes)(((lane_ints)(mask) & (lane_ints)(a)) | (~(lane_ints)(mask) & (lane_ints)(b))))
+#define LANES_SELECT(mask, a, b) \
+    ((lanes)(((lane_ints)(mask) & (lane_ints)(a)) | (~(lane_ints)(mask) & (lane_ints)(b))))
 #define LANE_INTS_SELECT(mask, a, b) (((mask) & (a)) | (~(mask) & (b)))
 
 /* Elements of one piece of a flat loop: 16 KiB a buffer stay in the first-level cache. */
@@ -78,7 +80,21 @@ static inline size_t kernel_pieces(size_t n, size_t piece)
 /* y = f(x) for one piece, in the calling thread; y may be x. */
 void kernel_activate_piece(const activation *f, const float *x, float *y, size_t n);
 /* y += bias[c]; block 1 = plain (C, spatial). `bias` covers the padded channels, with zeros. */
-void kernel_add_bias(float *y, const float *bias, size_t channels, size_t spatial, int block, int threads);
+void kernel_add_bias(float *y, const float *bias, size_t channels, size_t spatial, int block,
+                     int threads);
+/* Zeros around `planes` maps of `in` positions (depth, height, width), `unit` floats each: dst[o] = src[o - begin]. A
+ * negative begin, or an out smaller than in, crops. */
+void kernel_pad(const float *src, float *dst, size_t planes, const int64_t in[3],
+                const int64_t out[3], const int64_t begin[3], size_t unit, int threads);
+/* Maps cut into phases: position i belongs to phase (i + pad) mod stride, at (i + pad) div stride - first of `count`. */
+typedef struct interleave {
+    int64_t size[3], stride[3], pad[3], first[3], count[3];
+    int64_t
+        phase_channels; /* channels from one phase to the next in the blocked buffer of all phases */
+} interleave;
+/* Put the phases together; out is plain (C, size) or blocked, then phase_channels is a multiple of the block. */
+void kernel_interleave(const interleave *g, const float *phases, float *out, size_t channels,
+                       bool plain, int block, int threads);
 /* Zero the lanes of the last block beyond `channels`, positions [begin, end) of one block's rows. */
 void kernel_zero_padding(float *block_rows, size_t valid, size_t begin, size_t end, int block);
 

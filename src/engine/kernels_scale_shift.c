@@ -5,7 +5,8 @@
 #define TILE ((size_t)128)
 
 /* n positions of one block; `lane` steps through the block eight channels at a time. */
-KERNEL_LEAF void scale_shift_piece(const float *x, const float *scale, const float *shift, float *y, size_t n, size_t block, bool relu)
+KERNEL_LEAF void scale_shift_piece(const float *x, const float *scale, const float *shift, float *y,
+                                   size_t n, size_t block, bool relu)
 {
     const lanes zero = {0};
     for (size_t lane = 0; lane < block; lane += LANES) {
@@ -23,8 +24,9 @@ KERNEL_LEAF void scale_shift_piece(const float *x, const float *scale, const flo
 }
 
 /* gx (+)= scale (relu ? [scale x + shift > 0] : 1) gy; shift is not read without relu */
-KERNEL_INLINE void scale_shift_backward_rows(const float *x, const float *scale, const float *shift, const float *gy, float *gx,
-                                             size_t n, size_t block, const bool relu, const bool accumulate)
+KERNEL_INLINE void scale_shift_backward_rows(const float *x, const float *scale, const float *shift,
+                                             const float *gy, float *gx, size_t n, size_t block,
+                                             const bool relu, const bool accumulate)
 {
     const lanes zero = {0};
     for (size_t lane = 0; lane < block; lane += LANES) {
@@ -43,8 +45,9 @@ KERNEL_INLINE void scale_shift_backward_rows(const float *x, const float *scale,
     }
 }
 
-KERNEL_LEAF void scale_shift_backward_piece(const float *x, const float *scale, const float *shift, const float *gy, float *gx,
-                                            size_t n, size_t block, bool relu, bool accumulate)
+KERNEL_LEAF void scale_shift_backward_piece(const float *x, const float *scale, const float *shift,
+                                            const float *gy, float *gx, size_t n, size_t block,
+                                            bool relu, bool accumulate)
 {
     if (relu && accumulate)
         scale_shift_backward_rows(x, scale, shift, gy, gx, n, block, true, true);
@@ -56,17 +59,20 @@ KERNEL_LEAF void scale_shift_backward_piece(const float *x, const float *scale, 
         scale_shift_backward_rows(x, scale, shift, gy, gx, n, block, false, false);
 }
 
-void kernel_scale_shift(const float *x, const float *scale, const float *shift, const activation *f, float *y, size_t channels,
-                        size_t spatial, int block, int threads)
+void kernel_scale_shift(const float *x, const float *scale, const float *shift, const activation *f,
+                        float *y, size_t channels, size_t spatial, int block, int threads)
 {
-    const size_t b = (size_t)block, blocks = kernel_pieces(channels, b), tiles = kernel_pieces(spatial, TILE);
+    const size_t b = (size_t)block, blocks = kernel_pieces(channels, b),
+                 tiles = kernel_pieces(spatial, TILE);
     const activation_kind kind = f == NULL ? ACTIVATION_NONE : f->kind;
     const int team = kernel_threads(threads, channels * spatial);
     KERNEL_PARALLEL(team)
     for (size_t item = 0; item < blocks * tiles; item++) {
-        const size_t c = item / tiles * b, begin = item % tiles * TILE, n = kernel_minimum(spatial - begin, TILE);
+        const size_t c = item / tiles * b, begin = item % tiles * TILE,
+                     n = kernel_minimum(spatial - begin, TILE);
         const size_t offset = c * spatial + begin * b;
-        scale_shift_piece(x + offset, scale + c, shift + c, y + offset, n, b, kind == ACTIVATION_RELU);
+        scale_shift_piece(x + offset, scale + c, shift + c, y + offset, n, b,
+                          kind == ACTIVATION_RELU);
         if (kind != ACTIVATION_NONE && kind != ACTIVATION_RELU) {
             kernel_activate_piece(f, y + offset, y + offset, n * b);
             if (channels - c < b && !activation_keeps_zero(f))
@@ -75,18 +81,21 @@ void kernel_scale_shift(const float *x, const float *scale, const float *shift, 
     }
 }
 
-void kernel_scale_shift_backward(const float *x, const float *scale, const float *shift, const activation *f, const float *gy,
-                                 float *gx, size_t channels, size_t spatial, int block, bool accumulate, int threads)
+void kernel_scale_shift_backward(const float *x, const float *scale, const float *shift,
+                                 const activation *f, const float *gy, float *gx, size_t channels,
+                                 size_t spatial, int block, bool accumulate, int threads)
 {
-    const size_t b = (size_t)block, blocks = kernel_pieces(channels, b), tiles = kernel_pieces(spatial, TILE);
+    const size_t b = (size_t)block, blocks = kernel_pieces(channels, b),
+                 tiles = kernel_pieces(spatial, TILE);
     const bool relu = f != NULL && f->kind == ACTIVATION_RELU;
     const int team = kernel_threads(threads, channels * spatial);
     KERNEL_PARALLEL(team)
     for (size_t item = 0; item < blocks * tiles; item++) {
-        const size_t c = item / tiles * b, begin = item % tiles * TILE, n = kernel_minimum(spatial - begin, TILE);
+        const size_t c = item / tiles * b, begin = item % tiles * TILE,
+                     n = kernel_minimum(spatial - begin, TILE);
         const size_t offset = c * spatial + begin * b;
-        scale_shift_backward_piece(relu ? x + offset : NULL, scale + c, relu ? shift + c : NULL, gy + offset, gx + offset, n, b, relu,
-                                   accumulate);
+        scale_shift_backward_piece(relu ? x + offset : NULL, scale + c, relu ? shift + c : NULL,
+                                   gy + offset, gx + offset, n, b, relu, accumulate);
     }
 }
 
@@ -104,7 +113,8 @@ KERNEL_LEAF void add_bias_piece(float *y, const float *bias, size_t n, size_t bl
     }
 }
 
-void kernel_add_bias(float *y, const float *bias, size_t channels, size_t spatial, int block, int threads)
+void kernel_add_bias(float *y, const float *bias, size_t channels, size_t spatial, int block,
+                     int threads)
 {
     const size_t b = (size_t)block, blocks = kernel_pieces(channels, b);
     const int team = kernel_threads(threads, channels * spatial);
@@ -114,7 +124,8 @@ void kernel_add_bias(float *y, const float *bias, size_t channels, size_t spatia
 }
 
 /* y (+)= x gate */
-KERNEL_LEAF void gate_piece(const float *x, const float *gate, float *y, size_t n, size_t block, bool accumulate)
+KERNEL_LEAF void gate_piece(const float *x, const float *gate, float *y, size_t n, size_t block,
+                            bool accumulate)
 {
     for (size_t lane = 0; lane < block; lane += LANES) {
         const lanes a = LANES_OF(gate + lane);
@@ -128,31 +139,37 @@ KERNEL_LEAF void gate_piece(const float *x, const float *gate, float *y, size_t 
     }
 }
 
-static void gate_all(const float *x, const float *gate, float *y, size_t channels, size_t spatial, int block, bool accumulate,
-                     int threads)
+static void gate_all(const float *x, const float *gate, float *y, size_t channels, size_t spatial,
+                     int block, bool accumulate, int threads)
 {
-    const size_t b = (size_t)block, blocks = kernel_pieces(channels, b), tiles = kernel_pieces(spatial, TILE);
+    const size_t b = (size_t)block, blocks = kernel_pieces(channels, b),
+                 tiles = kernel_pieces(spatial, TILE);
     const int team = kernel_threads(threads, channels * spatial);
     KERNEL_PARALLEL(team)
     for (size_t item = 0; item < blocks * tiles; item++) {
-        const size_t c = item / tiles * b, begin = item % tiles * TILE, offset = c * spatial + begin * b;
-        gate_piece(x + offset, gate + c, y + offset, kernel_minimum(spatial - begin, TILE), b, accumulate);
+        const size_t c = item / tiles * b, begin = item % tiles * TILE,
+                     offset = c * spatial + begin * b;
+        gate_piece(x + offset, gate + c, y + offset, kernel_minimum(spatial - begin, TILE), b,
+                   accumulate);
     }
 }
 
-void kernel_gate(const float *x, const float *gate, float *y, size_t channels, size_t spatial, int block, int threads)
+void kernel_gate(const float *x, const float *gate, float *y, size_t channels, size_t spatial,
+                 int block, int threads)
 {
     gate_all(x, gate, y, channels, spatial, block, false, threads);
 }
 
 /* sums[lane] = sum over n positions of x (times `factor` unless NULL): float over a tile, double over tiles. */
-KERNEL_LEAF void sum_block(const float *x, const float *factor, size_t n, size_t block, double *sums)
+KERNEL_LEAF void sum_block(const float *x, const float *factor, size_t n, size_t block,
+                           double *sums)
 {
     for (size_t lane = 0; lane < block; lane += LANES) {
         double total[LANES] = {0};
         for (size_t begin = 0; begin < n; begin += TILE) {
             const size_t end = n - begin < TILE ? n : begin + TILE;
-            lanes partial[4] = {{0}, {0}, {0}, {0}}; /* independent chains hide the latency of the addition */
+            lanes partial[4] = {
+                {0}, {0}, {0}, {0}}; /* independent chains hide the latency of the addition */
             size_t s = begin;
             if (factor == NULL) {
                 for (; s + 4 <= end; s += 4)
@@ -163,9 +180,11 @@ KERNEL_LEAF void sum_block(const float *x, const float *factor, size_t n, size_t
             } else {
                 for (; s + 4 <= end; s += 4)
                     for (size_t j = 0; j < 4; j++)
-                        partial[j] += LANES_OF(x + (s + j) * block + lane) * LANES_OF(factor + (s + j) * block + lane);
+                        partial[j] += LANES_OF(x + (s + j) * block + lane) *
+                                      LANES_OF(factor + (s + j) * block + lane);
                 for (; s < end; s++)
-                    partial[0] += LANES_OF(x + s * block + lane) * LANES_OF(factor + s * block + lane);
+                    partial[0] +=
+                        LANES_OF(x + s * block + lane) * LANES_OF(factor + s * block + lane);
             }
             const lanes sum = (partial[0] + partial[1]) + (partial[2] + partial[3]);
             for (int i = 0; i < LANES; i++)
@@ -176,8 +195,9 @@ KERNEL_LEAF void sum_block(const float *x, const float *factor, size_t n, size_t
     }
 }
 
-void kernel_gate_backward(const float *x, const float *gate, const float *gy, float *gx, float *ggate, size_t channels, size_t spatial,
-                          int block, bool accumulate_x, bool accumulate_gate, int threads)
+void kernel_gate_backward(const float *x, const float *gate, const float *gy, float *gx,
+                          float *ggate, size_t channels, size_t spatial, int block,
+                          bool accumulate_x, bool accumulate_gate, int threads)
 {
     if (ggate != NULL) { /* before gx, which may be gy */
         const size_t b = (size_t)block, blocks = kernel_pieces(channels, b);
@@ -197,7 +217,8 @@ void kernel_gate_backward(const float *x, const float *gate, const float *gy, fl
         gate_all(gy, gate, gx, channels, spatial, block, accumulate_x, threads);
 }
 
-void kernel_global_average(const float *x, float *y, size_t channels, size_t spatial, int block, int threads)
+void kernel_global_average(const float *x, float *y, size_t channels, size_t spatial, int block,
+                           int threads)
 {
     const size_t b = (size_t)block, blocks = kernel_pieces(channels, b);
     const int team = kernel_threads(threads, channels * spatial);
@@ -206,7 +227,8 @@ void kernel_global_average(const float *x, float *y, size_t channels, size_t spa
         double sums[16] = {0};
         sum_block(x + item * spatial * b, NULL, spatial, b, sums);
         for (size_t lane = 0; lane < b; lane++)
-            y[item * b + lane] = item * b + lane < channels ? (float)(sums[lane] / (double)spatial) : 0.0f;
+            y[item * b + lane] =
+                item * b + lane < channels ? (float)(sums[lane] / (double)spatial) : 0.0f;
     }
 }
 
@@ -223,9 +245,11 @@ KERNEL_LEAF void spread_piece(const float *value, float *y, size_t n, size_t blo
     }
 }
 
-void kernel_global_average_backward(const float *gy, float *gx, size_t channels, size_t spatial, int block, bool accumulate, int threads)
+void kernel_global_average_backward(const float *gy, float *gx, size_t channels, size_t spatial,
+                                    int block, bool accumulate, int threads)
 {
-    const size_t b = (size_t)block, blocks = kernel_pieces(channels, b), tiles = kernel_pieces(spatial, TILE);
+    const size_t b = (size_t)block, blocks = kernel_pieces(channels, b),
+                 tiles = kernel_pieces(spatial, TILE);
     const int team = kernel_threads(threads, channels * spatial);
     KERNEL_PARALLEL(team)
     for (size_t item = 0; item < blocks * tiles; item++) {
@@ -233,6 +257,7 @@ void kernel_global_average_backward(const float *gy, float *gx, size_t channels,
         float share[16] = {0};
         for (size_t lane = 0; lane < b; lane++)
             share[lane] = gy[c + lane] / (float)spatial;
-        spread_piece(share, gx + c * spatial + begin * b, kernel_minimum(spatial - begin, TILE), b, accumulate);
+        spread_piece(share, gx + c * spatial + begin * b, kernel_minimum(spatial - begin, TILE), b,
+                     accumulate);
     }
 }

@@ -34,7 +34,8 @@ void primitive_threads_leave(int before, int threads)
 #endif
 }
 
-xai_status primitive_failure(dnnl_status_t code, xai_status otherwise, const char *what, xai_error **error)
+xai_status primitive_failure(dnnl_status_t code, xai_status otherwise, const char *what,
+                             xai_error **error)
 {
     if (code == dnnl_out_of_memory)
         return error_set(error, XAI_ERROR_MEMORY, NULL, "no memory for a oneDNN %s", what);
@@ -43,7 +44,9 @@ xai_status primitive_failure(dnnl_status_t code, xai_status otherwise, const cha
 
 int primitive_block(void)
 {
-    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core ? 16 : 8;
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core
+               ? 16
+               : 8;
 }
 
 bool primitive_available(void)
@@ -54,17 +57,20 @@ bool primitive_available(void)
 const char *primitive_library_version(char out[16])
 {
     const dnnl_version_t *version = dnnl_version();
-    snprintf(out, 16, "%d.%d.%d", version->major % 1000, version->minor % 1000, version->patch % 1000);
+    snprintf(out, 16, "%d.%d.%d", version->major % 1000, version->minor % 1000,
+             version->patch % 1000);
     return out;
 }
 
 bool primitive_name(const_dnnl_primitive_desc_t descriptor, char out[64])
 {
     const char *name = NULL;
-    if (dnnl_primitive_desc_query(descriptor, dnnl_query_impl_info_str, 0, &name) != dnnl_success || name == NULL)
+    if (dnnl_primitive_desc_query(descriptor, dnnl_query_impl_info_str, 0, &name) != dnnl_success ||
+        name == NULL)
         name = "unnamed";
     snprintf(out, 64, "%s", name);
-    return strncmp(out, "ref", 3) != 0 && strstr(out, ":ref") == NULL && strstr(out, "+ref") == NULL;
+    return strncmp(out, "ref", 3) != 0 && strstr(out, ":ref") == NULL &&
+           strstr(out, "+ref") == NULL;
 }
 
 bool primitive_sums_by_thread(const char *implementation)
@@ -77,22 +83,50 @@ static bool eltwise_of(const activation *f, dnnl_alg_kind_t *kind, float *alpha,
 {
     *alpha = *beta = 0;
     switch (f->kind) {
-    case ACTIVATION_RELU: *kind = dnnl_eltwise_relu; return true;
-    case ACTIVATION_LEAKY_RELU: *kind = dnnl_eltwise_relu; *alpha = f->alpha; return true;
-    case ACTIVATION_ELU: *kind = dnnl_eltwise_elu; *alpha = f->alpha; return true;
-    case ACTIVATION_SIGMOID: *kind = dnnl_eltwise_logistic; return true;
-    case ACTIVATION_TANH: *kind = dnnl_eltwise_tanh; return true;
-    case ACTIVATION_CLIP: *kind = dnnl_eltwise_clip; *alpha = f->alpha; *beta = f->beta; return f->alpha <= f->beta;
-    case ACTIVATION_SILU: *kind = dnnl_eltwise_swish; *alpha = 1; return true;
-    case ACTIVATION_HARD_SWISH: *kind = dnnl_eltwise_hardswish; *alpha = 1.0f / 6; *beta = 0.5f; return true;
-    case ACTIVATION_GELU: *kind = dnnl_eltwise_gelu_erf; return true;
-    case ACTIVATION_GELU_TANH: *kind = dnnl_eltwise_gelu_tanh; return true;
-    default: return false;
+    case ACTIVATION_RELU:
+        *kind = dnnl_eltwise_relu;
+        return true;
+    case ACTIVATION_LEAKY_RELU:
+        *kind = dnnl_eltwise_relu;
+        *alpha = f->alpha;
+        return true;
+    case ACTIVATION_ELU:
+        *kind = dnnl_eltwise_elu;
+        *alpha = f->alpha;
+        return true;
+    case ACTIVATION_SIGMOID:
+        *kind = dnnl_eltwise_logistic;
+        return true;
+    case ACTIVATION_TANH:
+        *kind = dnnl_eltwise_tanh;
+        return true;
+    case ACTIVATION_CLIP:
+        *kind = dnnl_eltwise_clip;
+        *alpha = f->alpha;
+        *beta = f->beta;
+        return f->alpha <= f->beta;
+    case ACTIVATION_SILU:
+        *kind = dnnl_eltwise_swish;
+        *alpha = 1;
+        return true;
+    case ACTIVATION_HARD_SWISH:
+        *kind = dnnl_eltwise_hardswish;
+        *alpha = 1.0f / 6;
+        *beta = 0.5f;
+        return true;
+    case ACTIVATION_GELU:
+        *kind = dnnl_eltwise_gelu_erf;
+        return true;
+    case ACTIVATION_GELU_TANH:
+        *kind = dnnl_eltwise_gelu_tanh;
+        return true;
+    default:
+        return false;
     }
 }
 
-dnnl_status_t primitive_attributes(const primitive_spec *spec, bool post, const_dnnl_memory_desc_t destination,
-                                   dnnl_primitive_attr_t *out)
+dnnl_status_t primitive_attributes(const primitive_spec *spec, bool post,
+                                   const_dnnl_memory_desc_t destination, dnnl_primitive_attr_t *out)
 {
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_post_ops_t operations = NULL;
@@ -112,8 +146,9 @@ dnnl_status_t primitive_attributes(const primitive_spec *spec, bool post, const_
     if (code == dnnl_success && spec->add_other)
         code = dnnl_post_ops_append_binary(operations, dnnl_binary_add, destination);
     if (code == dnnl_success && spec->post.kind != ACTIVATION_NONE)
-        code = eltwise_of(&spec->post, &kind, &alpha, &beta) ? dnnl_post_ops_append_eltwise(operations, kind, alpha, beta)
-                                                             : dnnl_unimplemented;
+        code = eltwise_of(&spec->post, &kind, &alpha, &beta)
+                   ? dnnl_post_ops_append_eltwise(operations, kind, alpha, beta)
+                   : dnnl_unimplemented;
     if (code == dnnl_success)
         code = dnnl_primitive_attr_set_post_ops(attributes, operations);
 done:
@@ -128,10 +163,13 @@ done:
 /* Checks that hold for every kind. */
 static xai_status spec_check(const primitive_spec *spec, xai_error **error)
 {
-    const bool forward = spec->kind == PRIMITIVE_CONVOLUTION || spec->kind == PRIMITIVE_DECONVOLUTION || spec->kind == PRIMITIVE_MATMUL;
-    const bool post = spec->has_bias || spec->add_to_destination || spec->add_other || spec->post.kind != ACTIVATION_NONE;
+    const bool forward = spec->kind == PRIMITIVE_CONVOLUTION ||
+                         spec->kind == PRIMITIVE_DECONVOLUTION || spec->kind == PRIMITIVE_MATMUL;
+    const bool post = spec->has_bias || spec->add_to_destination || spec->add_other ||
+                      spec->post.kind != ACTIVATION_NONE;
     if (!forward && post)
-        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "a gradient takes no bias, sum or activation");
+        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
+                         "a gradient takes no bias, sum or activation");
     if (spec->threads < 1)
         return error_set(error, XAI_ERROR_ARGUMENT, NULL, "a primitive needs at least one thread");
     return XAI_OK;
@@ -161,7 +199,8 @@ xai_status primitive_create(const primitive_spec *spec, primitive **out, xai_err
         status = primitive_failure(code, XAI_ERROR_INTERNAL, "engine", error);
         goto done;
     }
-    status = spec->kind == PRIMITIVE_MATMUL ? primitive_describe_matmul(self, error) : primitive_describe_convolution(self, error);
+    status = spec->kind == PRIMITIVE_MATMUL ? primitive_describe_matmul(self, error)
+                                            : primitive_describe_convolution(self, error);
     if (status != XAI_OK)
         goto done;
     code = dnnl_primitive_create(&self->operation, self->descriptor);
@@ -171,7 +210,8 @@ xai_status primitive_create(const primitive_spec *spec, primitive **out, xai_err
     }
     self->library_bytes = dnnl_memory_desc_get_size(self->scratchpad);
     self->weights_bytes = dnnl_memory_desc_get_size(self->weights);
-    self->scratchpad_bytes = round_64(self->source_bytes) + round_64(self->destination_bytes) + self->library_bytes;
+    self->scratchpad_bytes = round_64(self->converted_bytes) + round_64(self->padded_bytes) +
+                             round_64(self->destination_bytes) + self->library_bytes;
     if (self->tiled) {
         if (self->tail_descriptor != NULL)
             code = dnnl_primitive_create(&self->tail, self->tail_descriptor);
@@ -182,7 +222,8 @@ xai_status primitive_create(const primitive_spec *spec, primitive **out, xai_err
         if (!spec->shared_b)
             self->weights_bytes *= (size_t)spec->batch;
         if (self->tail_descriptor != NULL) {
-            const size_t tail = dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(self->tail_descriptor, dnnl_query_scratchpad_md, 0));
+            const size_t tail = dnnl_memory_desc_get_size(
+                dnnl_primitive_desc_query_md(self->tail_descriptor, dnnl_query_scratchpad_md, 0));
             self->library_bytes = tail > self->library_bytes ? tail : self->library_bytes;
         }
         self->library_bytes = round_64(self->library_bytes);
@@ -243,11 +284,12 @@ size_t primitive_bias_count(const primitive *self)
 {
     if (self->spec.kind == PRIMITIVE_MATMUL)
         return (size_t)self->spec.columns;
-    return kernel_pieces((size_t)self->spec.output_channels, (size_t)self->block) * (size_t)self->block;
+    return kernel_pieces((size_t)self->spec.output_channels, (size_t)self->block) *
+           (size_t)self->block;
 }
 
-dnnl_status_t primitive_bind(const primitive *self, const_dnnl_memory_desc_t description, const void *data, int argument,
-                             dnnl_exec_arg_t *list, int *count)
+dnnl_status_t primitive_bind(const primitive *self, const_dnnl_memory_desc_t description,
+                             const void *data, int argument, dnnl_exec_arg_t *list, int *count)
 {
     dnnl_memory_t memory = NULL;
     const dnnl_status_t code = dnnl_memory_create(&memory, description, self->engine, (void *)data);
@@ -270,32 +312,74 @@ static size_t spatial_count(const int64_t *sizes, int rank)
     return count;
 }
 
-/* Convert one side of a convolution between the caller's layout and the inner one. */
-static void convert(const primitive *self, bool to_plain, const float *from, float *to, bool input_side)
+/* (depth, height, width) of a spatial array; missing leading dimensions are `fill`. */
+static void three(const int64_t *values, int rank, int64_t fill, int64_t out[3])
 {
-    const convolution *c = &self->shape;
-    const size_t channels = (size_t)(input_side ? c->input_channels : c->output_channels);
-    const size_t spatial = spatial_count(input_side ? c->geometry.input : c->geometry.output, c->geometry.rank);
-    if (to_plain)
-        kernel_unblock(from, to, channels, spatial, self->block, self->spec.threads);
-    else
-        kernel_block(from, to, channels, spatial, self->block, self->spec.threads);
+    for (int i = 0; i < 3; i++)
+        out[i] = i < 3 - rank ? fill : values[i - (3 - rank)];
 }
 
-xai_status primitive_run(const primitive *self, const primitive_arguments *arguments, xai_error **error)
+/* The caller's source as the executed convolution reads it; moves *scratch past what it used. */
+static const float *enter_source(const primitive *self, const float *source, char **scratch)
+{
+    const convolution *c = &self->shape, *run = &self->form.run;
+    const window *w = &c->geometry;
+    const size_t channels = (size_t)(c->backward ? c->output_channels : c->input_channels);
+    const int64_t *spatial = c->backward ? w->output : w->input;
+    bool plain = c->backward ? c->plain_output : c->plain_input;
+    if (self->source_converts) {
+        float *out = (float *)*scratch;
+        if (plain)
+            kernel_block(source, out, channels, spatial_count(spatial, w->rank), self->block,
+                         self->spec.threads);
+        else
+            kernel_unblock(source, out, channels, spatial_count(spatial, w->rank), self->block,
+                           self->spec.threads);
+        plain = !plain;
+        source = out;
+        *scratch += round_64(self->converted_bytes);
+    }
+    if (self->form.padded) {
+        float *out = (float *)*scratch;
+        int64_t in[3], padded[3], begin[3];
+        three(spatial, w->rank, 1, in);
+        three(run->geometry.input, w->rank, 1, padded);
+        three(self->form.copied_begin, w->rank, 0, begin);
+        const size_t unit = plain ? 1 : (size_t)self->block;
+        kernel_pad(source, out, kernel_pieces(channels, unit), in, padded, begin, unit,
+                   self->spec.threads);
+        source = out;
+        *scratch += round_64(self->padded_bytes);
+    }
+    return source;
+}
+
+/* What the executed convolution wrote, as the caller wants it. */
+static void leave_destination(const primitive *self, const float *made, float *destination)
+{
+    const convolution *c = &self->shape;
+    const window *w = &c->geometry;
+    const size_t channels = (size_t)(c->backward ? c->input_channels : c->output_channels);
+    const size_t spatial = spatial_count(c->backward ? w->input : w->output, w->rank);
+    const bool plain = c->backward ? c->plain_input : c->plain_output;
+    const interleave *g = &self->form.phases;
+    if (self->form.in_phases && (g->stride[0] > 1 || g->stride[1] > 1 || g->stride[2] > 1))
+        kernel_interleave(g, made, destination, channels, plain, self->block, self->spec.threads);
+    else if (plain)
+        kernel_unblock(made, destination, channels, spatial, self->block, self->spec.threads);
+    else
+        kernel_block(made, destination, channels, spatial, self->block, self->spec.threads);
+}
+
+xai_status primitive_run(const primitive *self, const primitive_arguments *arguments,
+                         xai_error **error)
 {
     if (self->tiled)
         return primitive_run_tiles(self, arguments, error);
-    const float *source = arguments->source;
-    float *destination = arguments->destination;
     char *scratch = arguments->scratchpad;
-    const bool backward = self->is_convolution && self->shape.backward;
-    if (self->source_bytes > 0) {
-        const bool to_plain = backward ? self->form.plain_output : self->form.plain_input;
-        convert(self, to_plain, source, (float *)scratch, !backward);
-        source = (float *)scratch;
-        scratch += round_64(self->source_bytes);
-    }
+    const float *source =
+        self->is_convolution ? enter_source(self, arguments->source, &scratch) : arguments->source;
+    float *destination = arguments->destination;
     if (self->destination_bytes > 0) {
         destination = (float *)scratch;
         scratch += round_64(self->destination_bytes);
@@ -303,15 +387,19 @@ xai_status primitive_run(const primitive *self, const primitive_arguments *argum
 
     dnnl_exec_arg_t list[6];
     int count = 0;
-    dnnl_status_t code = primitive_bind(self, self->source, source, self->source_argument, list, &count);
+    dnnl_status_t code =
+        primitive_bind(self, self->source, source, self->source_argument, list, &count);
     if (code == dnnl_success)
-        code = primitive_bind(self, self->weights, arguments->weights, DNNL_ARG_WEIGHTS, list, &count);
+        code =
+            primitive_bind(self, self->weights, arguments->weights, DNNL_ARG_WEIGHTS, list, &count);
     if (code == dnnl_success && self->spec.has_bias && !self->late_bias)
         code = primitive_bind(self, self->bias, arguments->bias, DNNL_ARG_BIAS, list, &count);
     if (code == dnnl_success)
-        code = primitive_bind(self, self->destination, destination, self->destination_argument, list, &count);
+        code = primitive_bind(self, self->destination, destination, self->destination_argument,
+                              list, &count);
     if (code == dnnl_success && self->other_argument != 0)
-        code = primitive_bind(self, self->destination, arguments->other, self->other_argument, list, &count);
+        code = primitive_bind(self, self->destination, arguments->other, self->other_argument, list,
+                              &count);
     if (code == dnnl_success && self->library_bytes > 0)
         code = primitive_bind(self, self->scratchpad, scratch, DNNL_ARG_SCRATCHPAD, list, &count);
     if (code == dnnl_success) {
@@ -325,14 +413,13 @@ xai_status primitive_run(const primitive *self, const primitive_arguments *argum
     if (code != dnnl_success)
         return primitive_failure(code, XAI_ERROR_INTERNAL, "execution", error);
 
-    if (self->destination_bytes > 0) {
-        const bool to_plain = backward ? self->shape.plain_input : self->shape.plain_output;
-        convert(self, to_plain, destination, arguments->destination, backward);
-    }
+    if (self->destination_bytes > 0)
+        leave_destination(self, destination, arguments->destination);
     if (self->late_bias) {
         const convolution *c = &self->shape;
         kernel_add_bias(arguments->destination, arguments->bias, (size_t)c->input_channels,
-                        spatial_count(c->geometry.input, c->geometry.rank), c->plain_input ? 1 : self->block, self->spec.threads);
+                        spatial_count(c->geometry.input, c->geometry.rank),
+                        c->plain_input ? 1 : self->block, self->spec.threads);
     }
     return XAI_OK;
 }
@@ -403,7 +490,8 @@ const char *primitive_weights_key(const primitive *self)
     return "";
 }
 
-xai_status primitive_prepare_weights(const primitive *self, const void *weights, void *prepared, xai_error **error)
+xai_status primitive_prepare_weights(const primitive *self, const void *weights, void *prepared,
+                                     xai_error **error)
 {
     (void)self;
     (void)weights;
@@ -417,7 +505,8 @@ size_t primitive_bias_count(const primitive *self)
     return 0;
 }
 
-xai_status primitive_run(const primitive *self, const primitive_arguments *arguments, xai_error **error)
+xai_status primitive_run(const primitive *self, const primitive_arguments *arguments,
+                         xai_error **error)
 {
     (void)self;
     (void)arguments;

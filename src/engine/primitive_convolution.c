@@ -7,7 +7,8 @@
 
 static convolution convolution_of(const primitive_spec *spec)
 {
-    convolution c = {.backward = spec->kind == PRIMITIVE_CONVOLUTION_BACKWARD || spec->kind == PRIMITIVE_DECONVOLUTION,
+    convolution c = {.backward = spec->kind == PRIMITIVE_CONVOLUTION_BACKWARD ||
+                                 spec->kind == PRIMITIVE_DECONVOLUTION,
                      .geometry = spec->geometry,
                      .input_channels = spec->input_channels,
                      .output_channels = spec->output_channels,
@@ -25,7 +26,8 @@ static convolution convolution_of(const primitive_spec *spec)
 }
 
 /* Dimensions (1, C, spatial...) in the plain or the blocked layout. */
-static dnnl_status_t describe_data(dnnl_memory_desc_t *out, int64_t channels, const int64_t *spatial, int rank, bool plain, int block)
+static dnnl_status_t describe_data(dnnl_memory_desc_t *out, int64_t channels,
+                                   const int64_t *spatial, int rank, bool plain, int block)
 {
     static const dnnl_format_tag_t plain_tags[] = {dnnl_ncw, dnnl_nchw, dnnl_ncdhw};
     static const dnnl_format_tag_t tags8[] = {dnnl_nCw8c, dnnl_nChw8c, dnnl_nCdhw8c};
@@ -33,7 +35,8 @@ static dnnl_status_t describe_data(dnnl_memory_desc_t *out, int64_t channels, co
     dnnl_dims_t dims = {1, channels};
     for (int i = 0; i < rank; i++)
         dims[2 + i] = spatial[i];
-    const dnnl_format_tag_t tag = plain ? plain_tags[rank - 1] : (block == 8 ? tags8[rank - 1] : tags16[rank - 1]);
+    const dnnl_format_tag_t tag =
+        plain ? plain_tags[rank - 1] : (block == 8 ? tags8[rank - 1] : tags16[rank - 1]);
     return dnnl_memory_desc_create_with_tag(out, 2 + rank, dims, dnnl_f32, tag);
 }
 
@@ -52,9 +55,10 @@ static dnnl_status_t describe_weights(dnnl_memory_desc_t *out, const convolution
 }
 
 /* The primitive descriptor of one form, with or without the post-operations. */
-static dnnl_status_t describe_form(const primitive *self, const convolution_form *form, bool post, dnnl_primitive_desc_t *out)
+static dnnl_status_t describe_form(const primitive *self, const convolution_form *form, bool post,
+                                   dnnl_primitive_desc_t *out)
 {
-    const convolution *c = &self->shape;
+    const convolution *c = &form->run;
     const window *w = &c->geometry;
     dnnl_memory_desc_t input = NULL, weights = NULL, bias = NULL, output = NULL;
     dnnl_primitive_desc_t hint = NULL;
@@ -67,31 +71,37 @@ static dnnl_status_t describe_form(const primitive *self, const convolution_form
         strides[i] = w->stride[i];
         dilates[i] = w->dilation[i] - 1;
         begin[i] = w->pad_begin[i];
-        end[i] = (w->output[i] - 1) * w->stride[i] + extent - w->input[i] - w->pad_begin[i]; /* what is really read */
+        end[i] = (w->output[i] - 1) * w->stride[i] + extent - w->input[i] -
+                 w->pad_begin[i]; /* what is really read */
         if (end[i] < 0)
             end[i] = 0;
     }
-    dnnl_status_t code = describe_data(&input, c->input_channels, w->input, w->rank, form->plain_input, self->block);
+    dnnl_status_t code =
+        describe_data(&input, c->input_channels, w->input, w->rank, c->plain_input, self->block);
     if (code == dnnl_success)
-        code = describe_data(&output, c->output_channels, w->output, w->rank, form->plain_output, self->block);
+        code = describe_data(&output, c->output_channels, w->output, w->rank, c->plain_output,
+                             self->block);
     if (code == dnnl_success)
         code = describe_weights(&weights, c, w->groups / form->merged_groups);
-    if (code == dnnl_success && self->spec.has_bias && !c->backward)
+    if (code == dnnl_success && self->spec.has_bias && !self->late_bias)
         code = dnnl_memory_desc_create_with_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_a);
     if (code == dnnl_success)
         code = primitive_attributes(&self->spec, post, output, &attributes);
     if (code != dnnl_success)
         goto done;
     if (!c->backward) {
-        code = dnnl_convolution_forward_primitive_desc_create(out, self->engine, dnnl_forward_inference, dnnl_convolution_direct, input,
-                                                              weights, bias, output, strides, dilates, begin, end, attributes);
+        code = dnnl_convolution_forward_primitive_desc_create(
+            out, self->engine, dnnl_forward_inference, dnnl_convolution_direct, input, weights,
+            bias, output, strides, dilates, begin, end, attributes);
         goto done;
     }
-    code = dnnl_convolution_forward_primitive_desc_create(&hint, self->engine, dnnl_forward_training, dnnl_convolution_direct, input,
-                                                          weights, NULL, output, strides, dilates, begin, end, NULL);
+    code = dnnl_convolution_forward_primitive_desc_create(
+        &hint, self->engine, dnnl_forward_training, dnnl_convolution_direct, input, weights, NULL,
+        output, strides, dilates, begin, end, NULL);
     if (code == dnnl_success)
-        code = dnnl_convolution_backward_data_primitive_desc_create(out, self->engine, dnnl_convolution_direct, input, weights, output,
-                                                                    strides, dilates, begin, end, hint, attributes);
+        code = dnnl_convolution_backward_data_primitive_desc_create(
+            out, self->engine, dnnl_convolution_direct, input, weights, output, strides, dilates,
+            begin, end, hint, attributes);
 done:
     dnnl_primitive_desc_destroy(hint);
     dnnl_primitive_attr_destroy(attributes);
@@ -105,28 +115,78 @@ done:
 /* Smallest number of groups that divides all groups and fills whole blocks on both sides; all of them when none does. */
 static int64_t merge_of(const convolution *c, int block)
 {
-    const int64_t groups = c->geometry.groups, in = c->input_channels / groups, out = c->output_channels / groups;
+    const int64_t groups = c->geometry.groups, in = c->input_channels / groups,
+                  out = c->output_channels / groups;
     for (int64_t m = 1; m < groups; m++)
         if (groups % m == 0 && m * in % block == 0 && m * out % block == 0)
             return m;
     return groups;
 }
 
-/* Forms worth trying, best first; returns how many. */
-static int forms_of(const convolution *c, int block, convolution_form out[6])
+/* The form whose source is copied with its padding around it: oneDNN refuses padding that is wide for its tiles. */
+static convolution_form padded_form(convolution_form form)
 {
+    window *w = &form.run.geometry;
+    form.padded = true;
+    for (int i = 0; i < w->rank; i++) {
+        w->input[i] = (w->output[i] - 1) * w->stride[i] + (w->kernel[i] - 1) * w->dilation[i] + 1;
+        form.copied_begin[i] = w->pad_begin[i];
+        w->pad_begin[i] = 0;
+    }
+    return form;
+}
+
+/* Forms worth trying, best first; returns how many. */
+#define FORMS 10
+static int forms_of(const convolution *c, int block, convolution_form out[FORMS])
+{
+    const convolution_form direct = {.run = *c, .merged_groups = 1};
+    convolution_form phases = {.merged_groups = 1, .in_phases = true};
+    const bool has_phases = primitive_phases_of(c, block, &phases.run, &phases.phases);
+    bool strided = false;
     int n = 0;
-    out[n++] = (convolution_form){1, c->plain_input, c->plain_output};
-    if (c->plain_input || c->plain_output)
-        out[n++] = (convolution_form){1, false, false};
+    for (int i = 0; i < c->geometry.rank; i++)
+        strided = strided || c->geometry.stride[i] > 1;
+    /* The gradient of a first layer: its few channels fill a block only when the phases are counted in. */
+    const bool phases_first = has_phases && strided && c->plain_input && c->input_channels < block;
+    if (phases_first)
+        out[n++] = phases;
+    out[n++] = direct;
+    if (c->plain_output) {
+        out[n] = direct;
+        out[n++].run.plain_output = false;
+    }
+    if (c->plain_input) {
+        out[n] = direct;
+        out[n].run.plain_input = out[n].run.plain_output = false;
+        n++;
+    }
     if (c->geometry.groups > 1) {
         const int64_t m = merge_of(c, block);
-        if (m > 1 && m <= 4 * block)
-            out[n++] = (convolution_form){m, c->plain_input, c->plain_output};
+        if (m > 1 && m <= 4 * block) {
+            out[n] = direct;
+            out[n++].merged_groups = m;
+        }
     }
-    if (!c->plain_input || !c->plain_output)
-        out[n++] = (convolution_form){1, true, true};
-    return n;
+    if (!c->backward) {
+        out[n++] = padded_form(direct);
+        if (c->plain_input !=
+            (c->input_channels <
+             block)) { /* fewer channels than a block are read plain, others blocked */
+            out[n] = direct;
+            out[n].run.plain_input = !c->plain_input;
+            n++;
+            out[n] = padded_form(out[n - 1]);
+            n++;
+        }
+    }
+    if (has_phases && !phases_first)
+        out[n++] = phases;
+    if (has_phases)
+        out[n++] = padded_form(phases);
+    out[n] = direct;
+    out[n].run.plain_input = out[n].run.plain_output = true;
+    return n + 1;
 }
 
 static size_t data_bytes(int64_t channels, const int64_t *spatial, int rank, bool plain, int block)
@@ -140,16 +200,21 @@ static size_t data_bytes(int64_t channels, const int64_t *spatial, int rank, boo
 static xai_status check_geometry(const convolution *c, xai_error **error)
 {
     const window *w = &c->geometry;
-    bool good = w->rank >= 1 && w->rank <= WINDOW_MAX_RANK && w->groups >= 1 && c->input_channels >= 1 && c->output_channels >= 1 &&
+    bool good = w->rank >= 1 && w->rank <= WINDOW_MAX_RANK && w->groups >= 1 &&
+                c->input_channels >= 1 && c->output_channels >= 1 &&
                 c->input_channels % w->groups == 0 && c->output_channels % w->groups == 0;
-    size_t bytes_in = sizeof(float) * 16, bytes_out = sizeof(float) * 16; /* a whole block of padding at most */
+    size_t bytes_in = sizeof(float) * 16,
+           bytes_out = sizeof(float) * 16; /* a whole block of padding at most */
     good = good && size_multiply(bytes_in, (size_t)c->input_channels, &bytes_in) &&
            size_multiply(bytes_out, (size_t)c->output_channels, &bytes_out);
     for (int i = 0; good && i < w->rank; i++)
-        good = w->kernel[i] >= 1 && w->stride[i] >= 1 && w->dilation[i] >= 1 && w->pad_begin[i] >= 0 && w->input[i] >= 1 &&
-               w->output[i] >= 1 && size_multiply(bytes_in, (size_t)w->input[i], &bytes_in) &&
+        good = w->kernel[i] >= 1 && w->stride[i] >= 1 && w->dilation[i] >= 1 &&
+               w->pad_begin[i] >= 0 && w->input[i] >= 1 && w->output[i] >= 1 &&
+               size_multiply(bytes_in, (size_t)w->input[i], &bytes_in) &&
                size_multiply(bytes_out, (size_t)w->output[i], &bytes_out);
-    return good ? XAI_OK : error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "oneDNN has no convolution of this geometry");
+    return good ? XAI_OK
+                : error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
+                            "oneDNN has no convolution of this geometry");
 }
 
 xai_status primitive_describe_convolution(primitive *self, xai_error **error)
@@ -159,31 +224,32 @@ xai_status primitive_describe_convolution(primitive *self, xai_error **error)
     self->shape = convolution_of(spec);
     const convolution *c = &self->shape;
     const window *w = &c->geometry;
-    const bool post = spec->add_to_destination || spec->add_other || spec->post.kind != ACTIVATION_NONE;
+    const bool post =
+        spec->add_to_destination || spec->add_other || spec->post.kind != ACTIVATION_NONE;
     xai_status status = check_geometry(c, error);
     if (status != XAI_OK)
         return status;
     self->late_bias = c->backward && spec->has_bias;
     if (c->backward && post)
-        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "oneDNN fuses nothing into a transposed convolution");
+        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
+                         "oneDNN fuses nothing into a transposed convolution");
 
-    convolution_form forms[6];
+    convolution_form forms[FORMS];
     const int count = forms_of(c, self->block, forms);
     dnnl_status_t code = dnnl_unimplemented;
     int chosen = -1;
+    /* Matrix products inside a convolution sum by thread: the last form alone may be one, then on one thread. */
     for (int i = 0; i < count && chosen < 0; i++) {
-        code = describe_form(self, &forms[i], false, &self->descriptor);
-        if (code == dnnl_success && self->threads > 1 && primitive_name(self->descriptor, self->implementation) &&
-            primitive_sums_by_thread(self->implementation)) {
-            self->threads = 1; /* plan for one thread, and stay there */
+        const bool last = i == count - 1;
+        if (last) {
+            self->threads = 1;
             primitive_threads_enter(1);
-            dnnl_primitive_desc_destroy(self->descriptor);
-            self->descriptor = NULL;
-            code = describe_form(self, &forms[i], false, &self->descriptor);
         }
+        code = describe_form(self, &forms[i], false, &self->descriptor);
         if (code == dnnl_out_of_memory)
             return primitive_failure(code, XAI_ERROR_MEMORY, "convolution", error);
-        if (code == dnnl_success && primitive_name(self->descriptor, self->implementation)) {
+        if (code == dnnl_success && primitive_name(self->descriptor, self->implementation) &&
+            (last || !primitive_sums_by_thread(self->implementation))) {
             chosen = i;
         } else {
             dnnl_primitive_desc_destroy(self->descriptor);
@@ -191,36 +257,56 @@ xai_status primitive_describe_convolution(primitive *self, xai_error **error)
         }
     }
     if (chosen < 0)
-        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "oneDNN has no fast convolution of this geometry");
+        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
+                         "oneDNN has no fast convolution of this geometry");
     self->form = forms[chosen];
-    const bool inner = self->form.plain_input != c->plain_input || self->form.plain_output != c->plain_output;
+    const convolution *run = &self->form.run;
+    const bool source_plain = c->backward ? c->plain_output : c->plain_input;
+    const bool destination_plain = c->backward ? c->plain_input : c->plain_output;
+    const bool run_source_plain = run->backward ? run->plain_output : run->plain_input;
+    const bool run_destination_plain = run->backward ? run->plain_input : run->plain_output;
+    bool interleaves = false;
+    for (int i = 0; i < 3; i++)
+        interleaves = interleaves || (self->form.in_phases && self->form.phases.stride[i] > 1);
+    self->source_converts = source_plain != run_source_plain;
+    const bool destination_copies = interleaves || destination_plain != run_destination_plain;
     if (post) { /* the same form again: fusing must not cost the fast implementation */
         dnnl_primitive_desc_destroy(self->descriptor);
         self->descriptor = NULL;
-        code = inner ? dnnl_unimplemented : describe_form(self, &self->form, true, &self->descriptor);
+        code = destination_copies ? dnnl_unimplemented
+                                  : describe_form(self, &self->form, true, &self->descriptor);
         if (code != dnnl_success || !primitive_name(self->descriptor, self->implementation))
-            return primitive_failure(code, XAI_ERROR_UNSUPPORTED, "convolution with fused operations", error);
+            return primitive_failure(code, XAI_ERROR_UNSUPPORTED,
+                                     "convolution with fused operations", error);
     }
 
-    const bool source_converts = c->backward ? self->form.plain_output != c->plain_output : self->form.plain_input != c->plain_input;
-    const bool destination_converts = c->backward ? self->form.plain_input != c->plain_input : self->form.plain_output != c->plain_output;
-    const size_t input_bytes = data_bytes(c->input_channels, w->input, w->rank, self->form.plain_input, self->block);
-    const size_t output_bytes = data_bytes(c->output_channels, w->output, w->rank, self->form.plain_output, self->block);
-    if (source_converts)
-        self->source_bytes = c->backward ? output_bytes : input_bytes;
-    if (destination_converts)
-        self->destination_bytes = c->backward ? input_bytes : output_bytes;
+    const window *r = &run->geometry;
+    const size_t input_bytes =
+        data_bytes(run->input_channels, r->input, r->rank, run->plain_input, self->block);
+    const size_t output_bytes =
+        data_bytes(run->output_channels, r->output, r->rank, run->plain_output, self->block);
+    if (self->source_converts)
+        self->converted_bytes =
+            data_bytes(c->backward ? c->output_channels : c->input_channels,
+                       c->backward ? w->output : w->input, w->rank, run_source_plain, self->block);
+    if (self->form.padded)
+        self->padded_bytes = input_bytes; /* always a forward convolution */
+    if (destination_copies)
+        self->destination_bytes = run->backward ? input_bytes : output_bytes;
 
     const_dnnl_primitive_desc_t d = self->descriptor;
-    self->source = dnnl_primitive_desc_query_md(d, c->backward ? dnnl_query_diff_dst_md : dnnl_query_src_md, 0);
-    self->destination = dnnl_primitive_desc_query_md(d, c->backward ? dnnl_query_diff_src_md : dnnl_query_dst_md, 0);
+    self->source = dnnl_primitive_desc_query_md(
+        d, run->backward ? dnnl_query_diff_dst_md : dnnl_query_src_md, 0);
+    self->destination = dnnl_primitive_desc_query_md(
+        d, run->backward ? dnnl_query_diff_src_md : dnnl_query_dst_md, 0);
     self->weights = dnnl_primitive_desc_query_md(d, dnnl_query_weights_md, 0);
     self->bias = dnnl_primitive_desc_query_md(d, dnnl_query_weights_md, 1);
     self->scratchpad = dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0);
-    self->source_argument = c->backward ? DNNL_ARG_DIFF_DST : DNNL_ARG_SRC;
-    self->destination_argument = c->backward ? DNNL_ARG_DIFF_SRC : DNNL_ARG_DST;
+    self->source_argument = run->backward ? DNNL_ARG_DIFF_DST : DNNL_ARG_SRC;
+    self->destination_argument = run->backward ? DNNL_ARG_DIFF_SRC : DNNL_ARG_DST;
     if (spec->add_other)
-        self->other_argument = DNNL_ARG_ATTR_MULTIPLE_POST_OP(spec->add_to_destination ? 1 : 0) | DNNL_ARG_SRC_1;
+        self->other_argument =
+            DNNL_ARG_ATTR_MULTIPLE_POST_OP(spec->add_to_destination ? 1 : 0) | DNNL_ARG_SRC_1;
 
     self->operations = 2.0 * (double)c->output_channels * (double)(c->input_channels / w->groups);
     for (int i = 0; i < w->rank; i++)

@@ -13,9 +13,11 @@
 #define TILE_ROWS 64 /* at most; a tile re-reads all of b, so not much fewer */
 
 /* (rows, columns), stored as (columns, rows) when transposed; `stride` elements from one stored row to the next. */
-static dnnl_status_t describe_matrix(dnnl_memory_desc_t *out, int64_t rows, int64_t columns, bool transposed, int64_t stride)
+static dnnl_status_t describe_matrix(dnnl_memory_desc_t *out, int64_t rows, int64_t columns,
+                                     bool transposed, int64_t stride)
 {
-    const dnnl_dims_t dims = {rows, columns}, strides = {transposed ? 1 : stride, transposed ? stride : 1};
+    const dnnl_dims_t dims = {rows, columns},
+                      strides = {transposed ? 1 : stride, transposed ? stride : 1};
     return dnnl_memory_desc_create_with_strides(out, 2, dims, dnnl_f32, strides);
 }
 
@@ -26,30 +28,39 @@ static xai_status check_sizes(const primitive_spec *spec, xai_error **error)
     bool good = true;
     for (int i = 0; i < 4; i++)
         good = good && sizes[i] >= 1 && size_multiply(product, (size_t)sizes[i], &product);
-    return good ? XAI_OK : error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "oneDNN has no matrix product of these sizes");
+    return good ? XAI_OK
+                : error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
+                            "oneDNN has no matrix product of these sizes");
 }
 
 /* (1, K, rows) channels last . (N, K, 1) */
-static dnnl_status_t describe_positions(const primitive *self, bool post, dnnl_primitive_desc_t *out)
+static dnnl_status_t describe_positions(const primitive *self, bool post,
+                                        dnnl_primitive_desc_t *out)
 {
     const primitive_spec *spec = &self->spec;
     const int64_t rows = spec->batch * spec->rows;
-    const dnnl_dims_t source_dims = {1, spec->depth, rows}, destination_dims = {1, spec->columns, rows};
-    const dnnl_dims_t weights_dims = {spec->columns, spec->depth, 1}, bias_dims = {spec->columns}, one = {1}, zero = {0};
+    const dnnl_dims_t source_dims = {1, spec->depth, rows},
+                      destination_dims = {1, spec->columns, rows};
+    const dnnl_dims_t weights_dims = {spec->columns, spec->depth, 1}, bias_dims = {spec->columns},
+                      one = {1}, zero = {0};
     dnnl_memory_desc_t source = NULL, weights = NULL, bias = NULL, destination = NULL;
     dnnl_primitive_attr_t attributes = NULL;
-    dnnl_status_t code = dnnl_memory_desc_create_with_tag(&source, 3, source_dims, dnnl_f32, dnnl_nwc);
+    dnnl_status_t code =
+        dnnl_memory_desc_create_with_tag(&source, 3, source_dims, dnnl_f32, dnnl_nwc);
     if (code == dnnl_success)
-        code = dnnl_memory_desc_create_with_tag(&weights, 3, weights_dims, dnnl_f32, dnnl_format_tag_any);
+        code = dnnl_memory_desc_create_with_tag(&weights, 3, weights_dims, dnnl_f32,
+                                                dnnl_format_tag_any);
     if (code == dnnl_success)
-        code = dnnl_memory_desc_create_with_tag(&destination, 3, destination_dims, dnnl_f32, dnnl_nwc);
+        code =
+            dnnl_memory_desc_create_with_tag(&destination, 3, destination_dims, dnnl_f32, dnnl_nwc);
     if (code == dnnl_success && spec->has_bias)
         code = dnnl_memory_desc_create_with_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_a);
     if (code == dnnl_success)
         code = primitive_attributes(spec, post, destination, &attributes);
     if (code == dnnl_success)
-        code = dnnl_convolution_forward_primitive_desc_create(out, self->engine, dnnl_forward_inference, dnnl_convolution_direct, source,
-                                                              weights, bias, destination, one, zero, zero, zero, attributes);
+        code = dnnl_convolution_forward_primitive_desc_create(
+            out, self->engine, dnnl_forward_inference, dnnl_convolution_direct, source, weights,
+            bias, destination, one, zero, zero, zero, attributes);
     dnnl_primitive_attr_destroy(attributes);
     dnnl_memory_desc_destroy(source);
     dnnl_memory_desc_destroy(weights);
@@ -59,17 +70,20 @@ static dnnl_status_t describe_positions(const primitive *self, bool post, dnnl_p
 }
 
 /* A tile of `rows` rows of one batch item. `weights`: NULL, or the layout that another tile chose. */
-static dnnl_status_t describe_tile(const primitive *self, int64_t rows, const_dnnl_memory_desc_t weights, dnnl_primitive_desc_t *out)
+static dnnl_status_t describe_tile(const primitive *self, int64_t rows,
+                                   const_dnnl_memory_desc_t weights, dnnl_primitive_desc_t *out)
 {
     const primitive_spec *spec = &self->spec;
     const dnnl_dims_t bias_dims = {1, spec->columns}, b_dims = {spec->depth, spec->columns};
     dnnl_memory_desc_t a = NULL, b = NULL, bias = NULL, destination = NULL;
     dnnl_primitive_attr_t attributes = NULL;
-    dnnl_status_t code = describe_matrix(&a, rows, spec->depth, spec->transpose_a, spec->transpose_a ? spec->rows : spec->depth);
+    dnnl_status_t code = describe_matrix(&a, rows, spec->depth, spec->transpose_a,
+                                         spec->transpose_a ? spec->rows : spec->depth);
     if (code == dnnl_success && weights == NULL)
         code = spec->constant_weights && spec->shared_b
                    ? dnnl_memory_desc_create_with_tag(&b, 2, b_dims, dnnl_f32, dnnl_format_tag_any)
-                   : describe_matrix(&b, spec->depth, spec->columns, spec->transpose_b, spec->transpose_b ? spec->depth : spec->columns);
+                   : describe_matrix(&b, spec->depth, spec->columns, spec->transpose_b,
+                                     spec->transpose_b ? spec->depth : spec->columns);
     if (code == dnnl_success)
         code = describe_matrix(&destination, rows, spec->columns, false, spec->columns);
     if (code == dnnl_success && spec->has_bias)
@@ -77,7 +91,8 @@ static dnnl_status_t describe_tile(const primitive *self, int64_t rows, const_dn
     if (code == dnnl_success)
         code = primitive_attributes(spec, true, destination, &attributes);
     if (code == dnnl_success)
-        code = dnnl_matmul_primitive_desc_create(out, self->engine, a, weights == NULL ? b : weights, bias, destination, attributes);
+        code = dnnl_matmul_primitive_desc_create(
+            out, self->engine, a, weights == NULL ? b : weights, bias, destination, attributes);
     dnnl_primitive_attr_destroy(attributes);
     dnnl_memory_desc_destroy(a);
     dnnl_memory_desc_destroy(b);
@@ -98,7 +113,9 @@ static dnnl_status_t describe_tiles(primitive *self)
     const int64_t tail = rows - (self->tiles - 1) * self->tile_rows;
     dnnl_status_t code = describe_tile(self, self->tile_rows, NULL, &self->descriptor);
     if (code == dnnl_success && tail != self->tile_rows)
-        code = describe_tile(self, tail, dnnl_primitive_desc_query_md(self->descriptor, dnnl_query_weights_md, 0), &self->tail_descriptor);
+        code = describe_tile(
+            self, tail, dnnl_primitive_desc_query_md(self->descriptor, dnnl_query_weights_md, 0),
+            &self->tail_descriptor);
     return code;
 }
 
@@ -111,8 +128,9 @@ xai_status primitive_describe_matmul(primitive *self, xai_error **error)
     dnnl_status_t code = dnnl_unimplemented;
     if (spec->constant_weights && spec->shared_b && !spec->transpose_a) {
         code = describe_positions(self, true, &self->descriptor);
-        self->rows_as_positions =
-            code == dnnl_success && primitive_name(self->descriptor, self->implementation) && !primitive_sums_by_thread(self->implementation);
+        self->rows_as_positions = code == dnnl_success &&
+                                  primitive_name(self->descriptor, self->implementation) &&
+                                  !primitive_sums_by_thread(self->implementation);
     }
     if (!self->rows_as_positions) {
         char tail_name[64];
@@ -123,7 +141,8 @@ xai_status primitive_describe_matmul(primitive *self, xai_error **error)
             return primitive_failure(code, XAI_ERROR_UNSUPPORTED, "matrix product", error);
         if (!primitive_name(self->descriptor, self->implementation) ||
             (self->tail_descriptor != NULL && !primitive_name(self->tail_descriptor, tail_name)))
-            return error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "oneDNN has no fast matrix product of these sizes");
+            return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
+                             "oneDNN has no fast matrix product of these sizes");
     }
     const_dnnl_primitive_desc_t d = self->descriptor;
     self->source = dnnl_primitive_desc_query_md(d, dnnl_query_src_md, 0);
@@ -134,45 +153,57 @@ xai_status primitive_describe_matmul(primitive *self, xai_error **error)
     self->source_argument = DNNL_ARG_SRC;
     self->destination_argument = DNNL_ARG_DST;
     if (spec->add_other)
-        self->other_argument = DNNL_ARG_ATTR_MULTIPLE_POST_OP(spec->add_to_destination ? 1 : 0) | DNNL_ARG_SRC_1;
-    self->operations = 2.0 * (double)spec->batch * (double)spec->rows * (double)spec->columns * (double)spec->depth;
+        self->other_argument =
+            DNNL_ARG_ATTR_MULTIPLE_POST_OP(spec->add_to_destination ? 1 : 0) | DNNL_ARG_SRC_1;
+    self->operations = 2.0 * (double)spec->batch * (double)spec->rows * (double)spec->columns *
+                       (double)spec->depth;
     return XAI_OK;
 }
 
-static dnnl_status_t run_tile(const primitive *self, const primitive_arguments *arguments, size_t item, char *scratch)
+static dnnl_status_t run_tile(const primitive *self, const primitive_arguments *arguments,
+                              size_t item, char *scratch)
 {
     const primitive_spec *spec = &self->spec;
-    const size_t batch = item / (size_t)self->tiles, tile = item % (size_t)self->tiles, first = tile * (size_t)self->tile_rows;
+    const size_t batch = item / (size_t)self->tiles, tile = item % (size_t)self->tiles,
+                 first = tile * (size_t)self->tile_rows;
     const size_t m = (size_t)spec->rows, n = (size_t)spec->columns, k = (size_t)spec->depth;
     const bool is_tail = self->tail != NULL && tile == (size_t)self->tiles - 1;
     const_dnnl_primitive_desc_t d = is_tail ? self->tail_descriptor : self->descriptor;
     const_dnnl_memory_desc_t destination = dnnl_primitive_desc_query_md(d, dnnl_query_dst_md, 0);
-    const_dnnl_memory_desc_t scratchpad = dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0);
-    const size_t a_offset = batch * m * k + (spec->transpose_a ? first : first * k), offset = (batch * m + first) * n;
+    const_dnnl_memory_desc_t scratchpad =
+        dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0);
+    const size_t a_offset = batch * m * k + (spec->transpose_a ? first : first * k),
+                 offset = (batch * m + first) * n;
     dnnl_exec_arg_t list[6];
     int count = 0;
-    dnnl_status_t code = primitive_bind(self, dnnl_primitive_desc_query_md(d, dnnl_query_src_md, 0), arguments->source + a_offset,
-                                        DNNL_ARG_SRC, list, &count);
+    dnnl_status_t code = primitive_bind(self, dnnl_primitive_desc_query_md(d, dnnl_query_src_md, 0),
+                                        arguments->source + a_offset, DNNL_ARG_SRC, list, &count);
     if (code == dnnl_success)
-        code = primitive_bind(self, self->weights, arguments->weights + (spec->shared_b ? 0 : batch * k * n), DNNL_ARG_WEIGHTS, list, &count);
+        code = primitive_bind(self, self->weights,
+                              arguments->weights + (spec->shared_b ? 0 : batch * k * n),
+                              DNNL_ARG_WEIGHTS, list, &count);
     if (code == dnnl_success && spec->has_bias)
         code = primitive_bind(self, self->bias, arguments->bias, DNNL_ARG_BIAS, list, &count);
     if (code == dnnl_success)
-        code = primitive_bind(self, destination, arguments->destination + offset, DNNL_ARG_DST, list, &count);
+        code = primitive_bind(self, destination, arguments->destination + offset, DNNL_ARG_DST,
+                              list, &count);
     if (code == dnnl_success && self->other_argument != 0)
-        code = primitive_bind(self, destination, arguments->other + offset, self->other_argument, list, &count);
+        code = primitive_bind(self, destination, arguments->other + offset, self->other_argument,
+                              list, &count);
     if (code == dnnl_success && self->library_bytes > 0)
         code = primitive_bind(self, scratchpad, scratch, DNNL_ARG_SCRATCHPAD, list, &count);
     if (code == dnnl_success) {
         const int before = primitive_threads_enter(1);
-        code = dnnl_primitive_execute(is_tail ? self->tail : self->operation, self->stream, count, list);
+        code = dnnl_primitive_execute(is_tail ? self->tail : self->operation, self->stream, count,
+                                      list);
         primitive_threads_leave(before, 1);
     }
     primitive_unbind(list, count);
     return code;
 }
 
-xai_status primitive_run_tiles(const primitive *self, const primitive_arguments *arguments, xai_error **error)
+xai_status primitive_run_tiles(const primitive *self, const primitive_arguments *arguments,
+                               xai_error **error)
 {
     const size_t items = (size_t)self->spec.batch * (size_t)self->tiles;
     const int team = kernel_threads(self->spec.threads, items < 2 ? 0 : (size_t)self->operations);
@@ -190,7 +221,9 @@ xai_status primitive_run_tiles(const primitive *self, const primitive_arguments 
             failure = code;
         }
     }
-    return failure == dnnl_success ? XAI_OK : primitive_failure(failure, XAI_ERROR_INTERNAL, "execution", error);
+    return failure == dnnl_success
+               ? XAI_OK
+               : primitive_failure(failure, XAI_ERROR_INTERNAL, "execution", error);
 }
 
 #else

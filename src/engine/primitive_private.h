@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "engine/kernels_private.h"
 #include "engine/primitive.h"
 
 /* A convolution seen from its own forward direction. A transposed convolution is the data gradient of one, and its
@@ -18,11 +19,16 @@ typedef struct convolution {
     bool plain_input, plain_output;
 } convolution;
 
-/* How oneDNN is asked to compute it: layouts inside the primitive (converted when the caller's differ), and how many
- * groups of the model are merged into one (weights outside the diagonal blocks are zero) so that a group fills blocks. */
+/* How oneDNN is asked to compute it. */
 typedef struct convolution_form {
-    int64_t merged_groups;
-    bool plain_input, plain_output;
+    convolution
+        run; /* what oneDNN executes; layouts that differ from the caller's are converted around it */
+    int64_t
+        merged_groups; /* groups merged into one so that it fills blocks; weights off the diagonal are zero */
+    bool padded; /* the source is copied with its zeros around it, run has none */
+    int64_t copied_begin[WINDOW_MAX_RANK]; /* how many before it; negative crops */
+    bool in_phases;                        /* see primitive_phases.c */
+    interleave phases;
 } convolution_form;
 
 struct primitive {
@@ -40,12 +46,14 @@ struct primitive {
     convolution_form form;
     /* Matrix products: rows as the positions of a 1x1 convolution, or tiles of rows on one thread each. */
     bool rows_as_positions, tiled;
-    int64_t tile_rows, tiles; /* rows of a tile; tiles of one batch item, the last of them perhaps shorter */
+    int64_t tile_rows,
+        tiles; /* rows of a tile; tiles of one batch item, the last of them perhaps shorter */
     dnnl_primitive_desc_t tail_descriptor; /* of the shorter tile */
     dnnl_primitive_t tail;
     bool late_bias; /* added after the operation (data gradients take none) */
-    /* Scratchpad: converted source, converted destination, oneDNN's own; offsets and total in bytes. */
-    size_t source_bytes, destination_bytes, library_bytes, scratchpad_bytes;
+    bool source_converts;
+    /* Scratchpad, in bytes: converted source, padded source, destination before it is converted, oneDNN's own; total. */
+    size_t converted_bytes, padded_bytes, destination_bytes, library_bytes, scratchpad_bytes;
     size_t weights_bytes;
     double operations;
     char implementation[64];
@@ -53,15 +61,21 @@ struct primitive {
 };
 
 /* XAI_ERROR_MEMORY or `otherwise` for a failing call of oneDNN. */
-xai_status primitive_failure(dnnl_status_t code, xai_status otherwise, const char *what, xai_error **error);
+xai_status primitive_failure(dnnl_status_t code, xai_status otherwise, const char *what,
+                             xai_error **error);
 
 /* Fill descriptor, the memory descriptors and implementation; XAI_ERROR_UNSUPPORTED when only "ref" is left. */
 xai_status primitive_describe_convolution(primitive *self, xai_error **error);
 xai_status primitive_describe_matmul(primitive *self, xai_error **error);
-xai_status primitive_run_tiles(const primitive *self, const primitive_arguments *arguments, xai_error **error);
+/* The data gradient `c` as the forward convolution *run whose phases interleave; false when that does not suit it. */
+bool primitive_phases_of(const convolution *c, int block, convolution *run, interleave *g);
+void primitive_phase_weights(const primitive *self, const char *weights, float *out);
+xai_status primitive_run_tiles(const primitive *self, const primitive_arguments *arguments,
+                               xai_error **error);
 /* Attributes of every primitive: user scratchpad, strict float32, and the post-operations of `spec` on a destination
  * described by `destination` (NULL: none). */
-dnnl_status_t primitive_attributes(const primitive_spec *spec, bool post, const_dnnl_memory_desc_t destination,
+dnnl_status_t primitive_attributes(const primitive_spec *spec, bool post,
+                                   const_dnnl_memory_desc_t destination,
                                    dnnl_primitive_attr_t *out);
 /* Set the calling thread's OpenMP thread count, which oneDNN takes as its own; returns the one before. */
 int primitive_threads_enter(int threads);
@@ -72,8 +86,8 @@ bool primitive_sums_by_thread(const char *implementation);
 bool primitive_name(const_dnnl_primitive_desc_t descriptor, char out[64]);
 
 /* One argument of an execution, in a memory object of its own, so that runs share nothing. */
-dnnl_status_t primitive_bind(const primitive *self, const_dnnl_memory_desc_t description, const void *data, int argument,
-                             dnnl_exec_arg_t *list, int *count);
+dnnl_status_t primitive_bind(const primitive *self, const_dnnl_memory_desc_t description,
+                             const void *data, int argument, dnnl_exec_arg_t *list, int *count);
 void primitive_unbind(dnnl_exec_arg_t *list, int count);
 
 /* Text that fixes the bytes of prepared weights; NULL without memory. */

@@ -16,7 +16,8 @@ char *primitive_make_weights_key(const primitive *self)
 {
     text key = {0};
     dnnl_format_kind_t kind = dnnl_format_kind_undef;
-    const dnnl_dims_t *dims = NULL, *padded = NULL, *strides = NULL, *blocks = NULL, *indices = NULL;
+    const dnnl_dims_t *dims = NULL, *padded = NULL, *strides = NULL, *blocks = NULL,
+                      *indices = NULL;
     int ndims = 0, block_count = 0;
     const_dnnl_memory_desc_t w = self->weights;
     dnnl_memory_desc_query(w, dnnl_query_format_kind, &kind);
@@ -24,11 +25,21 @@ char *primitive_make_weights_key(const primitive *self)
     dnnl_memory_desc_query(w, dnnl_query_dims, &dims);
     if (self->is_convolution)
         text_format(&key, "conv;groups %lld", (long long)self->shape.geometry.groups);
-    else
-        text_format(&key, "matmul%s%s", self->rows_as_positions ? ";positions" : "", self->spec.transpose_b ? ";transposed" : "");
+    if (self->is_convolution && self->form.in_phases) {
+        const interleave *g = &self->form.phases;
+        text_format(&key, ";phases %lld,%lld,%lld;channels %lld of %lld", (long long)g->stride[0],
+                    (long long)g->stride[1], (long long)g->stride[2],
+                    (long long)self->shape.input_channels, (long long)g->phase_channels);
+        for (int i = 0; i < self->shape.geometry.rank; i++)
+            text_format(&key, ";kernel %lld", (long long)self->shape.geometry.kernel[i]);
+    }
+    if (!self->is_convolution)
+        text_format(&key, "matmul%s%s", self->rows_as_positions ? ";positions" : "",
+                    self->spec.transpose_b ? ";transposed" : "");
     text_format(&key, ";bytes %zu", self->weights_bytes);
     key_dims(&key, "dims", dims, ndims);
-    if (kind == dnnl_blocked && dnnl_memory_desc_query(w, dnnl_query_padded_dims, &padded) == dnnl_success &&
+    if (kind == dnnl_blocked &&
+        dnnl_memory_desc_query(w, dnnl_query_padded_dims, &padded) == dnnl_success &&
         dnnl_memory_desc_query(w, dnnl_query_strides, &strides) == dnnl_success &&
         dnnl_memory_desc_query(w, dnnl_query_inner_nblks_s32, &block_count) == dnnl_success &&
         dnnl_memory_desc_query(w, dnnl_query_inner_blks, &blocks) == dnnl_success &&
@@ -50,12 +61,14 @@ static void merge_groups(const convolution *c, int64_t merge, const char *weight
     for (int i = 0; i < c->geometry.rank; i++)
         taps *= (size_t)c->geometry.kernel[i];
     const size_t groups = (size_t)c->geometry.groups, m = (size_t)merge;
-    const size_t outputs = (size_t)c->output_channels / groups, inputs = (size_t)c->input_channels / groups;
+    const size_t outputs = (size_t)c->output_channels / groups,
+                 inputs = (size_t)c->input_channels / groups;
     for (size_t o = 0; o < (size_t)c->output_channels; o++) {
         const size_t member = o / outputs % m;
         float *row = out + o * m * inputs * taps;
         memset(row, 0, m * inputs * taps * sizeof *row);
-        memcpy(row + member * inputs * taps, weights + o * inputs * taps * sizeof(float), inputs * taps * sizeof *row);
+        memcpy(row + member * inputs * taps, weights + o * inputs * taps * sizeof(float),
+               inputs * taps * sizeof *row);
     }
 }
 
@@ -86,7 +99,8 @@ static dnnl_status_t describe_plain(const primitive *self, dnnl_memory_desc_t *o
     return dnnl_memory_desc_create_with_strides(out, ndims, *dims, dnnl_f32, strides);
 }
 
-xai_status primitive_prepare_weights(const primitive *self, const void *weights, void *prepared, xai_error **error)
+xai_status primitive_prepare_weights(const primitive *self, const void *weights, void *prepared,
+                                     xai_error **error)
 {
     if (self->tiled && !self->spec.shared_b) { /* a matrix per batch item stays as it is */
         memcpy(prepared, weights, self->weights_bytes);
@@ -112,12 +126,15 @@ xai_status primitive_prepare_weights(const primitive *self, const void *weights,
     }
     if (self->is_convolution && self->form.merged_groups > 1)
         merge_groups(&self->shape, self->form.merged_groups, weights, copy);
+    else if (self->is_convolution && self->form.in_phases)
+        primitive_phase_weights(self, weights, copy);
     else
         memcpy(copy, weights, count * sizeof *copy);
 
     code = primitive_attributes(&self->spec, false, NULL, &attributes);
     if (code == dnnl_success)
-        code = dnnl_reorder_primitive_desc_create(&descriptor, plain, self->engine, self->weights, self->engine, attributes);
+        code = dnnl_reorder_primitive_desc_create(&descriptor, plain, self->engine, self->weights,
+                                                  self->engine, attributes);
     if (code == dnnl_success)
         code = dnnl_primitive_create(&reorder, descriptor);
     if (code == dnnl_success)
@@ -126,7 +143,8 @@ xai_status primitive_prepare_weights(const primitive *self, const void *weights,
         code = dnnl_memory_create(&to, self->weights, self->engine, prepared);
     if (code != dnnl_success)
         goto done;
-    const_dnnl_memory_desc_t scratch_description = dnnl_primitive_desc_query_md(descriptor, dnnl_query_scratchpad_md, 0);
+    const_dnnl_memory_desc_t scratch_description =
+        dnnl_primitive_desc_query_md(descriptor, dnnl_query_scratchpad_md, 0);
     const size_t scratch_size = dnnl_memory_desc_get_size(scratch_description);
     dnnl_exec_arg_t list[3] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
     if (scratch_size > 0) {

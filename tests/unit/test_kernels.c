@@ -46,14 +46,16 @@ static float *blocked_random(size_t channels, size_t spatial, int block)
 
 static void assert_close(double got, double want, double tolerance, const char *what, size_t where)
 {
-    ck_assert_msg(fabs(got - want) <= tolerance || got == want, "%s at %zu: %.9g, expected %.9g", what, where, got, want);
+    ck_assert_msg(fabs(got - want) <= tolerance || got == want, "%s at %zu: %.9g, expected %.9g",
+                  what, where, got, want);
 }
 
 static void assert_padding_zero(const float *values, size_t channels, size_t spatial, int block)
 {
     for (size_t c = channels; c < padded(channels, block); c++)
         for (size_t s = 0; s < spatial; s++)
-            ck_assert_msg(values[at(c, s, spatial, block)] == 0, "padded lane %zu holds %g", c, (double)values[at(c, s, spatial, block)]);
+            ck_assert_msg(values[at(c, s, spatial, block)] == 0, "padded lane %zu holds %g", c,
+                          (double)values[at(c, s, spatial, block)]);
 }
 
 /* ---- activations ---- */
@@ -62,34 +64,68 @@ static double reference_activation(const activation *f, double x)
 {
     const double a = (double)f->alpha, b = (double)f->beta;
     switch (f->kind) {
-    case ACTIVATION_RELU: return x > 0 ? x : 0;
-    case ACTIVATION_LEAKY_RELU: return x > 0 ? x : a * x;
-    case ACTIVATION_ELU: return x > 0 ? x : a * expm1(x);
-    case ACTIVATION_SELU: return b * (x > 0 ? x : a * expm1(x));
-    case ACTIVATION_CELU: return fmax(0, x) + fmin(0, a * expm1(x / a));
-    case ACTIVATION_SIGMOID: return 1 / (1 + exp(-x));
-    case ACTIVATION_HARD_SIGMOID: return fmax(0, fmin(1, a * x + b));
-    case ACTIVATION_HARD_SWISH: return x * fmax(0, fmin(1, x / 6 + 0.5));
-    case ACTIVATION_TANH: return tanh(x);
-    case ACTIVATION_SOFTPLUS: return fmax(x, 0) + log1p(exp(-fabs(x)));
-    case ACTIVATION_SILU: return x / (1 + exp(-x));
-    case ACTIVATION_GELU: return 0.5 * x * erfc(-x * M_SQRT1_2);
-    case ACTIVATION_GELU_TANH: return x / (1 + exp(-2 * 0.79788456080286535588 * (x + 0.044715 * x * x * x)));
-    case ACTIVATION_CLIP: return fmin(fmax(x, a), b);
-    case ACTIVATION_EXP: return exp(x);
-    case ACTIVATION_ABS: return fabs(x);
-    case ACTIVATION_SQRT: return sqrt(x);
-    default: return x;
+    case ACTIVATION_RELU:
+        return x > 0 ? x : 0;
+    case ACTIVATION_LEAKY_RELU:
+        return x > 0 ? x : a * x;
+    case ACTIVATION_ELU:
+        return x > 0 ? x : a * expm1(x);
+    case ACTIVATION_SELU:
+        return b * (x > 0 ? x : a * expm1(x));
+    case ACTIVATION_CELU:
+        return fmax(0, x) + fmin(0, a * expm1(x / a));
+    case ACTIVATION_SIGMOID:
+        return 1 / (1 + exp(-x));
+    case ACTIVATION_HARD_SIGMOID:
+        return fmax(0, fmin(1, a * x + b));
+    case ACTIVATION_HARD_SWISH:
+        return x * fmax(0, fmin(1, x / 6 + 0.5));
+    case ACTIVATION_TANH:
+        return tanh(x);
+    case ACTIVATION_SOFTPLUS:
+        return fmax(x, 0) + log1p(exp(-fabs(x)));
+    case ACTIVATION_SILU:
+        return x / (1 + exp(-x));
+    case ACTIVATION_GELU:
+        return 0.5 * x * erfc(-x * M_SQRT1_2);
+    case ACTIVATION_GELU_TANH:
+        return x / (1 + exp(-2 * 0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+    case ACTIVATION_CLIP:
+        return fmin(fmax(x, a), b);
+    case ACTIVATION_EXP:
+        return exp(x);
+    case ACTIVATION_ABS:
+        return fabs(x);
+    case ACTIVATION_SQRT:
+        return sqrt(x);
+    default:
+        return x;
     }
 }
 
 static const activation activations[] = {
-    {ACTIVATION_NONE, 0, 0},          {ACTIVATION_RELU, 0, 0},         {ACTIVATION_LEAKY_RELU, 0.01f, 0}, {ACTIVATION_LEAKY_RELU, -0.5f, 0},
-    {ACTIVATION_ELU, 1.5f, 0},        {ACTIVATION_ELU, -1, 0},         {ACTIVATION_SELU, 1.67326319f, 1.05070102f},
-    {ACTIVATION_CELU, 2, 0},          {ACTIVATION_CELU, -2, 0},        {ACTIVATION_SIGMOID, 0, 0},        {ACTIVATION_HARD_SIGMOID, 0.2f, 0.5f},
-    {ACTIVATION_HARD_SWISH, 0, 0},    {ACTIVATION_TANH, 0, 0},         {ACTIVATION_SOFTPLUS, 0, 0},       {ACTIVATION_SILU, 0, 0},
-    {ACTIVATION_GELU, 0, 0},          {ACTIVATION_GELU_TANH, 0, 0},    {ACTIVATION_CLIP, 0, 6},           {ACTIVATION_CLIP, -1, 0.5f},
-    {ACTIVATION_EXP, 0, 0},           {ACTIVATION_ABS, 0, 0},          {ACTIVATION_SQRT, 0, 0},
+    {ACTIVATION_NONE, 0, 0},
+    {ACTIVATION_RELU, 0, 0},
+    {ACTIVATION_LEAKY_RELU, 0.01f, 0},
+    {ACTIVATION_LEAKY_RELU, -0.5f, 0},
+    {ACTIVATION_ELU, 1.5f, 0},
+    {ACTIVATION_ELU, -1, 0},
+    {ACTIVATION_SELU, 1.67326319f, 1.05070102f},
+    {ACTIVATION_CELU, 2, 0},
+    {ACTIVATION_CELU, -2, 0},
+    {ACTIVATION_SIGMOID, 0, 0},
+    {ACTIVATION_HARD_SIGMOID, 0.2f, 0.5f},
+    {ACTIVATION_HARD_SWISH, 0, 0},
+    {ACTIVATION_TANH, 0, 0},
+    {ACTIVATION_SOFTPLUS, 0, 0},
+    {ACTIVATION_SILU, 0, 0},
+    {ACTIVATION_GELU, 0, 0},
+    {ACTIVATION_GELU_TANH, 0, 0},
+    {ACTIVATION_CLIP, 0, 6},
+    {ACTIVATION_CLIP, -1, 0.5f},
+    {ACTIVATION_EXP, 0, 0},
+    {ACTIVATION_ABS, 0, 0},
+    {ACTIVATION_SQRT, 0, 0},
 };
 #define ACTIVATION_COUNT ((int)(sizeof activations / sizeof *activations))
 
@@ -118,11 +154,13 @@ START_TEST(activations_are_accurate_over_all_floats)
         if (isnan(want)) {
             ck_assert(isnan(got));
         } else if (fabs(want) > 3.4028236e38) { /* rounds to infinity */
-            ck_assert_msg(got == (double)INFINITY || fabs(got / want - 1) < 1e-6 || (got < 0 && want < 0), "kind %d: f(%g) = %g", f->kind,
-                          (double)x[i], got);
+            ck_assert_msg(got == (double)INFINITY || fabs(got / want - 1) < 1e-6 ||
+                              (got < 0 && want < 0),
+                          "kind %d: f(%g) = %g", f->kind, (double)x[i], got);
         } else { /* results below the normal range may lose digits: their spacing is 1.4e-45 */
             double tolerance = 1e-6 * fabs(want) + 1e-42;
-            if (f->kind == ACTIVATION_HARD_SIGMOID || f->kind == ACTIVATION_HARD_SWISH) /* cancels near the border by design */
+            if (f->kind == ACTIVATION_HARD_SIGMOID ||
+                f->kind == ACTIVATION_HARD_SWISH) /* cancels near the border by design */
                 tolerance += 1e-6 * fmin(1, fabs((double)x[i]));
             assert_close(got, want, tolerance, "activation", (size_t)f->kind * 100000000 + i);
         }
@@ -159,7 +197,8 @@ START_TEST(activation_slopes_match_differences)
 {
     const activation *f = &activations[_i];
     enum { N = 40013 };
-    float *x = floats(N, true), *y = floats(N, false), *g = floats(N, true), *gx = floats(N, true), *sum = floats(N, true);
+    float *x = floats(N, true), *y = floats(N, false), *g = floats(N, true), *gx = floats(N, true),
+          *sum = floats(N, true);
     for (int i = 0; i < N; i++) {
         x[i] = f->kind == ACTIVATION_SQRT ? 0.01f + fabsf(x[i]) * 9 : x[i] * 9;
         sum[i] = 0.5f;
@@ -177,7 +216,8 @@ START_TEST(activation_slopes_match_differences)
         const double slope = (right + left) / 2;
         const double scale = 2 + fabs(slope);
         assert_close((double)gx[i], slope * (double)g[i], 4e-6 * scale, "slope", (size_t)i);
-        assert_close((double)sum[i], 0.5 + (double)gx[i], 1e-7 + 1e-7 * fabs((double)gx[i]), "accumulated slope", (size_t)i);
+        assert_close((double)sum[i], 0.5 + (double)gx[i], 1e-7 + 1e-7 * fabs((double)gx[i]),
+                     "accumulated slope", (size_t)i);
     }
     kernel_activate_backward(f, read, g, g, N, false, 1); /* in place */
     ck_assert_int_eq(memcmp(g, gx, N * sizeof *g), 0);
@@ -252,11 +292,13 @@ static const int blocks[] = {8, 16};
 
 START_TEST(blocking_round_trips_and_zeroes_padding)
 {
-    static const size_t sizes[][2] = {{3, 50}, {8, 1}, {58, 49}, {24, 300}, {16, 5000}, {1, 1}, {33, 1025}};
+    static const size_t sizes[][2] = {{3, 50},    {8, 1}, {58, 49},  {24, 300},
+                                      {16, 5000}, {1, 1}, {33, 1025}};
     const int block = blocks[_i];
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
         const size_t channels = sizes[k][0], spatial = sizes[k][1];
-        float *plain = floats(channels * spatial, true), *blocked = floats(padded(channels, block) * spatial, true);
+        float *plain = floats(channels * spatial, true),
+              *blocked = floats(padded(channels, block) * spatial, true);
         float *back = floats(channels * spatial, true);
         kernel_block(plain, blocked, channels, spatial, block, 2);
         for (size_t c = 0; c < channels; c++)
@@ -274,10 +316,12 @@ END_TEST
 
 START_TEST(channel_ranges_copy_between_any_offsets)
 {
-    static const size_t ranges[][3] = {{0, 0, 16}, {8, 16, 24}, {3, 0, 5}, {0, 5, 40}, {7, 9, 1}, {29, 0, 29}, {5, 13, 30}, {0, 24, 32}};
+    static const size_t ranges[][3] = {{0, 0, 16}, {8, 16, 24}, {3, 0, 5},   {0, 5, 40},
+                                       {7, 9, 1},  {29, 0, 29}, {5, 13, 30}, {0, 24, 32}};
     const int block = blocks[_i];
     const size_t channels = 70, spatial = 613;
-    float *src = blocked_random(channels, spatial, block), *dst = floats(padded(channels, block) * spatial, false);
+    float *src = blocked_random(channels, spatial, block),
+          *dst = floats(padded(channels, block) * spatial, false);
     for (size_t k = 0; k < 2 * sizeof ranges / sizeof *ranges; k++) {
         const size_t *r = ranges[k / 2];
         const bool accumulate = k % 2;
@@ -301,11 +345,16 @@ END_TEST
 
 START_TEST(scale_shift_with_activation_and_its_gradient)
 {
-    static const activation kinds[] = {{ACTIVATION_NONE, 0, 0}, {ACTIVATION_RELU, 0, 0}, {ACTIVATION_SIGMOID, 0, 0}, {ACTIVATION_CLIP, 0.5f, 2}};
+    static const activation kinds[] = {{ACTIVATION_NONE, 0, 0},
+                                       {ACTIVATION_RELU, 0, 0},
+                                       {ACTIVATION_SIGMOID, 0, 0},
+                                       {ACTIVATION_CLIP, 0.5f, 2}};
     const int block = blocks[_i];
     const size_t channels = 21, spatial = 1500, count = padded(channels, block) * spatial;
-    float *x = blocked_random(channels, spatial, block), *scale = blocked_random(channels, 1, block), *y = floats(count, true);
-    float *shift = blocked_random(channels, 1, block), *gy = blocked_random(channels, spatial, block), *gx = floats(count, true);
+    float *x = blocked_random(channels, spatial, block),
+          *scale = blocked_random(channels, 1, block), *y = floats(count, true);
+    float *shift = blocked_random(channels, 1, block),
+          *gy = blocked_random(channels, spatial, block), *gx = floats(count, true);
     for (size_t k = 0; k < 4; k++) {
         const activation *f = &kinds[k];
         kernel_scale_shift(x, scale, shift, f, y, channels, spatial, block, 2);
@@ -313,7 +362,8 @@ START_TEST(scale_shift_with_activation_and_its_gradient)
         for (size_t c = 0; c < channels; c++)
             for (size_t s = 0; s < spatial; s++) {
                 const size_t i = at(c, s, spatial, block);
-                const double want = reference_activation(f, (double)x[i] * (double)scale[c] + (double)shift[c]);
+                const double want =
+                    reference_activation(f, (double)x[i] * (double)scale[c] + (double)shift[c]);
                 assert_close((double)y[i], want, 3e-7, "scale and shift", i);
             }
         if (f->kind != ACTIVATION_NONE && f->kind != ACTIVATION_RELU)
@@ -321,15 +371,18 @@ START_TEST(scale_shift_with_activation_and_its_gradient)
         for (int accumulate = 0; accumulate < 2; accumulate++) {
             for (size_t i = 0; i < count; i++)
                 gx[i] = 3;
-            kernel_scale_shift_backward(x, scale, shift, f, gy, gx, channels, spatial, block, accumulate, 2);
+            kernel_scale_shift_backward(x, scale, shift, f, gy, gx, channels, spatial, block,
+                                        accumulate, 2);
             for (size_t c = 0; c < channels; c++)
                 for (size_t s = 0; s < spatial; s++) {
                     const size_t i = at(c, s, spatial, block);
                     const double inner = (double)x[i] * (double)scale[c] + (double)shift[c];
                     if (fabs(inner) < 1e-6)
                         continue;
-                    const double slope = f->kind == ACTIVATION_RELU && inner < 0 ? 0 : (double)scale[c];
-                    assert_close((double)gx[i], slope * (double)gy[i] + 3 * accumulate, 4e-7, "gradient of scale and shift", i);
+                    const double slope =
+                        f->kind == ACTIVATION_RELU && inner < 0 ? 0 : (double)scale[c];
+                    assert_close((double)gx[i], slope * (double)gy[i] + 3 * accumulate, 4e-7,
+                                 "gradient of scale and shift", i);
                 }
         }
     }
@@ -346,8 +399,10 @@ START_TEST(gates_and_their_gradients)
 {
     const int block = blocks[_i];
     const size_t channels = 19, spatial = 2000, count = padded(channels, block) * spatial;
-    float *x = blocked_random(channels, spatial, block), *gate = blocked_random(channels, 1, block), *y = floats(count, true);
-    float *gy = blocked_random(channels, spatial, block), *gx = floats(count, false), *ggate = floats(padded(channels, block), true);
+    float *x = blocked_random(channels, spatial, block), *gate = blocked_random(channels, 1, block),
+          *y = floats(count, true);
+    float *gy = blocked_random(channels, spatial, block), *gx = floats(count, false),
+          *ggate = floats(padded(channels, block), true);
     kernel_gate(x, gate, y, channels, spatial, block, 2);
     kernel_gate_backward(x, gate, gy, gx, ggate, channels, spatial, block, true, false, 2);
     assert_padding_zero(y, channels, spatial, block);
@@ -357,7 +412,8 @@ START_TEST(gates_and_their_gradients)
         for (size_t s = 0; s < spatial; s++) {
             const size_t i = at(c, s, spatial, block);
             assert_close((double)y[i], (double)x[i] * (double)gate[c], 1e-7, "gate", i);
-            assert_close((double)gx[i], (double)gy[i] * (double)gate[c], 1e-7, "gradient through the gate", i);
+            assert_close((double)gx[i], (double)gy[i] * (double)gate[c], 1e-7,
+                         "gradient through the gate", i);
             sum += (double)x[i] * (double)gy[i];
         }
         assert_close((double)ggate[c], sum, 1e-5 * (1 + fabs(sum)), "gradient of the gate", c);
@@ -384,9 +440,11 @@ START_TEST(global_average_and_its_gradient)
     const size_t channels = 11;
     for (size_t k = 0; k < 4; k++) {
         const size_t spatial = sizes[k];
-        float *x = blocked_random(channels, spatial, block), *y = floats(padded(channels, block), true);
+        float *x = blocked_random(channels, spatial, block),
+              *y = floats(padded(channels, block), true);
         for (size_t s = 0; s < spatial; s++)
-            x[at(3, s, spatial, block)] += 1000; /* a large mean must not cost the small one's digits */
+            x[at(3, s, spatial, block)] +=
+                1000; /* a large mean must not cost the small one's digits */
         kernel_global_average(x, y, channels, spatial, block, 2);
         assert_padding_zero(y, channels, 1, block);
         for (size_t c = 0; c < channels; c++) {
@@ -399,7 +457,8 @@ START_TEST(global_average_and_its_gradient)
         kernel_global_average_backward(y, x, channels, spatial, block, true, 2);
         assert_padding_zero(x, channels, spatial, block);
         for (size_t c = 0; c < channels; c++)
-            assert_close((double)x[at(c, spatial - 1, spatial, block)], 2 * (double)y[c] / (double)spatial, 1e-6 * fabs((double)y[c]),
+            assert_close((double)x[at(c, spatial - 1, spatial, block)],
+                         2 * (double)y[c] / (double)spatial, 1e-6 * fabs((double)y[c]),
                          "gradient of the mean", c);
         memory_free(x);
         memory_free(y);
@@ -419,11 +478,18 @@ static const pool_case pools[] = {
     {2, {28, 28}, {14, 14}, {2, 2}, {2, 2}, {1, 1}, {0, 0}, {0, 0}}, /* DenseNet transition, VGG */
     {2, {17, 17}, {17, 17}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}}, /* Inception */
     {2, {15, 13}, {7, 6}, {3, 3}, {2, 2}, {1, 1}, {0, 0}, {0, 0}},
-    {2, {14, 14}, {7, 7}, {3, 3}, {2, 2}, {1, 1}, {0, 0}, {0, 0}}, /* ceil_mode: the last window hangs over */
-    {2, {7, 9}, {1, 1}, {7, 9}, {1, 1}, {1, 1}, {0, 0}, {0, 0}}, /* everything */
+    {2,
+     {14, 14},
+     {7, 7},
+     {3, 3},
+     {2, 2},
+     {1, 1},
+     {0, 0},
+     {0, 0}}, /* ceil_mode: the last window hangs over */
+    {2, {7, 9}, {1, 1}, {7, 9}, {1, 1}, {1, 1}, {0, 0}, {0, 0}},   /* everything */
     {2, {12, 11}, {8, 9}, {3, 2}, {1, 1}, {2, 2}, {0, 0}, {0, 0}}, /* dilation */
-    {2, {9, 9}, {6, 7}, {4, 3}, {2, 1}, {1, 2}, {2, 1}, {3, 1}}, /* asymmetric */
-    {2, {8, 8}, {3, 3}, {2, 2}, {3, 3}, {1, 1}, {0, 0}, {0, 0}}, /* gaps between windows */
+    {2, {9, 9}, {6, 7}, {4, 3}, {2, 1}, {1, 2}, {2, 1}, {3, 1}},   /* asymmetric */
+    {2, {8, 8}, {3, 3}, {2, 2}, {3, 3}, {1, 1}, {0, 0}, {0, 0}},   /* gaps between windows */
     {1, {50}, {25}, {3}, {2}, {1}, {1}, {1}},
     {3, {6, 7, 8}, {3, 4, 4}, {3, 3, 3}, {2, 2, 2}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}},
     {3, {4, 6, 6}, {2, 3, 3}, {2, 2, 2}, {2, 2, 2}, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}},
@@ -485,8 +551,10 @@ START_TEST(max_pool_takes_the_first_maximum_and_gives_it_the_gradient)
     size_t in, out, counted, positions[256];
     const window w = pool_window(&pools[_i / 2], &in, &out);
     const size_t channels = 21, padded_channels = padded(channels, block);
-    float *x = blocked_random(channels, in, block), *y = floats(padded_channels * out, true), *only = floats(padded_channels * out, true);
-    float *gy = blocked_random(channels, out, block), *gx = floats(padded_channels * in, true), *more = floats(padded_channels * in, false);
+    float *x = blocked_random(channels, in, block), *y = floats(padded_channels * out, true),
+          *only = floats(padded_channels * out, true);
+    float *gy = blocked_random(channels, out, block), *gx = floats(padded_channels * in, true),
+          *more = floats(padded_channels * in, false);
     int32_t *argmax = memory_allocate(padded_channels * out, sizeof *argmax);
     double *want = memory_allocate_zeroed(padded_channels * in, sizeof *want);
     for (size_t i = 0; i < padded_channels * in; i++)
@@ -531,7 +599,8 @@ START_TEST(average_pool_divides_by_what_onnx_counts)
     size_t in, out, counted, positions[256];
     const window w = pool_window(&pools[_i / 2], &in, &out);
     const size_t channels = 21, padded_channels = padded(channels, block);
-    float *x = blocked_random(channels, in, block), *y = floats(padded_channels * out, true), *gx = floats(padded_channels * in, true);
+    float *x = blocked_random(channels, in, block), *y = floats(padded_channels * out, true),
+          *gx = floats(padded_channels * in, true);
     float *gy = blocked_random(channels, out, block), *more = floats(padded_channels * in, false);
     double *want = memory_allocate(padded_channels * in, sizeof *want);
     for (int include = 0; include < 2; include++) {
@@ -540,7 +609,8 @@ START_TEST(average_pool_divides_by_what_onnx_counts)
         assert_padding_zero(y, channels, out, block);
         for (size_t c = 0; c < channels; c++)
             for (size_t o = 0; o < out; o++) {
-                const size_t n = pool_positions(&w, o, positions, &counted), i = at(c, o, out, block);
+                const size_t n = pool_positions(&w, o, positions, &counted),
+                             i = at(c, o, out, block);
                 const double divisor = (double)(include ? counted : n);
                 double sum = 0;
                 for (size_t k = 0; k < n; k++) {
@@ -556,7 +626,8 @@ START_TEST(average_pool_divides_by_what_onnx_counts)
         }
         kernel_average_pool_backward(&w, include, gy, more, channels, block, true, 1);
         for (size_t i = 0; i < padded_channels * in; i++)
-            assert_close((double)more[i], 1 + want[i], 2e-6, "accumulated gradient of average pool", i);
+            assert_close((double)more[i], 1 + want[i], 2e-6, "accumulated gradient of average pool",
+                         i);
     }
     memory_free(x);
     memory_free(y);
@@ -569,7 +640,13 @@ END_TEST
 
 START_TEST(max_pool_propagates_the_first_nan)
 {
-    const window w = {.rank = 1, .groups = 1, .kernel = {3}, .stride = {3}, .dilation = {1}, .input = {9}, .output = {3}};
+    const window w = {.rank = 1,
+                      .groups = 1,
+                      .kernel = {3},
+                      .stride = {3},
+                      .dilation = {1},
+                      .input = {9},
+                      .output = {3}};
     float x[9 * 8], y[3 * 8], without[3 * 8];
     int32_t argmax[3 * 8];
     for (int i = 0; i < 72; i++)
@@ -592,10 +669,12 @@ END_TEST
 
 START_TEST(matrix_vector_products)
 {
-    static const size_t sizes[][2] = {{1000, 2048}, {14, 1024}, {3, 5}, {100, 33}, {2, 25088}, {4096, 64}, {1, 1}};
+    static const size_t sizes[][2] = {{1000, 2048}, {14, 1024}, {3, 5}, {100, 33},
+                                      {2, 25088},   {4096, 64}, {1, 1}};
     for (size_t t = 0; t < sizeof sizes / sizeof *sizes; t++) {
         const size_t n = sizes[t][0], k = sizes[t][1];
-        float *weights = floats(n * k, true), *x = floats(k, true), *bias = floats(n, true), *y = floats(n, true), *gy = floats(n, true);
+        float *weights = floats(n * k, true), *x = floats(k, true), *bias = floats(n, true),
+              *y = floats(n, true), *gy = floats(n, true);
         float *gx = floats(k, true), *one = floats(k > n ? k : n, true);
         gy[0] = 0;
         kernel_matrix_vector(weights, x, bias, y, n, k, 2);
@@ -603,7 +682,8 @@ START_TEST(matrix_vector_products)
             double sum = (double)bias[i];
             for (size_t j = 0; j < k; j++)
                 sum += (double)weights[i * k + j] * (double)x[j];
-            assert_close((double)y[i], sum, 3e-7 * sqrt((double)k) + 1e-7 * fabs(sum), "matrix times vector", i);
+            assert_close((double)y[i], sum, 3e-7 * sqrt((double)k) + 1e-7 * fabs(sum),
+                         "matrix times vector", i);
         }
         kernel_matrix_vector(weights, x, bias, one, n, k, 1);
         ck_assert_int_eq(memcmp(one, y, n * sizeof *y), 0);
@@ -616,7 +696,8 @@ START_TEST(matrix_vector_products)
             for (size_t i = 0; i < n; i++)
                 sum += (double)weights[i * k + j] * (double)gy[i];
             assert_close((double)one[j], sum, 3e-7 * sqrt((double)n), "vector times matrix", j);
-            assert_close((double)gx[j], 1 + sum, 4e-7 * sqrt((double)n), "accumulated vector times matrix", j);
+            assert_close((double)gx[j], 1 + sum, 4e-7 * sqrt((double)n),
+                         "accumulated vector times matrix", j);
         }
         memory_free(weights);
         memory_free(x);
@@ -634,7 +715,8 @@ START_TEST(softmax_and_its_gradient)
     static const size_t widths[] = {1, 2, 7, 49, 197, 1000};
     for (size_t t = 0; t < sizeof widths / sizeof *widths; t++) {
         const size_t rows = 37, width = widths[t], count = rows * width;
-        float *x = floats(count, true), *y = floats(count, true), *gy = floats(count, true), *gx = floats(count, true);
+        float *x = floats(count, true), *y = floats(count, true), *gy = floats(count, true),
+              *gx = floats(count, true);
         for (size_t i = 0; i < count; i++) {
             x[i] = x[i] * 20 + 300; /* e^300 overflows unless the maximum is taken away */
             gx[i] = 1;
@@ -654,8 +736,9 @@ START_TEST(softmax_and_its_gradient)
                 inner += want * (double)gy[r * width + i];
             }
             for (size_t i = 0; i < width; i++)
-                assert_close((double)gx[r * width + i], 1 + (double)y[r * width + i] * ((double)gy[r * width + i] - inner), 1e-6,
-                             "gradient of softmax", i);
+                assert_close((double)gx[r * width + i],
+                             1 + (double)y[r * width + i] * ((double)gy[r * width + i] - inner),
+                             1e-6, "gradient of softmax", i);
         }
         x[0] = NAN;
         kernel_softmax(x, y, rows, width, 1);
@@ -674,7 +757,8 @@ START_TEST(layer_norm_and_its_gradient)
     for (size_t t = 0; t < sizeof widths / sizeof *widths; t++) {
         const size_t rows = 23, width = widths[t], count = rows * width;
         const double epsilon = 1e-5;
-        float *x = floats(count, true), *y = floats(count, true), *gy = floats(count, true), *gx = floats(count, false);
+        float *x = floats(count, true), *y = floats(count, true), *gy = floats(count, true),
+              *gx = floats(count, false);
         float *scale = floats(width, true), *shift = floats(width, true);
         for (size_t i = 0; i < count; i++)
             x[i] += 10;
@@ -688,18 +772,22 @@ START_TEST(layer_norm_and_its_gradient)
                 variance += pow((double)x[r * width + i] - mean, 2) / (double)width;
             const double inverse = 1 / sqrt(variance + (double)(float)epsilon);
             for (size_t i = 0; i < width; i++) {
-                const double n = ((double)x[r * width + i] - mean) * inverse, h = (double)gy[r * width + i] * (double)scale[i];
-                assert_close((double)y[r * width + i], n * (double)scale[i] + (double)shift[i], 1e-6, "layer norm", i);
+                const double n = ((double)x[r * width + i] - mean) * inverse,
+                             h = (double)gy[r * width + i] * (double)scale[i];
+                assert_close((double)y[r * width + i], n * (double)scale[i] + (double)shift[i],
+                             1e-6, "layer norm", i);
                 h_mean += h / (double)width;
                 product_mean += h * n / (double)width;
             }
             for (size_t i = 0; i < width; i++) {
-                const double n = ((double)x[r * width + i] - mean) * inverse, h = (double)gy[r * width + i] * (double)scale[i];
-                assert_close((double)gx[r * width + i], inverse * (h - h_mean - n * product_mean), 1e-6 * (1 + inverse),
-                             "gradient of layer norm", i);
+                const double n = ((double)x[r * width + i] - mean) * inverse,
+                             h = (double)gy[r * width + i] * (double)scale[i];
+                assert_close((double)gx[r * width + i], inverse * (h - h_mean - n * product_mean),
+                             1e-6 * (1 + inverse), "gradient of layer norm", i);
             }
         }
-        kernel_layer_norm(x, NULL, NULL, (float)epsilon, y, rows, width, 1); /* neither scale nor shift */
+        kernel_layer_norm(x, NULL, NULL, (float)epsilon, y, rows, width,
+                          1); /* neither scale nor shift */
         kernel_layer_norm_backward(x, NULL, (float)epsilon, gy, gx, rows, width, false, 1);
         memory_free(x);
         memory_free(y);
@@ -717,13 +805,15 @@ START_TEST(bits_do_not_depend_on_threads)
 {
     const size_t channels = 40, spatial = 56 * 56, count = 40 * 56 * 56;
     const activation gelu = {ACTIVATION_GELU, 0, 0};
-    float *x = blocked_random(channels, spatial, 8), *gate = blocked_random(channels, 1, 8), *y[3], *sums[3];
+    float *x = blocked_random(channels, spatial, 8), *gate = blocked_random(channels, 1, 8), *y[3],
+          *sums[3];
     static const int threads[] = {1, 2, 3};
     for (int t = 0; t < 3; t++) {
         y[t] = floats(count, true);
         sums[t] = floats(channels, true);
         kernel_scale_shift(x, gate, gate, &gelu, y[t], channels, spatial, 8, threads[t]);
-        kernel_gate_backward(x, gate, y[t], y[t], sums[t], channels, spatial, 8, false, false, threads[t]);
+        kernel_gate_backward(x, gate, y[t], y[t], sums[t], channels, spatial, 8, false, false,
+                             threads[t]);
         ck_assert_int_eq(memcmp(y[0], y[t], count * sizeof(float)), 0);
         ck_assert_int_eq(memcmp(sums[0], sums[t], channels * sizeof(float)), 0);
     }
@@ -752,7 +842,8 @@ int main(void)
     tcase_add_loop_test(all, scale_shift_with_activation_and_its_gradient, 0, 2);
     tcase_add_loop_test(all, gates_and_their_gradients, 0, 2);
     tcase_add_loop_test(all, global_average_and_its_gradient, 0, 2);
-    tcase_add_loop_test(all, max_pool_takes_the_first_maximum_and_gives_it_the_gradient, 0, 2 * POOL_COUNT);
+    tcase_add_loop_test(all, max_pool_takes_the_first_maximum_and_gives_it_the_gradient, 0,
+                        2 * POOL_COUNT);
     tcase_add_loop_test(all, average_pool_divides_by_what_onnx_counts, 0, 2 * POOL_COUNT);
     tcase_add_test(all, max_pool_propagates_the_first_nan);
     tcase_add_test(all, matrix_vector_products);

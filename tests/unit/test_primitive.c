@@ -24,8 +24,10 @@ typedef struct shape_case {
 } shape_case;
 
 /* Square 2-D case. */
-#define CASE2(name, cin, cout, groups, h, w, k, s, d, p) \
-    {name, 2, cin, cout, groups, {h, w}, {k, k}, {s, s}, {d, d}, {p, p}, {p, p}, false, false}
+#define CASE2(name, cin, cout, groups, h, w, k, s, d, p)                                         \
+    {                                                                                            \
+        name, 2, cin, cout, groups, {h, w}, {k, k}, {s, s}, {d, d}, {p, p}, {p, p}, false, false \
+    }
 
 static const shape_case cases[] = {
     CASE2("3x3", 16, 24, 1, 14, 14, 3, 1, 1, 1),
@@ -66,30 +68,234 @@ static const shape_case cases[] = {
     CASE2("depthwise, two outputs a channel, 12 channels", 12, 24, 12, 14, 14, 3, 1, 1, 1),
     CASE2("patches 4x4 stride 4", 3, 96, 1, 56, 56, 4, 4, 1, 0),
     CASE2("patches 2x2 stride 2", 96, 192, 1, 14, 14, 2, 2, 1, 0),
-    {"first layer 7x7 stride 2", 2, 3, 64, 1, {64, 64}, {7, 7}, {2, 2}, {1, 1}, {3, 3}, {3, 3}, true, false},
-    {"first layer 3x3 stride 2", 2, 3, 32, 1, {65, 65}, {3, 3}, {2, 2}, {1, 1}, {1, 1}, {1, 1}, true, false},
+    {"first layer 7x7 stride 2",
+     2,
+     3,
+     64,
+     1,
+     {64, 64},
+     {7, 7},
+     {2, 2},
+     {1, 1},
+     {3, 3},
+     {3, 3},
+     true,
+     false},
+    {"first layer 3x3 stride 2",
+     2,
+     3,
+     32,
+     1,
+     {65, 65},
+     {3, 3},
+     {2, 2},
+     {1, 1},
+     {1, 1},
+     {1, 1},
+     true,
+     false},
     {"first layer 3x3", 2, 3, 64, 1, {32, 32}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, true, false},
-    {"first layer, one channel", 2, 1, 32, 1, {33, 31}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, true, false},
-    {"first layer, patches 16x16", 2, 3, 192, 1, {64, 64}, {16, 16}, {16, 16}, {1, 1}, {0, 0}, {0, 0}, true, false},
-    {"first layer, 4 channels", 2, 4, 16, 1, {32, 32}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, true, false},
-    {"plain input of 40 channels", 2, 40, 16, 1, {12, 12}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, true, false},
+    {"first layer, one channel",
+     2,
+     1,
+     32,
+     1,
+     {33, 31},
+     {3, 3},
+     {1, 1},
+     {1, 1},
+     {1, 1},
+     {1, 1},
+     true,
+     false},
+    {"first layer, patches 16x16",
+     2,
+     3,
+     192,
+     1,
+     {64, 64},
+     {16, 16},
+     {16, 16},
+     {1, 1},
+     {0, 0},
+     {0, 0},
+     true,
+     false},
+    {"first layer, 4 channels",
+     2,
+     4,
+     16,
+     1,
+     {32, 32},
+     {3, 3},
+     {1, 1},
+     {1, 1},
+     {1, 1},
+     {1, 1},
+     true,
+     false},
+    {"plain input of 40 channels",
+     2,
+     40,
+     16,
+     1,
+     {12, 12},
+     {3, 3},
+     {1, 1},
+     {1, 1},
+     {1, 1},
+     {1, 1},
+     true,
+     false},
     {"plain output", 2, 16, 2, 1, {12, 12}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, false, true},
-    {"plain input and output", 2, 6, 10, 1, {12, 12}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, true, true},
-    {"asymmetric pads", 2, 16, 24, 1, {14, 13}, {3, 5}, {2, 1}, {1, 1}, {0, 2}, {1, 1}, false, false},
-    {"1x7 (Inception)", 2, 32, 40, 1, {17, 17}, {1, 7}, {1, 1}, {1, 1}, {0, 3}, {0, 3}, false, false},
-    {"7x1 (Inception)", 2, 32, 40, 1, {17, 17}, {7, 1}, {1, 1}, {1, 1}, {3, 0}, {3, 0}, false, false},
-    {"last columns unread", 2, 16, 16, 1, {14, 14}, {2, 2}, {3, 3}, {1, 1}, {0, 0}, {0, 0}, false, false},
+    {"plain input and output",
+     2,
+     6,
+     10,
+     1,
+     {12, 12},
+     {3, 3},
+     {1, 1},
+     {1, 1},
+     {1, 1},
+     {1, 1},
+     true,
+     true},
+    {"asymmetric pads",
+     2,
+     16,
+     24,
+     1,
+     {14, 13},
+     {3, 5},
+     {2, 1},
+     {1, 1},
+     {0, 2},
+     {1, 1},
+     false,
+     false},
+    {"1x7 (Inception)",
+     2,
+     32,
+     40,
+     1,
+     {17, 17},
+     {1, 7},
+     {1, 1},
+     {1, 1},
+     {0, 3},
+     {0, 3},
+     false,
+     false},
+    {"7x1 (Inception)",
+     2,
+     32,
+     40,
+     1,
+     {17, 17},
+     {7, 1},
+     {1, 1},
+     {1, 1},
+     {3, 0},
+     {3, 0},
+     false,
+     false},
+    {"last columns unread",
+     2,
+     16,
+     16,
+     1,
+     {14, 14},
+     {2, 2},
+     {3, 3},
+     {1, 1},
+     {0, 0},
+     {0, 0},
+     false,
+     false},
     {"1-D", 1, 24, 32, 1, {100}, {5}, {1}, {1}, {2}, {2}, false, false},
     {"1-D stride 2, odd channels", 1, 12, 58, 1, {101}, {7}, {2}, {1}, {3}, {3}, false, false},
     {"1-D first layer (ECG)", 1, 12, 64, 1, {200}, {15}, {2}, {1}, {7}, {7}, true, false},
     {"1-D depthwise", 1, 32, 32, 32, {100}, {5}, {1}, {1}, {2}, {2}, false, false},
     {"1-D groups of 4", 1, 32, 32, 8, {100}, {3}, {1}, {1}, {1}, {1}, false, false},
-    {"3-D", 3, 16, 24, 1, {6, 8, 9}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, false, false},
-    {"3-D stride 2", 3, 8, 16, 1, {7, 8, 8}, {3, 3, 3}, {2, 2, 2}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, false, false},
-    {"3-D 1x1x1", 3, 32, 16, 1, {4, 6, 6}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, false, false},
-    {"3-D first layer", 3, 1, 16, 1, {10, 12, 12}, {3, 3, 3}, {2, 2, 2}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, true, false},
-    {"3-D depthwise", 3, 16, 16, 16, {5, 6, 6}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, false, false},
-    {"3-D groups of 4", 3, 16, 16, 4, {5, 6, 6}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, false, false},
+    {"3-D",
+     3,
+     16,
+     24,
+     1,
+     {6, 8, 9},
+     {3, 3, 3},
+     {1, 1, 1},
+     {1, 1, 1},
+     {1, 1, 1},
+     {1, 1, 1},
+     false,
+     false},
+    {"3-D stride 2",
+     3,
+     8,
+     16,
+     1,
+     {7, 8, 8},
+     {3, 3, 3},
+     {2, 2, 2},
+     {1, 1, 1},
+     {1, 1, 1},
+     {1, 1, 1},
+     false,
+     false},
+    {"3-D 1x1x1",
+     3,
+     32,
+     16,
+     1,
+     {4, 6, 6},
+     {1, 1, 1},
+     {1, 1, 1},
+     {1, 1, 1},
+     {0, 0, 0},
+     {0, 0, 0},
+     false,
+     false},
+    {"3-D first layer",
+     3,
+     1,
+     16,
+     1,
+     {10, 12, 12},
+     {3, 3, 3},
+     {2, 2, 2},
+     {1, 1, 1},
+     {1, 1, 1},
+     {1, 1, 1},
+     true,
+     false},
+    {"3-D depthwise",
+     3,
+     16,
+     16,
+     16,
+     {5, 6, 6},
+     {3, 3, 3},
+     {1, 1, 1},
+     {1, 1, 1},
+     {1, 1, 1},
+     {1, 1, 1},
+     false,
+     false},
+    {"3-D groups of 4",
+     3,
+     16,
+     16,
+     4,
+     {5, 6, 6},
+     {3, 3, 3},
+     {1, 1, 1},
+     {1, 1, 1},
+     {1, 1, 1},
+     {1, 1, 1},
+     false,
+     false},
 };
 #define CASE_COUNT ((int)(sizeof cases / sizeof *cases))
 
@@ -134,14 +340,17 @@ static window window_of(const shape_case *c)
         w.pad_begin[i] = c->pad_begin[i];
         w.pad_end[i] = c->pad_end[i];
         w.input[i] = c->input[i];
-        w.output[i] = (c->input[i] + c->pad_begin[i] + c->pad_end[i] - (c->kernel[i] - 1) * c->dilation[i] - 1) / c->stride[i] + 1;
+        w.output[i] = (c->input[i] + c->pad_begin[i] + c->pad_end[i] -
+                       (c->kernel[i] - 1) * c->dilation[i] - 1) /
+                          c->stride[i] +
+                      1;
     }
     return w;
 }
 
 /* Calls visit for each (input element, weight element, output element) of the plain convolution; all three dimensions. */
-static void convolve(const window *w, int64_t cin, int64_t cout, const float *x, const float *weights, const float *gy, double *y,
-                     double *gx)
+static void convolve(const window *w, int64_t cin, int64_t cout, const float *x,
+                     const float *weights, const float *gy, double *y, double *gx)
 {
     int64_t in[3], out[3], k[3], s[3], d[3], p[3];
     for (int i = 0; i < 3; i++) {
@@ -160,7 +369,8 @@ static void convolve(const window *w, int64_t cin, int64_t cout, const float *x,
             for (int64_t a = 0; a < k[0]; a++)
                 for (int64_t b = 0; b < k[1]; b++)
                     for (int64_t e = 0; e < k[2]; e++) {
-                        const double weight = (double)weights[(((m * in_group + c) * k[0] + a) * k[1] + b) * k[2] + e];
+                        const double weight = (double)
+                            weights[(((m * in_group + c) * k[0] + a) * k[1] + b) * k[2] + e];
                         for (int64_t z = 0; z < out[0]; z++) {
                             const int64_t iz = z * s[0] + a * d[0] - p[0];
                             if (iz < 0 || iz >= in[0])
@@ -173,7 +383,8 @@ static void convolve(const window *w, int64_t cin, int64_t cout, const float *x,
                                     const int64_t iu = u * s[2] + e * d[2] - p[2];
                                     if (iu < 0 || iu >= in[2])
                                         continue;
-                                    const int64_t i = ((channel * in[0] + iz) * in[1] + iv) * in[2] + iu;
+                                    const int64_t i =
+                                        ((channel * in[0] + iz) * in[1] + iv) * in[2] + iu;
                                     const int64_t o = ((m * out[0] + z) * out[1] + v) * out[2] + u;
                                     if (y != NULL)
                                         y[o] += weight * (double)x[i];
@@ -192,8 +403,9 @@ typedef struct outcome {
     char implementation[64];
 } outcome;
 
-static outcome run_once(const primitive_spec *spec, const char *name, const float *weights, const float *bias, const float *source,
-                        const float *other, const float *before, size_t destination_count)
+static outcome run_once(const primitive_spec *spec, const char *name, const float *weights,
+                        const float *bias, const float *source, const float *other,
+                        const float *before, size_t destination_count)
 {
     primitive *p = NULL;
     xai_error *error = NULL;
@@ -206,20 +418,29 @@ static outcome run_once(const primitive_spec *spec, const char *name, const floa
     void *scratch = memory_allocate_aligned(primitive_scratchpad_bytes(p) + 64);
     float *padded_bias = NULL;
     ck_assert(prepared != NULL && scratch != NULL);
-    memset(scratch, 0xFF, primitive_scratchpad_bytes(p)); /* NaN: nothing may be read before it is written */
+    memset(scratch, 0xFF,
+           primitive_scratchpad_bytes(p)); /* NaN: nothing may be read before it is written */
     ck_assert_int_eq(primitive_prepare_weights(p, weights, prepared, &error), XAI_OK);
     if (spec->has_bias) {
         padded_bias = floats(primitive_bias_count(p), false);
-        memcpy(padded_bias, bias, (size_t)(spec->kind == PRIMITIVE_MATMUL ? spec->columns : spec->output_channels) * sizeof *bias);
+        memcpy(padded_bias, bias,
+               (size_t)(spec->kind == PRIMITIVE_MATMUL ? spec->columns : spec->output_channels) *
+                   sizeof *bias);
     }
-    const primitive_arguments arguments = {.source = source, .weights = prepared, .bias = padded_bias, .other = other,
-                                           .destination = result.destination, .scratchpad = scratch};
+    const primitive_arguments arguments = {.source = source,
+                                           .weights = prepared,
+                                           .bias = padded_bias,
+                                           .other = other,
+                                           .destination = result.destination,
+                                           .scratchpad = scratch};
     ck_assert_int_eq(primitive_run(p, &arguments, &error), XAI_OK);
     strcpy(result.implementation, primitive_implementation(p));
-    ck_assert_msg(strncmp(result.implementation, "ref", 3) != 0, "%s runs %s", name, result.implementation);
+    ck_assert_msg(strncmp(result.implementation, "ref", 3) != 0, "%s runs %s", name,
+                  result.implementation);
 #ifdef PRINT_IMPLEMENTATIONS
     if (spec->threads == 1)
-        printf("%-48s kind %d %s scratch %zu\n", name, spec->kind, result.implementation, primitive_scratchpad_bytes(p));
+        printf("%-48s kind %d %s scratch %zu\n", name, spec->kind, result.implementation,
+               primitive_scratchpad_bytes(p));
 #endif
     memory_free(padded_bias);
     memory_free(scratch);
@@ -229,21 +450,24 @@ static outcome run_once(const primitive_spec *spec, const char *name, const floa
 }
 
 /* Each created for and run on 1, 2 and 4 threads: the same bits. */
-static outcome run_on_threads(const primitive_spec *spec, const char *name, const float *weights, const float *bias,
-                              const float *source, const float *other, const float *before, size_t destination_count)
+static outcome run_on_threads(const primitive_spec *spec, const char *name, const float *weights,
+                              const float *bias, const float *source, const float *other,
+                              const float *before, size_t destination_count)
 {
     static const int threads[] = {1, 2, 4};
     outcome first = {0};
     for (int i = 0; i < 3; i++) {
         primitive_spec threaded = *spec;
         threaded.threads = threads[i];
-        outcome one = run_once(&threaded, name, weights, bias, source, other, before, destination_count);
+        outcome one =
+            run_once(&threaded, name, weights, bias, source, other, before, destination_count);
         if (i == 0) {
             first = one;
             continue;
         }
-        ck_assert_msg(memcmp(first.destination, one.destination, destination_count * sizeof(float)) == 0,
-                      "%s (%s): the bits depend on the thread count", name, one.implementation);
+        ck_assert_msg(
+            memcmp(first.destination, one.destination, destination_count * sizeof(float)) == 0,
+            "%s (%s): the bits depend on the thread count", name, one.implementation);
         memory_free(one.destination);
     }
     return first;
@@ -261,15 +485,19 @@ static float *in_layout(const float *plain, int64_t channels, size_t spatial, bo
     return out;
 }
 
-static void check_result(const char *name, const outcome *got, const double *expected, int64_t channels, size_t spatial, bool plain)
+static void check_result(const char *name, const outcome *got, const double *expected,
+                         int64_t channels, size_t spatial, bool plain)
 {
-    const size_t block = plain ? 1 : (size_t)primitive_block(), count = plain ? (size_t)channels : padded(channels);
+    const size_t block = plain ? 1 : (size_t)primitive_block(),
+                 count = plain ? (size_t)channels : padded(channels);
     double largest = 0, error = 0;
     for (size_t c = 0; c < count; c++)
         for (size_t s = 0; s < spatial; s++) {
-            const double value = (double)got->destination[(c / block * spatial + s) * block + c % block];
+            const double value =
+                (double)got->destination[(c / block * spatial + s) * block + c % block];
             if (c >= (size_t)channels) {
-                ck_assert_msg(value == 0, "%s (%s): padded lane holds %g", name, got->implementation, value);
+                ck_assert_msg(value == 0, "%s (%s): padded lane holds %g", name,
+                              got->implementation, value);
                 continue;
             }
             const double want = expected[c * spatial + s];
@@ -277,7 +505,8 @@ static void check_result(const char *name, const outcome *got, const double *exp
             largest = fmax(largest, fabs(want));
             error = fmax(error, fabs(value - want));
         }
-    ck_assert_msg(error <= TOLERANCE * largest, "%s (%s): error %g of %g", name, got->implementation, error, largest);
+    ck_assert_msg(error <= TOLERANCE * largest, "%s (%s): error %g of %g", name,
+                  got->implementation, error, largest);
 }
 
 static bool without_onednn(void)
@@ -293,27 +522,39 @@ START_TEST(convolution_and_its_gradient_match_double_loops)
     const window w = window_of(c);
     random_state = (uint32_t)_i + 1;
     const size_t in_spatial = product(w.input, w.rank), out_spatial = product(w.output, w.rank);
-    const size_t in_count = (size_t)c->input_channels * in_spatial, out_count = (size_t)c->output_channels * out_spatial;
-    const size_t weight_count = (size_t)(c->output_channels * c->input_channels / c->groups) * product(w.kernel, w.rank);
-    float *x = floats(in_count, true), *weights = floats(weight_count, true), *bias = floats((size_t)c->output_channels, true);
+    const size_t in_count = (size_t)c->input_channels * in_spatial,
+                 out_count = (size_t)c->output_channels * out_spatial;
+    const size_t weight_count =
+        (size_t)(c->output_channels * c->input_channels / c->groups) * product(w.kernel, w.rank);
+    float *x = floats(in_count, true), *weights = floats(weight_count, true),
+          *bias = floats((size_t)c->output_channels, true);
     float *gy = floats(out_count, true);
-    double *y = memory_allocate_zeroed(out_count, sizeof *y), *gx = memory_allocate_zeroed(in_count, sizeof *gx);
+    double *y = memory_allocate_zeroed(out_count, sizeof *y),
+           *gx = memory_allocate_zeroed(in_count, sizeof *gx);
     for (size_t i = 0; i < out_count; i++)
         y[i] = (double)bias[i / out_spatial];
     convolve(&w, c->input_channels, c->output_channels, x, weights, gy, y, gx);
 
-    primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION, .threads = 1, .geometry = w, .input_channels = c->input_channels,
-                           .output_channels = c->output_channels, .plain_input = c->plain_input, .plain_output = c->plain_output,
-                           .constant_weights = true, .has_bias = true};
+    primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION,
+                           .threads = 1,
+                           .geometry = w,
+                           .input_channels = c->input_channels,
+                           .output_channels = c->output_channels,
+                           .plain_input = c->plain_input,
+                           .plain_output = c->plain_output,
+                           .constant_weights = true,
+                           .has_bias = true};
     float *source = in_layout(x, c->input_channels, in_spatial, c->plain_input);
     float *gradient = in_layout(gy, c->output_channels, out_spatial, c->plain_output);
-    outcome forward = run_on_threads(&spec, c->name, weights, bias, source, NULL, NULL,
-                                     c->plain_output ? out_count : padded(c->output_channels) * out_spatial);
+    outcome forward =
+        run_on_threads(&spec, c->name, weights, bias, source, NULL, NULL,
+                       c->plain_output ? out_count : padded(c->output_channels) * out_spatial);
     check_result(c->name, &forward, y, c->output_channels, out_spatial, c->plain_output);
     spec.kind = PRIMITIVE_CONVOLUTION_BACKWARD;
     spec.has_bias = false;
-    outcome backward = run_on_threads(&spec, c->name, weights, NULL, gradient, NULL, NULL,
-                                      c->plain_input ? in_count : padded(c->input_channels) * in_spatial);
+    outcome backward =
+        run_on_threads(&spec, c->name, weights, NULL, gradient, NULL, NULL,
+                       c->plain_input ? in_count : padded(c->input_channels) * in_spatial);
     check_result(c->name, &backward, gx, c->input_channels, in_spatial, c->plain_input);
 
     memory_free(forward.destination);
@@ -334,24 +575,36 @@ static double reference_post(const activation *f, double x)
 {
     const double a = (double)f->alpha, b = (double)f->beta;
     switch (f->kind) {
-    case ACTIVATION_RELU: return fmax(0, x);
-    case ACTIVATION_LEAKY_RELU: return x > 0 ? x : a * x;
-    case ACTIVATION_ELU: return x > 0 ? x : a * expm1(x);
-    case ACTIVATION_SIGMOID: return 1 / (1 + exp(-x));
-    case ACTIVATION_TANH: return tanh(x);
-    case ACTIVATION_CLIP: return fmin(fmax(x, a), b);
-    case ACTIVATION_SILU: return x / (1 + exp(-x));
-    case ACTIVATION_HARD_SWISH: return x * fmax(0, fmin(1, x / 6 + 0.5));
-    case ACTIVATION_GELU: return 0.5 * x * erfc(-x * M_SQRT1_2);
-    case ACTIVATION_GELU_TANH: return x / (1 + exp(-2 * 0.79788456080286535588 * (x + 0.044715 * x * x * x)));
-    default: return x;
+    case ACTIVATION_RELU:
+        return fmax(0, x);
+    case ACTIVATION_LEAKY_RELU:
+        return x > 0 ? x : a * x;
+    case ACTIVATION_ELU:
+        return x > 0 ? x : a * expm1(x);
+    case ACTIVATION_SIGMOID:
+        return 1 / (1 + exp(-x));
+    case ACTIVATION_TANH:
+        return tanh(x);
+    case ACTIVATION_CLIP:
+        return fmin(fmax(x, a), b);
+    case ACTIVATION_SILU:
+        return x / (1 + exp(-x));
+    case ACTIVATION_HARD_SWISH:
+        return x * fmax(0, fmin(1, x / 6 + 0.5));
+    case ACTIVATION_GELU:
+        return 0.5 * x * erfc(-x * M_SQRT1_2);
+    case ACTIVATION_GELU_TANH:
+        return x / (1 + exp(-2 * 0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+    default:
+        return x;
     }
 }
 
 static const activation fused[] = {
-    {ACTIVATION_NONE, 0, 0}, {ACTIVATION_RELU, 0, 0},    {ACTIVATION_LEAKY_RELU, 0.1f, 0}, {ACTIVATION_ELU, 1, 0},
-    {ACTIVATION_SIGMOID, 0, 0}, {ACTIVATION_TANH, 0, 0}, {ACTIVATION_CLIP, 0, 6},          {ACTIVATION_CLIP, 0.25f, 2},
-    {ACTIVATION_SILU, 0, 0}, {ACTIVATION_HARD_SWISH, 0, 0}, {ACTIVATION_GELU, 0, 0},       {ACTIVATION_GELU_TANH, 0, 0},
+    {ACTIVATION_NONE, 0, 0},       {ACTIVATION_RELU, 0, 0},     {ACTIVATION_LEAKY_RELU, 0.1f, 0},
+    {ACTIVATION_ELU, 1, 0},        {ACTIVATION_SIGMOID, 0, 0},  {ACTIVATION_TANH, 0, 0},
+    {ACTIVATION_CLIP, 0, 6},       {ACTIVATION_CLIP, 0.25f, 2}, {ACTIVATION_SILU, 0, 0},
+    {ACTIVATION_HARD_SWISH, 0, 0}, {ACTIVATION_GELU, 0, 0},     {ACTIVATION_GELU_TANH, 0, 0},
 };
 #define FUSED_COUNT ((int)(sizeof fused / sizeof *fused))
 
@@ -361,7 +614,19 @@ static const shape_case fused_cases[] = {
     CASE2("depthwise", 20, 20, 20, 14, 14, 3, 1, 1, 1),
     CASE2("groups of 4", 32, 32, 8, 14, 14, 3, 1, 1, 1),
     {"first layer", 2, 3, 20, 1, {28, 28}, {3, 3}, {2, 2}, {1, 1}, {1, 1}, {1, 1}, true, false},
-    {"3-D", 3, 8, 12, 1, {5, 6, 7}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, false, false},
+    {"3-D",
+     3,
+     8,
+     12,
+     1,
+     {5, 6, 7},
+     {3, 3, 3},
+     {1, 1, 1},
+     {1, 1, 1},
+     {1, 1, 1},
+     {1, 1, 1},
+     false,
+     false},
 };
 #define FUSED_CASE_COUNT ((int)(sizeof fused_cases / sizeof *fused_cases))
 
@@ -376,11 +641,15 @@ START_TEST(fused_operations_match_and_keep_padding_zero)
     const window w = window_of(c);
     random_state = (uint32_t)_i + 7;
     const size_t in_spatial = product(w.input, w.rank), out_spatial = product(w.output, w.rank);
-    const size_t in_count = (size_t)c->input_channels * in_spatial, out_count = (size_t)c->output_channels * out_spatial;
-    const size_t weight_count = (size_t)(c->output_channels * c->input_channels / c->groups) * product(w.kernel, w.rank);
-    float *x = floats(in_count, true), *weights = floats(weight_count, true), *bias = floats((size_t)c->output_channels, true);
+    const size_t in_count = (size_t)c->input_channels * in_spatial,
+                 out_count = (size_t)c->output_channels * out_spatial;
+    const size_t weight_count =
+        (size_t)(c->output_channels * c->input_channels / c->groups) * product(w.kernel, w.rank);
+    float *x = floats(in_count, true), *weights = floats(weight_count, true),
+          *bias = floats((size_t)c->output_channels, true);
     float *first = floats(out_count, true), *second = floats(out_count, true);
-    double *sum = memory_allocate_zeroed(out_count, sizeof *sum), *y = memory_allocate(out_count, sizeof *y);
+    double *sum = memory_allocate_zeroed(out_count, sizeof *sum),
+           *y = memory_allocate(out_count, sizeof *y);
     for (size_t i = 0; i < out_count; i++)
         sum[i] = (double)bias[i / out_spatial];
     convolve(&w, c->input_channels, c->output_channels, x, weights, NULL, sum, NULL);
@@ -388,9 +657,17 @@ START_TEST(fused_operations_match_and_keep_padding_zero)
     float *before = in_layout(first, c->output_channels, out_spatial, false);
     float *other = in_layout(second, c->output_channels, out_spatial, false);
     for (int flags = 0; flags < 4; flags++) {
-        primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION, .threads = 2, .geometry = w, .input_channels = c->input_channels,
-                               .output_channels = c->output_channels, .plain_input = c->plain_input, .constant_weights = true,
-                               .has_bias = true, .add_to_destination = flags & 1, .add_other = (flags & 2) != 0, .post = *f};
+        primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION,
+                               .threads = 2,
+                               .geometry = w,
+                               .input_channels = c->input_channels,
+                               .output_channels = c->output_channels,
+                               .plain_input = c->plain_input,
+                               .constant_weights = true,
+                               .has_bias = true,
+                               .add_to_destination = flags & 1,
+                               .add_other = (flags & 2) != 0,
+                               .post = *f};
         primitive *probe = NULL;
         xai_error *error = NULL;
         const xai_status status = primitive_create(&spec, &probe, &error);
@@ -404,8 +681,10 @@ START_TEST(fused_operations_match_and_keep_padding_zero)
             continue;
         }
         for (size_t i = 0; i < out_count; i++)
-            y[i] = reference_post(f, sum[i] + (flags & 1 ? (double)first[i] : 0) + (flags & 2 ? (double)second[i] : 0));
-        outcome got = run_once(&spec, c->name, weights, bias, source, other, before, padded(c->output_channels) * out_spatial);
+            y[i] = reference_post(f, sum[i] + (flags & 1 ? (double)first[i] : 0) +
+                                         (flags & 2 ? (double)second[i] : 0));
+        outcome got = run_once(&spec, c->name, weights, bias, source, other, before,
+                               padded(c->output_channels) * out_spatial);
         check_result(c->name, &got, y, c->output_channels, out_spatial, false);
         memory_free(got.destination);
     }
@@ -432,8 +711,32 @@ static const shape_case transposed[] = {
     CASE2("up in groups", 16, 16, 4, 14, 14, 2, 2, 1, 0),
     CASE2("up depthwise", 16, 16, 16, 14, 14, 4, 2, 1, 1),
     {"up 1-D", 1, 12, 20, 1, {60}, {4}, {2}, {1}, {1}, {1}, false, false},
-    {"up 3-D", 3, 8, 16, 1, {8, 8, 8}, {2, 2, 2}, {2, 2, 2}, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, false, false},
-    {"up to plain output", 2, 2, 16, 1, {16, 16}, {2, 2}, {2, 2}, {1, 1}, {0, 0}, {0, 0}, true, false},
+    {"up 3-D",
+     3,
+     8,
+     16,
+     1,
+     {8, 8, 8},
+     {2, 2, 2},
+     {2, 2, 2},
+     {1, 1, 1},
+     {0, 0, 0},
+     {0, 0, 0},
+     false,
+     false},
+    {"up to plain output",
+     2,
+     2,
+     16,
+     1,
+     {16, 16},
+     {2, 2},
+     {2, 2},
+     {1, 1},
+     {0, 0},
+     {0, 0},
+     true,
+     false},
 };
 #define TRANSPOSED_COUNT ((int)(sizeof transposed / sizeof *transposed))
 
@@ -450,26 +753,38 @@ START_TEST(transposed_convolution_and_its_gradient_match_double_loops)
     /* "input" below is the convolution's input = our output */
     const size_t out_spatial = product(w.input, w.rank), in_spatial = product(w.output, w.rank);
     const int64_t out_channels = c->input_channels, in_channels = c->output_channels;
-    const size_t out_count = (size_t)out_channels * out_spatial, in_count = (size_t)in_channels * in_spatial;
-    const size_t weight_count = (size_t)(in_channels * out_channels / c->groups) * product(w.kernel, w.rank);
-    float *x = floats(in_count, true), *gy = floats(out_count, true), *weights = floats(weight_count, true);
+    const size_t out_count = (size_t)out_channels * out_spatial,
+                 in_count = (size_t)in_channels * in_spatial;
+    const size_t weight_count =
+        (size_t)(in_channels * out_channels / c->groups) * product(w.kernel, w.rank);
+    float *x = floats(in_count, true), *gy = floats(out_count, true),
+          *weights = floats(weight_count, true);
     float *bias = floats((size_t)out_channels, true);
-    double *y = memory_allocate_zeroed(out_count, sizeof *y), *gx = memory_allocate_zeroed(in_count, sizeof *gx);
+    double *y = memory_allocate_zeroed(out_count, sizeof *y),
+           *gx = memory_allocate_zeroed(in_count, sizeof *gx);
     convolve(&w, out_channels, in_channels, gy, weights, x, gx, y);
     for (size_t i = 0; i < out_count; i++)
         y[i] += (double)bias[i / out_spatial];
-    primitive_spec spec = {.kind = PRIMITIVE_DECONVOLUTION, .threads = 1, .geometry = own, .input_channels = in_channels,
-                           .output_channels = out_channels, .plain_input = c->plain_output, .plain_output = c->plain_input,
-                           .constant_weights = true, .has_bias = true};
+    primitive_spec spec = {.kind = PRIMITIVE_DECONVOLUTION,
+                           .threads = 1,
+                           .geometry = own,
+                           .input_channels = in_channels,
+                           .output_channels = out_channels,
+                           .plain_input = c->plain_output,
+                           .plain_output = c->plain_input,
+                           .constant_weights = true,
+                           .has_bias = true};
     float *source = in_layout(x, in_channels, in_spatial, c->plain_output);
     float *gradient = in_layout(gy, out_channels, out_spatial, c->plain_input);
-    outcome forward = run_on_threads(&spec, c->name, weights, bias, source, NULL, NULL,
-                                     c->plain_input ? out_count : padded(out_channels) * out_spatial);
+    outcome forward =
+        run_on_threads(&spec, c->name, weights, bias, source, NULL, NULL,
+                       c->plain_input ? out_count : padded(out_channels) * out_spatial);
     check_result(c->name, &forward, y, out_channels, out_spatial, c->plain_input);
     spec.kind = PRIMITIVE_DECONVOLUTION_BACKWARD;
     spec.has_bias = false;
-    outcome backward = run_on_threads(&spec, c->name, weights, NULL, gradient, NULL, NULL,
-                                      c->plain_output ? in_count : padded(in_channels) * in_spatial);
+    outcome backward =
+        run_on_threads(&spec, c->name, weights, NULL, gradient, NULL, NULL,
+                       c->plain_output ? in_count : padded(in_channels) * in_spatial);
     check_result(c->name, &backward, gx, in_channels, in_spatial, c->plain_output);
     memory_free(forward.destination);
     memory_free(backward.destination);
@@ -515,9 +830,11 @@ START_TEST(matrix_products_match_double_loops)
         return;
     const matmul_case *c = &matmuls[_i];
     random_state = (uint32_t)_i + 5;
-    const size_t batch = (size_t)c->batch, m = (size_t)c->rows, n = (size_t)c->columns, k = (size_t)c->depth;
+    const size_t batch = (size_t)c->batch, m = (size_t)c->rows, n = (size_t)c->columns,
+                 k = (size_t)c->depth;
     const size_t b_batch = c->shared_b ? 1 : batch;
-    float *a = floats(batch * m * k, true), *b = floats(b_batch * k * n, true), *bias = floats(n, true);
+    float *a = floats(batch * m * k, true), *b = floats(b_batch * k * n, true),
+          *bias = floats(n, true);
     const activation post = {c->post, 0, 0};
     double *y = memory_allocate(batch * m * n, sizeof *y);
     for (size_t q = 0; q < batch; q++)
@@ -526,12 +843,22 @@ START_TEST(matrix_products_match_double_loops)
                 const float *bq = b + (c->shared_b ? 0 : q) * k * n, *aq = a + q * m * k;
                 double sum = c->bias ? (double)bias[j] : 0;
                 for (size_t l = 0; l < k; l++)
-                    sum += (double)aq[c->transpose_a ? l * m + i : i * k + l] * (double)bq[c->transpose_b ? j * k + l : l * n + j];
+                    sum += (double)aq[c->transpose_a ? l * m + i : i * k + l] *
+                           (double)bq[c->transpose_b ? j * k + l : l * n + j];
                 y[(q * m + i) * n + j] = reference_post(&post, sum);
             }
-    const primitive_spec spec = {.kind = PRIMITIVE_MATMUL, .threads = 1, .batch = c->batch, .rows = c->rows, .columns = c->columns,
-                                 .depth = c->depth, .transpose_a = c->transpose_a, .transpose_b = c->transpose_b,
-                                 .shared_b = c->shared_b, .constant_weights = c->constant, .has_bias = c->bias, .post = post};
+    const primitive_spec spec = {.kind = PRIMITIVE_MATMUL,
+                                 .threads = 1,
+                                 .batch = c->batch,
+                                 .rows = c->rows,
+                                 .columns = c->columns,
+                                 .depth = c->depth,
+                                 .transpose_a = c->transpose_a,
+                                 .transpose_b = c->transpose_b,
+                                 .shared_b = c->shared_b,
+                                 .constant_weights = c->constant,
+                                 .has_bias = c->bias,
+                                 .post = post};
     outcome got = run_on_threads(&spec, c->name, b, bias, a, NULL, NULL, batch * m * n);
     check_result(c->name, &got, y, (int64_t)(batch * m * n), 1, true);
     memory_free(got.destination);
@@ -549,10 +876,16 @@ START_TEST(one_primitive_runs_on_many_threads_at_once)
         return;
     const shape_case *c = &cases[2];
     const window w = window_of(c);
-    const size_t in_count = padded(c->input_channels) * product(w.input, 2), out_count = padded(c->output_channels) * product(w.output, 2);
-    float *x = floats(in_count, true), *weights = floats((size_t)(c->input_channels * c->output_channels) * 9, true);
-    const primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION, .threads = 2, .geometry = w, .input_channels = c->input_channels,
-                                 .output_channels = c->output_channels, .constant_weights = true};
+    const size_t in_count = padded(c->input_channels) * product(w.input, 2),
+                 out_count = padded(c->output_channels) * product(w.output, 2);
+    float *x = floats(in_count, true),
+          *weights = floats((size_t)(c->input_channels * c->output_channels) * 9, true);
+    const primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION,
+                                 .threads = 2,
+                                 .geometry = w,
+                                 .input_channels = c->input_channels,
+                                 .output_channels = c->output_channels,
+                                 .constant_weights = true};
     primitive *p = NULL;
     ck_assert_int_eq(primitive_create(&spec, &p, NULL), XAI_OK);
     float *prepared = memory_allocate_aligned(primitive_weights_bytes(p)), *y[17] = {NULL};
@@ -565,12 +898,14 @@ START_TEST(one_primitive_runs_on_many_threads_at_once)
 #endif
     for (int i = 0; i < 16; i++) {
         void *scratch = memory_allocate_aligned(primitive_scratchpad_bytes(p) + 64);
-        const primitive_arguments arguments = {.source = x, .weights = prepared, .destination = y[i], .scratchpad = scratch};
+        const primitive_arguments arguments = {
+            .source = x, .weights = prepared, .destination = y[i], .scratchpad = scratch};
         status[i] = scratch == NULL ? XAI_ERROR_MEMORY : primitive_run(p, &arguments, NULL);
         memory_free(scratch);
     }
     void *scratch = memory_allocate_aligned(primitive_scratchpad_bytes(p) + 64);
-    const primitive_arguments arguments = {.source = x, .weights = prepared, .destination = y[16], .scratchpad = scratch};
+    const primitive_arguments arguments = {
+        .source = x, .weights = prepared, .destination = y[16], .scratchpad = scratch};
     ck_assert_int_eq(primitive_run(p, &arguments, NULL), XAI_OK);
     for (int i = 0; i < 16; i++) {
         ck_assert_int_eq(status[i], XAI_OK);
@@ -593,8 +928,12 @@ START_TEST(thread_setting_of_the_caller_survives)
         return;
     omp_set_num_threads(3);
     const shape_case *c = &cases[0];
-    const primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION, .threads = 2, .geometry = window_of(c),
-                                 .input_channels = c->input_channels, .output_channels = c->output_channels, .constant_weights = true};
+    const primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION,
+                                 .threads = 2,
+                                 .geometry = window_of(c),
+                                 .input_channels = c->input_channels,
+                                 .output_channels = c->output_channels,
+                                 .constant_weights = true};
     primitive *p = NULL;
     ck_assert_int_eq(primitive_create(&spec, &p, NULL), XAI_OK);
     ck_assert_int_eq(omp_get_max_threads(), 3);
@@ -611,8 +950,12 @@ START_TEST(equal_weight_keys_mean_equal_bytes)
     primitive *p[4] = {NULL};
     const shape_case *c = &cases[0];
     for (int i = 0; i < 4; i++) {
-        primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION, .threads = 1 + i % 2, .geometry = window_of(c),
-                               .input_channels = c->input_channels, .output_channels = c->output_channels, .constant_weights = true};
+        primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION,
+                               .threads = 1 + i % 2,
+                               .geometry = window_of(c),
+                               .input_channels = c->input_channels,
+                               .output_channels = c->output_channels,
+                               .constant_weights = true};
         if (i == 1)
             spec.post.kind = ACTIVATION_RELU;
         if (i == 2)
@@ -646,7 +989,10 @@ START_TEST(impossible_geometry_is_refused)
 {
     xai_error *error = NULL;
     primitive *p = NULL;
-    primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION, .threads = 1, .geometry = window_of(&cases[0]), .input_channels = 16,
+    primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION,
+                           .threads = 1,
+                           .geometry = window_of(&cases[0]),
+                           .input_channels = 16,
                            .output_channels = 24};
     spec.geometry.groups = 5;
     ck_assert_int_eq(primitive_create(&spec, &p, &error), XAI_ERROR_UNSUPPORTED);
@@ -669,8 +1015,10 @@ int main(void)
     TCase *shapes = tcase_create("shapes");
     tcase_set_timeout(shapes, 120);
     tcase_add_loop_test(shapes, convolution_and_its_gradient_match_double_loops, 0, CASE_COUNT);
-    tcase_add_loop_test(shapes, transposed_convolution_and_its_gradient_match_double_loops, 0, TRANSPOSED_COUNT);
-    tcase_add_loop_test(shapes, fused_operations_match_and_keep_padding_zero, 0, FUSED_COUNT *FUSED_CASE_COUNT);
+    tcase_add_loop_test(shapes, transposed_convolution_and_its_gradient_match_double_loops, 0,
+                        TRANSPOSED_COUNT);
+    tcase_add_loop_test(shapes, fused_operations_match_and_keep_padding_zero, 0,
+                        FUSED_COUNT * FUSED_CASE_COUNT);
     tcase_add_loop_test(shapes, matrix_products_match_double_loops, 0, MATMUL_COUNT);
     tcase_add_test(shapes, one_primitive_runs_on_many_threads_at_once);
     tcase_add_test(shapes, thread_setting_of_the_caller_survives);
