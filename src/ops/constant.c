@@ -47,7 +47,7 @@ static xai_status constant_read(const operator_call *call, const onnx_attribute 
 static xai_status constant_infer(operator_call *call)
 {
     const onnx_attribute *value;
-    int32_t dtype;
+    int32_t dtype = DTYPE_UNDEFINED;
     shape y;
     xai_status status = operator_check(call);
     if (status == XAI_OK)
