@@ -5,7 +5,8 @@
 
 #include "base/memory.h"
 
-/* One axis of a separable filter: output i is the sum of weights[i * width + k] * source[first[i] + k]. */
+/* One axis of a separable filter: output i is the sum of weights[i * width + k] * source[first[i] +
+ * k]. */
 typedef struct taps {
     size_t *first;  /* (out) */
     size_t *count;  /* (out), 1 to width */
@@ -18,6 +19,7 @@ static void taps_free(taps *self)
     memory_free(self->first);
     memory_free(self->count);
     memory_free(self->weights);
+    *self = (taps){0};
 }
 
 static bool taps_allocate(taps *self, size_t out, size_t width)
@@ -35,7 +37,8 @@ static bool taps_allocate(taps *self, size_t out, size_t width)
     return false;
 }
 
-/* Output pixel i has its centre at (i + 1/2) in/out - 1/2 in source pixels, where pixel j has its centre at j. */
+/* Output pixel i has its centre at (i + 1/2) in/out - 1/2 in source pixels, where pixel j has its
+ * centre at j. */
 static bool taps_linear(taps *self, size_t in, size_t out)
 {
     if (!taps_allocate(self, out, 2))
@@ -55,7 +58,8 @@ static bool taps_linear(taps *self, size_t in, size_t out)
     return true;
 }
 
-/* A triangle of half width in/out (at least 1) around the centre, cut at the borders and normalised to sum 1. */
+/* A triangle of half width in/out (at least 1) around the centre, cut at the borders and normalised
+ * to sum 1. */
 static bool taps_triangle(taps *self, size_t in, size_t out)
 {
     const double scale = (double)in / (double)out, support = fmax(scale, 1);
@@ -72,7 +76,8 @@ static bool taps_triangle(taps *self, size_t in, size_t out)
         for (size_t k = 0; k < count; k++)
             sum += fmax(1 - fabs((double)(first + k) + 0.5 - centre) / support, 0);
         for (size_t k = 0; k < count; k++)
-            weights[k] = (float)(fmax(1 - fabs((double)(first + k) + 0.5 - centre) / support, 0) / sum);
+            weights[k] =
+                (float)(fmax(1 - fabs((double)(first + k) + 0.5 - centre) / support, 0) / sum);
         self->first[i] = first;
         self->count[i] = count;
     }
@@ -80,8 +85,8 @@ static bool taps_triangle(taps *self, size_t in, size_t out)
 }
 
 /* source (height, width) -> wide (height, out_width) -> out (out_height, out_width) */
-static bool resize(const float *source, size_t height, size_t width, float *out, size_t out_height, size_t out_width,
-                   bool (*make)(taps *, size_t, size_t))
+static bool resize(const float *source, size_t height, size_t width, float *out, size_t out_height,
+                   size_t out_width, bool (*make)(taps *, size_t, size_t))
 {
     taps across = {0}, down = {0};
     float *wide = NULL;
@@ -95,7 +100,8 @@ static bool resize(const float *source, size_t height, size_t width, float *out,
         goto done;
     for (size_t y = 0; y < height; y++) {
         for (size_t x = 0; x < out_width; x++) {
-            const float *pixels = source + y * width + across.first[x], *weights = across.weights + x * across.width;
+            const float *pixels = source + y * width + across.first[x],
+                        *weights = across.weights + x * across.width;
             float sum = 0;
             for (size_t k = 0; k < across.count[x]; k++)
                 sum += weights[k] * pixels[k];
@@ -106,7 +112,8 @@ static bool resize(const float *source, size_t height, size_t width, float *out,
         float *row = out + y * out_width;
         memset(row, 0, out_width * sizeof *row);
         for (size_t k = 0; k < down.count[y]; k++) {
-            const float *pixels = wide + (down.first[y] + k) * out_width, weight = down.weights[y * down.width + k];
+            const float *pixels = wide + (down.first[y] + k) * out_width,
+                        weight = down.weights[y * down.width + k];
             for (size_t x = 0; x < out_width; x++)
                 row[x] += weight * pixels[x];
         }
@@ -119,13 +126,14 @@ done:
     return done;
 }
 
-bool image_resize(const float *source, size_t height, size_t width, float *out, size_t out_height, size_t out_width)
+bool image_resize(const float *source, size_t height, size_t width, float *out, size_t out_height,
+                  size_t out_width)
 {
     return resize(source, height, width, out, out_height, out_width, taps_linear);
 }
 
-bool image_resize_smooth(const float *source, size_t height, size_t width, float *out, size_t out_height,
-                         size_t out_width)
+bool image_resize_smooth(const float *source, size_t height, size_t width, float *out,
+                         size_t out_height, size_t out_width)
 {
     return resize(source, height, width, out, out_height, out_width, taps_triangle);
 }

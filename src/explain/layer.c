@@ -10,12 +10,13 @@ xai_status layer_find_default(const subject *of, const shape *input_shapes, int 
 {
     const graph *source = network_graph(of->net);
     graph *specialised = NULL;
-    const xai_status status =
-        graph_specialise(source, input_shapes, NULL, 0, true, &specialised, error);
+    int found = GRAPH_NONE;
+    xai_status status = graph_specialise(source, input_shapes, NULL, 0, true, &specialised, error);
+    if (status == XAI_OK)
+        status = graph_default_layer(specialised, source->outputs[output], &found, error);
+    graph_free(specialised);
     if (status != XAI_OK)
         return status;
-    const int found = graph_default_layer(specialised, source->outputs[output]);
-    graph_free(specialised);
     if (found == GRAPH_NONE || (size_t)found >= source->value_count)
         return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
                          "no spatial layer was found before the head of the model; name one with "
@@ -67,18 +68,15 @@ static void set_dims(spatial *self, int rank, const int64_t *dims)
 }
 
 /* Strides in a row from the layout of a value, whose axis 0 is the batch. */
-static bool spatial_of(const graph *specialised, int value, spatial *out)
+static bool spatial_of(const shape *dims, const layer_layout *layout, spatial *out)
 {
-    const shape *dims = &specialised->values[value].shape;
-    layer_layout layout;
-    if (!graph_layer_layout(specialised, value, &layout) || layout.spatial_rank < 1 ||
-        layout.spatial_rank > MAP_MAX_RANK || layout.channel_axis < 1 ||
-        layout.channel_axis >= dims->rank)
+    if (layout->spatial_rank < 1 || layout->spatial_rank > MAP_MAX_RANK ||
+        layout->channel_axis < 1 || layout->channel_axis >= dims->rank)
         return false;
-    *out = (spatial){.channels = (size_t)dims->dims[layout.channel_axis]};
-    set_dims(out, layout.spatial_rank, layout.dims);
+    *out = (spatial){.channels = (size_t)dims->dims[layout->channel_axis]};
+    set_dims(out, layout->spatial_rank, layout->dims);
     size_t expected =
-        out->channels * (out->pixels + (layout.tokens ? (size_t)layout.prefix_tokens : 0));
+        out->channels * (out->pixels + (layout->tokens ? (size_t)layout->prefix_tokens : 0));
     for (int axis = 1; axis < dims->rank; axis++)
         if (dims->dims[axis] > 0 && expected % (size_t)dims->dims[axis] == 0)
             expected /= (size_t)dims->dims[axis];
@@ -86,16 +84,16 @@ static bool spatial_of(const graph *specialised, int value, spatial *out)
             return false;
     if (expected != 1)
         return false;
-    if (layout.channel_axis == 1 && !layout.tokens) { /* (C, spatial...) */
+    if (layout->channel_axis == 1 && !layout->tokens) { /* (C, spatial...) */
         out->channel_stride = out->pixels;
         out->pixel_stride = 1;
         return true;
     }
-    if (layout.channel_axis != dims->rank - 1)
+    if (layout->channel_axis != dims->rank - 1)
         return false;
     out->channel_stride = 1; /* (spatial..., C), or (prefix + grid, C) */
     out->pixel_stride = out->channels;
-    out->offset = layout.tokens ? (size_t)layout.prefix_tokens * out->channels : 0;
+    out->offset = layout->tokens ? (size_t)layout->prefix_tokens * out->channels : 0;
     return true;
 }
 
@@ -125,8 +123,12 @@ xai_status layer_find_spatial(const graph *specialised, int layer, const row_lay
     const graph_value *value = &specialised->values[layer];
     char dims[SHAPE_TEXT_SIZE];
     size_t count = 0;
+    layer_layout axes;
+    const xai_status status = graph_layer_layout(specialised, layer, &axes, error);
+    if (status != XAI_OK)
+        return status;
     if (!layout->has_axis || !shape_count(&layout->row, &count) || count == 0 ||
-        !spatial_of(specialised, layer, layer_space))
+        !spatial_of(&value->shape, &axes, layer_space))
         return error_set(error, XAI_ERROR_UNSUPPORTED, value->name,
                          "shape %s has no spatial axes to draw a map of",
                          shape_text(&value->shape, dims));

@@ -1,4 +1,6 @@
 #include "graph/layers.h"
+#include "base/error.h"
+#include "base/memory.h"
 
 #include <string.h>
 
@@ -60,7 +62,8 @@ static bool is_spatial(const graph *self, int value, const signed char *axes)
     return positions > 1;
 }
 
-/* Nodes that only move bytes: their input shows the same activations, closer to the layer that made them. */
+/* Nodes that only move bytes: their input shows the same activations, closer to the layer that
+ * made them. */
 static bool is_view(const graph_node *node)
 {
     return is(node, "Reshape") || is(node, "Flatten") || is(node, "Squeeze") ||
@@ -79,15 +82,21 @@ static int behind_views(const graph *self, int value, const signed char *axes)
     return value;
 }
 
-/* What the head reads: the latest spatial value that the output is computed from through values without positions.
- * *selecting: only nodes that pick single positions (the class token) read it. */
-static int find_head_input(const graph *self, int output, const signed char *axes, bool *selecting)
+/* Two flags a value, all false. */
+static void clear(const graph *self, bool *scratch)
+{
+    memset(scratch, 0, self->value_count * 2 * sizeof *scratch);
+}
+
+/* What the head reads: the latest spatial value that the output is computed from through values
+ * without positions. *selecting: only nodes that pick single positions (the class token) read
+ * it. */
+static int find_head_input(const graph *self, int output, const signed char *axes, bool *scratch,
+                           bool *selecting)
 {
     int latest = GRAPH_NONE;
-    bool *reached = memory_allocate_zeroed(self->value_count, sizeof *reached);
-    bool *pooled = memory_allocate_zeroed(self->value_count, sizeof *pooled);
-    if (!reached || !pooled)
-        goto done;
+    bool *reached = scratch, *pooled = scratch + self->value_count;
+    clear(self, scratch);
     reached[output] = true;
     for (size_t i = self->node_count; i-- > 0;) {
         const graph_node *node = &self->nodes[i];
@@ -113,22 +122,18 @@ static int find_head_input(const graph *self, int output, const signed char *axe
     }
     if (latest != GRAPH_NONE)
         *selecting = !pooled[latest];
-done:
-    memory_free(reached);
-    memory_free(pooled);
     return latest;
 }
 
-/* For a class token taken from `tokens` (N, T, C): the last attention's input, which is the latest LayerNormalization of that shape in
- * front of the last product of attention weights (a Softmax over T, or an Attention node). */
-static int find_attention_input(const graph *self, int tokens)
+/* For a class token taken from `tokens` (N, T, C): the last attention's input, which is the
+ * latest LayerNormalization of that shape in front of the last product of attention weights (a
+ * Softmax over T, or an Attention node). */
+static int find_attention_input(const graph *self, int tokens, bool *scratch)
 {
     const shape *dims = &self->values[tokens].shape;
     int found = GRAPH_NONE;
-    bool *reached = memory_allocate_zeroed(self->value_count, sizeof *reached);
-    bool *attended = memory_allocate_zeroed(self->value_count, sizeof *attended);
-    if (!reached || !attended)
-        goto done;
+    bool *reached = scratch, *attended = scratch + self->value_count;
+    clear(self, scratch);
     reached[tokens] = true;
     bool seen = false; /* the last attention: those before it do not count */
     for (size_t i = self->node_count; i-- > 0;) {
@@ -154,20 +159,16 @@ static int find_attention_input(const graph *self, int tokens)
                 attended[node->inputs[k]] = true;
         }
     }
-done:
-    memory_free(reached);
-    memory_free(attended);
     return found;
 }
 
-/* For an output that is a map: the input of the last linear layer, behind activations, resizing and views; of several that are
- * added up, the latest. */
-static int find_map_input(const graph *self, int output, const signed char *axes)
+/* For an output that is a map: the input of the last linear layer, behind activations, resizing
+ * and views; of several that are added up, the latest. */
+static int find_map_input(const graph *self, int output, const signed char *axes, bool *scratch)
 {
     int latest = GRAPH_NONE;
-    bool *reached = memory_allocate_zeroed(self->value_count, sizeof *reached);
-    if (!reached)
-        return GRAPH_NONE;
+    bool *reached = scratch;
+    clear(self, scratch);
     reached[output] = true;
     for (size_t i = self->node_count; i-- > 0;) {
         const graph_node *node = &self->nodes[i];
@@ -187,25 +188,29 @@ static int find_map_input(const graph *self, int output, const signed char *axes
                 latest = input;
         }
     }
-    memory_free(reached);
     return latest == GRAPH_NONE ? GRAPH_NONE : behind_views(self, latest, axes);
 }
 
-int graph_default_layer(const graph *self, int output)
+xai_status graph_default_layer(const graph *self, int output, int *out, xai_error **error)
 {
+    *out = GRAPH_NONE;
     if (output < 0 || (size_t)output >= self->value_count || self->values[output].removed)
-        return GRAPH_NONE;
+        return XAI_OK;
     signed char *axes = graph_channel_axes(self);
-    if (!axes)
-        return GRAPH_NONE;
+    bool *scratch = memory_allocate(self->value_count, 2 * sizeof *scratch);
+    if (!axes || !scratch) {
+        memory_free(axes);
+        memory_free(scratch);
+        return error_memory(error, "the search for the default layer", self->value_count * 3);
+    }
     int layer = GRAPH_NONE;
     bool selecting = false;
     if (is_spatial(self, output, axes)) {
-        layer = find_map_input(self, output, axes);
+        layer = find_map_input(self, output, axes, scratch);
     } else {
-        layer = find_head_input(self, output, axes, &selecting);
+        layer = find_head_input(self, output, axes, scratch, &selecting);
         if (layer != GRAPH_NONE && selecting && self->values[layer].shape.rank == 3) {
-            const int attended = find_attention_input(self, layer);
+            const int attended = find_attention_input(self, layer, scratch);
             layer = attended == GRAPH_NONE ? layer : attended;
         } else if (layer != GRAPH_NONE) {
             layer = behind_views(self, layer, axes);
@@ -215,5 +220,8 @@ int graph_default_layer(const graph *self, int output)
         }
     }
     memory_free(axes);
-    return layer != GRAPH_NONE && self->values[layer].producer == GRAPH_NONE ? GRAPH_NONE : layer;
+    memory_free(scratch);
+    if (layer != GRAPH_NONE && self->values[layer].producer != GRAPH_NONE)
+        *out = layer;
+    return XAI_OK;
 }

@@ -1,7 +1,10 @@
-/* Where the channels of a value lie. ONNX does not say; the operators around a value do: convolutions have them on axis 1, layer
- * normalisation and products with a constant matrix on the last axis, everything else hands them on. */
+/* Where the channels of a value lie. ONNX does not say; the operators around a value do:
+ * convolutions have them on axis 1, layer normalisation and products with a constant matrix on
+ * the last axis, everything else hands them on. */
 #include <string.h>
 
+#include "base/error.h"
+#include "base/memory.h"
 #include "graph/layers.h"
 
 enum { UNKNOWN = -1, MAX_PREFIX_TOKENS = 16 };
@@ -56,7 +59,8 @@ static bool is_dense(const graph *self, const graph_node *node)
            self->values[node->inputs[1]].shape.rank == 2;
 }
 
-/* The axis of `to` that holds what axis `axis` of `from` did, the elements staying in row-major order. */
+/* The axis of `to` that holds what axis `axis` of `from` did, the elements staying in row-major
+ * order. */
 static int reshaped_axis(const shape *from, int axis, const shape *to)
 {
     int64_t before = 1, now = 1;
@@ -208,16 +212,14 @@ static void plane_of(const shape *dims, int channel_axis, int64_t out[2])
             out[count++] = dims->dims[i];
 }
 
-/* The patch grid of T tokens: the plane of the nearest convolution that they are computed from with as many positions, or a few
- * less (class token, registers), or of another value with as many; for images without any, a square. */
-static bool find_token_grid(const graph *self, int value, const signed char *axes, int64_t tokens,
-                            int64_t grid[2], int64_t *prefix)
+/* The patch grid of T tokens: the plane of the nearest convolution that they are computed from
+ * with as many positions, or a few less (class token, registers), or of another value with as
+ * many; for images without any, a square. */
+static bool find_token_grid(const graph *self, const bool *ancestors, const signed char *axes,
+                            int64_t tokens, int64_t grid[2], int64_t *prefix)
 {
     enum { SAME, FEWER, OTHER, WAYS };
     bool found = false, has_image = false;
-    bool *ancestors = find_ancestors(self, value);
-    if (!ancestors)
-        return false;
     for (int way = 0; way < WAYS && !found; way++)
         for (size_t i = self->node_count; i-- > 0 && !found;) {
             const graph_node *node = &self->nodes[i];
@@ -245,31 +247,35 @@ static bool find_token_grid(const graph *self, int value, const signed char *axe
         *prefix = before;
     }
     *prefix = found ? *prefix : 0;
-    memory_free(ancestors);
     return found;
 }
 
-bool graph_layer_layout(const graph *self, int value, layer_layout *out)
+xai_status graph_layer_layout(const graph *self, int value, layer_layout *out, xai_error **error)
 {
     const shape *dims = &self->values[value].shape;
     memset(out, 0, sizeof *out);
     if (self->values[value].removed || dims->rank < 3 || dims->rank > 5)
-        return false;
+        return XAI_OK;
     signed char *axes = graph_channel_axes(self);
-    if (!axes)
-        return false;
+    bool *ancestors = find_ancestors(self, value);
+    if (!axes || !ancestors) {
+        memory_free(axes);
+        memory_free(ancestors);
+        return error_memory(error, "the layout of a layer", self->value_count * 2);
+    }
     out->channel_axis = axes[value] > 0 ? axes[value] : 1;
     for (int i = 1; i < dims->rank; i++)
         if (i != out->channel_axis)
             out->dims[out->spatial_rank++] = dims->dims[i];
     int64_t grid[2];
     if (dims->rank == 3 && out->channel_axis == 2 &&
-        find_token_grid(self, value, axes, dims->dims[1], grid, &out->prefix_tokens)) {
+        find_token_grid(self, ancestors, axes, dims->dims[1], grid, &out->prefix_tokens)) {
         out->tokens = true;
         out->spatial_rank = 2;
         out->dims[0] = grid[0];
         out->dims[1] = grid[1];
     }
     memory_free(axes);
-    return true;
+    memory_free(ancestors);
+    return XAI_OK;
 }

@@ -1,4 +1,5 @@
-/* src/graph: specialisation to concrete shapes: inference, folding, refusals, dead code; and the default layer. */
+/* src/graph: specialisation to concrete shapes: inference, folding, refusals, dead code; and the
+ * default layer. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,14 +262,15 @@ static void expect_layer(model_builder *m, const shape *input, const char *expec
                          layer_layout *layout)
 {
     fixture f = specialise(m, input, NULL, true);
-    const int layer = graph_default_layer(f.made, f.made->outputs[0]);
+    int layer = GRAPH_NONE;
+    ck_assert_int_eq(graph_default_layer(f.made, f.made->outputs[0], &layer, NULL), XAI_OK);
     if (!expected) {
         ck_assert_int_eq(layer, GRAPH_NONE);
     } else {
         ck_assert_int_ne(layer, GRAPH_NONE);
         ck_assert_str_eq(f.made->values[layer].name, expected);
         if (layout)
-            ck_assert(graph_layer_layout(f.made, layer, layout));
+            ck_assert_int_eq(graph_layer_layout(f.made, layer, layout, NULL), XAI_OK);
     }
     release(&f);
 }
@@ -369,7 +371,8 @@ START_TEST(no_default_layer_without_positions)
 }
 END_TEST
 
-/* A vision transformer of one block, one head: patches of 4 x 4 of an 8 x 12 image, 6 tokens of width 5, perhaps a class token. */
+/* A vision transformer of one block, one head: patches of 4 x 4 of an 8 x 12 image, 6 tokens of
+ * width 5, perhaps a class token. */
 static model_builder *transformer(bool class_token)
 {
     const int64_t width[] = {5}, square[] = {5, 5};

@@ -1,0 +1,191 @@
+/* The n-th allocation fails, for every n: opening a model, scores, gradients, an explanation and
+ * its picture. Each failure must be one clear out-of-memory error; nothing crashes, leaks (the
+ * sanitizers watch) or is half-made, and the next try works.
+ *
+ * The system allocator is replaced at link time (--wrap), so only allocations of libxai and of
+ * this file are counted, not those inside oneDNN. */
+#include <stdlib.h>
+
+#include "../unit/explain_models.h"
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *block, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
+
+/* Test state; the scenarios run on one thread. */
+static size_t allocations, failing; /* failing = 0: none */
+
+static int denied(void)
+{
+    return ++allocations == failing;
+}
+
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size)
+{
+    return denied() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return denied() ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *block, size_t size);
+void *__wrap_realloc(void *block, size_t size)
+{
+    return denied() ? NULL : __real_realloc(block, size);
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    return denied() ? NULL : __real_aligned_alloc(alignment, size);
+}
+
+typedef struct file_bytes {
+    const void *bytes;
+    size_t size;
+} file_bytes;
+
+typedef xai_status (*scenario)(const file_bytes *file, xai_error **error);
+
+static xai_status options_of(xai_session_options **out, xai_error **error)
+{
+    xai_status status = xai_session_options_create(out, error);
+    return status == XAI_OK ? xai_session_options_set_threads(*out, 1, error) : status;
+}
+
+static const int64_t image_dims[] = {2, 1, 4, 4};
+static float image_values[32];
+
+static xai_status open_and_score(const file_bytes *file, xai_error **error)
+{
+    xai_model *model = NULL;
+    xai_session_options *options = NULL;
+    xai_session *session = NULL;
+    xai_tensor *input = NULL, *scores = NULL, *gradient = NULL;
+    const char *layer = "relu1";
+    xai_status status = xai_model_parse(file->bytes, file->size, &model, error);
+    if (status == XAI_OK)
+        status = options_of(&options, error);
+    if (status == XAI_OK)
+        status = xai_session_create(model, options, &session, error);
+    if (status == XAI_OK)
+        status = xai_tensor_create(XAI_DTYPE_FLOAT32, 4, image_dims, image_values, &input, error);
+    const xai_tensor *inputs[] = {input};
+    if (status == XAI_OK)
+        status = xai_session_scores(session, inputs, 1, &scores, 1, error);
+    if (status == XAI_OK)
+        status = xai_session_gradients(session, inputs, 1, NULL, 1, XAI_SCORE_RAW, &layer, 1,
+                                       &gradient, NULL, error);
+    xai_tensor_free(gradient);
+    xai_tensor_free(scores);
+    xai_tensor_free(input);
+    xai_session_free(session);
+    xai_session_options_free(options);
+    xai_model_free(model);
+    return status;
+}
+
+static xai_status explain_and_draw(const file_bytes *file, xai_error **error)
+{
+    xai_model *model = NULL;
+    xai_session_options *session = NULL;
+    xai_explainer_options *options = NULL;
+    xai_explainer *explainer = NULL;
+    xai_explanation *explanation = NULL;
+    xai_tensor *input = NULL;
+    xai_target *target = NULL;
+    uint8_t gray[64] = {0}, picture[192];
+    xai_status status = xai_model_parse(file->bytes, file->size, &model, error);
+    if (status == XAI_OK)
+        status = options_of(&session, error);
+    if (status == XAI_OK)
+        status = xai_explainer_options_create(&options, error);
+    if (status == XAI_OK)
+        status = xai_explainer_options_set_session(options, session, error);
+    if (status == XAI_OK)
+        status = xai_explainer_options_set_score(options, XAI_SCORE_LOGIT, error);
+    if (status == XAI_OK)
+        status = xai_explainer_create(model, "gradcam++", options, &explainer, error);
+    if (status == XAI_OK)
+        status = xai_target_create(&target, error);
+    if (status == XAI_OK)
+        status = xai_target_add_index(target, 3, error);
+    if (status == XAI_OK)
+        status = xai_tensor_create(XAI_DTYPE_FLOAT32, 4, image_dims, image_values, &input, error);
+    if (status == XAI_OK)
+        status = xai_explainer_explain(explainer, input, target, &explanation, error);
+    if (status == XAI_OK)
+        status = xai_explanation_overlay(explanation, 1, gray, 8, 8, 1, 0.5, NULL, picture, error);
+    xai_explanation_free(explanation);
+    xai_target_free(target);
+    xai_tensor_free(input);
+    xai_explainer_free(explainer);
+    xai_explainer_options_free(options);
+    xai_session_options_free(session);
+    xai_model_free(model);
+    return status;
+}
+
+static void every_allocation(scenario run)
+{
+    model_builder *built = convnet_builder("Softmax");
+    file_bytes file;
+    size_t count = 0;
+    for (int i = 0; i < 32; i++)
+        image_values[i] = (float)(i % 16);
+    file.bytes = model_bytes(built, &file.size);
+    failing = 0;
+    ck_ok(run(&file, error)); /* fills oneDNN's caches, too */
+    for (size_t n = 1;; n++) {
+        xai_error *error = NULL;
+        allocations = 0;
+        failing = n;
+        const xai_status status = run(&file, &error);
+        failing = 0;           /* Check allocates, too */
+        if (allocations < n) { /* none was left to fail */
+            ck_assert_int_eq(status, XAI_OK);
+            break;
+        }
+        ck_assert_msg(status == XAI_ERROR_MEMORY, "allocation %zu: %s (%s)", n,
+                      xai_status_name(status), error ? xai_error_message(error) : "no error");
+        ck_assert_ptr_nonnull(error);
+        ck_assert_int_eq(xai_error_status(error), XAI_ERROR_MEMORY);
+        xai_error_free(error);
+        count++;
+    }
+    ck_assert_uint_gt(count, 100); /* else the replaced allocator was not linked */
+    ck_ok(run(&file, error));
+    model_free(built);
+}
+
+START_TEST(opening_scoring_and_differentiating_survive)
+{
+    every_allocation(open_and_score);
+}
+END_TEST
+
+START_TEST(explaining_and_drawing_survive)
+{
+    every_allocation(explain_and_draw);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("oom");
+    TCase *every = tcase_create("every allocation");
+    tcase_set_timeout(every, 300);
+    tcase_add_test(every, opening_scoring_and_differentiating_survive);
+    tcase_add_test(every, explaining_and_drawing_survive);
+    suite_add_tcase(suite, every);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
