@@ -78,7 +78,7 @@ class BinaryDistribution(Distribution):
 
 
 if __name__ == "__main__":
-    # Outside the tree: nothing stale can be packed from an earlier build, and the source may be read-only.
+    # Outside the tree: nothing stale is packed from an earlier build; the source may be read-only.
     scratch = tempfile.mkdtemp(prefix="libxai-build-")
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     setup(

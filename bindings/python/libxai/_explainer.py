@@ -7,7 +7,7 @@ from typing import Any
 
 from ._errors import ArgumentError, CancelledError, WrongTypeError
 from ._explanation import Explanation
-from ._library import check, ffi, lib, text
+from ._library import check, encode, ffi, lib, text
 from ._model import Arrays, Model, layer_name
 from ._options import Progress, SessionOptions
 from ._target import make_target, score_kind
@@ -55,14 +55,13 @@ class Explainer:
     ) -> None:
         if not isinstance(model, Model):
             raise WrongTypeError(f"a Model is needed, not {type(model).__name__}", "model")
-        if not isinstance(method, str):
-            raise WrongTypeError(f"method: a name is needed, not {type(method).__name__}", "method")
+        name_of_method = encode(method, "method")
         known = model._settings
         for name in settings:
             if name not in known:
                 raise ArgumentError(f"the method '{method}' has no option '{name}'", name)
         scalings = {"max": 0, "min_max": 1}
-        if scaling not in scalings:
+        if not isinstance(scaling, str) or scaling not in scalings:
             raise ArgumentError(f"scaling: {scaling!r} is not one of max, min_max", "scaling")
         self.model = model
         self.method = method
@@ -71,13 +70,13 @@ class Explainer:
         check(lib.xai_explainer_options_create, out)
         options = ffi.gc(out[0], lib.xai_explainer_options_free)
         if layer is not None:
-            name = layer_name(layer).encode()
+            name = encode(layer_name(layer), "layer")
             check(lib.xai_explainer_options_set_layer, options, name)
         check(lib.xai_explainer_options_set_score, options, score_kind(score))
         check(lib.xai_explainer_options_set_scaling, options, scalings[scaling])
         check(lib.xai_explainer_options_set_session, options, self._session_options.handle)
         made = ffi.new("xai_explainer **")
-        check(lib.xai_explainer_create, model._handle, method.encode(), options, made)
+        check(lib.xai_explainer_create, model._handle, name_of_method, options, made)
         self._handle = ffi.gc(made[0], lib.xai_explainer_free)
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._errors import ArgumentError, UnsupportedError
-from ._library import check, ffi, lib, text
-from ._png import write_png
+from ._library import check, encode, ffi, lib, text
+from ._png import png_bytes, write_whole
 from ._tensors import copy_out
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Explanation:
             height,
             channels,
             float(alpha),
-            colours.encode(),
+            encode(colours, "colours"),
             ffi.from_buffer("uint8_t[]", out),
         )
         return out
@@ -144,14 +145,16 @@ class Explanation:
         target = Path(path)
         kind = target.suffix.lower()
         if kind == ".png":
-            write_png(target, self.overlay(image, **options))
+            data = png_bytes(self.overlay(image, **options))
         elif kind == ".npy":
-            with target.open("wb") as file:
-                np.save(file, self.map if self.map is not None else self.values)
+            file = io.BytesIO()
+            np.save(file, self.map if self.map is not None else self.values)
+            data = file.getvalue()
         elif kind == ".json":
-            target.write_text(text(lib.xai_explanation_json(self._handle)), encoding="utf-8")
+            data = text(lib.xai_explanation_json(self._handle)).encode()
         else:
             raise ArgumentError(f"path: '{kind}' is not one of .png, .npy, .json", "path")
+        write_whole(target, data)
 
     def to_shap(self) -> Any:
         """Return a ``shap.Explanation`` with the values, base values and the explained input."""
@@ -168,6 +171,8 @@ def _as_bytes(image: Any) -> np.ndarray:
     gray = picture.ndim == 2
     if not gray and not (picture.ndim == 3 and picture.shape[2] in (1, 3)):
         raise ArgumentError(f"image: (H, W) or (H, W, 3) is needed, not {picture.shape}", "image")
+    if picture.size == 0:
+        raise ArgumentError(f"image: {picture.shape} is empty", "image")
     if picture.dtype.kind == "f":
         if not (picture.min() >= 0 and picture.max() <= 1):
             raise ArgumentError("image: floats must be in [0, 1]", "image")

@@ -8,7 +8,7 @@ from typing import Any, Callable
 
 from cffi import FFI
 
-from ._errors import BY_STATUS, InternalError
+from ._errors import BY_STATUS, ArgumentError, InternalError, WrongTypeError
 
 _FOLDER = Path(__file__).resolve().parent
 _NAME = "libxai.so.1"
@@ -35,6 +35,15 @@ lib, _onednn = _load()
 def text(pointer: Any) -> str:
     """Decode a C string; "" for NULL."""
     return "" if pointer == ffi.NULL else ffi.string(pointer).decode("utf-8", "replace")
+
+
+def encode(name: Any, what: str) -> bytes:
+    """Encode a name for C, which ends text at the first NUL."""
+    if not isinstance(name, str):
+        raise WrongTypeError(f"{what}: a name is needed, not {type(name).__name__}", what)
+    if "\0" in name:
+        raise ArgumentError(f"{what}: the name contains a NUL character", what)
+    return name.encode("utf-8", "surrogateescape")
 
 
 def check(call: Callable[..., int], *arguments: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Union
 import numpy as np
 
 from ._errors import ArgumentError, NotFoundError, ShapeError, WrongTypeError
-from ._library import check, ffi, lib, text
+from ._library import check, encode, ffi, lib, text
 from ._options import SessionOptions
 from ._target import make_target, score_kind
 from ._tensors import take, to_array, wrap
@@ -242,7 +242,7 @@ class Model:
         """Return the values of layers (by name, node name, index or Layer) as arrays."""
         inputs = self._prepare(x)
         names = [layer_name(each) for each in layers]
-        encoded = [ffi.new("char[]", name.encode()) for name in names]
+        encoded = [ffi.new("char[]", encode(name, "layer")) for name in names]
         out = ffi.new("xai_tensor *[]", max(len(names), 1))
         check(
             lib.xai_session_values,
@@ -288,7 +288,7 @@ class Model:
         made = make_target(target, output)
         targets = ffi.new("xai_target *[]", [made])
         names: list[str] = [] if wrt is None else [layer_name(wrt)]
-        encoded = [ffi.new("char[]", name.encode()) for name in names]
+        encoded = [ffi.new("char[]", encode(name, "layer")) for name in names]
         count = len(self.inputs) if wrt is None else 1
         out = ffi.new("xai_tensor *[]", count)
         check(

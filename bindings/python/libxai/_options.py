@@ -13,6 +13,17 @@ MODES = {"latency": 0, "throughput": 1}
 PRECISIONS = {"fast": 0, "reference": 1}
 
 
+def _integer(value: Any, what: str, largest: int) -> int:
+    """Check an integer in [0, largest]."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise WrongTypeError(f"{what}: an integer is needed: {value!r}", what) from error
+    if not 0 <= number <= largest:
+        raise ArgumentError(f"{what}: {number} is not in [0, {largest}]", what)
+    return number
+
+
 class SessionOptions:
     """Options handle, with the callback that must live as long as what uses it.
 
@@ -34,17 +45,11 @@ class SessionOptions:
         self._raised: BaseException | None = None
         self._callback = None
         for name, value, known in (("mode", mode, MODES), ("precision", precision, PRECISIONS)):
-            if value not in known:
+            if not isinstance(value, str) or value not in known:
                 raise ArgumentError(f"{name}: {value!r} is not one of {', '.join(known)}", name)
-        try:
-            check(lib.xai_session_options_set_threads, self.handle, operator.index(threads))
-            limit = operator.index(memory_limit)
-        except TypeError as error:
-            raise WrongTypeError("threads and memory_limit are integers", "threads") from error
-        except OverflowError as error:
-            raise ArgumentError("threads: out of range", "threads") from error
-        if limit < 0:
-            raise ArgumentError("memory_limit: must not be negative", "memory_limit")
+        count = _integer(threads, "threads", 1024)
+        limit = _integer(memory_limit, "memory_limit", 2 ** (8 * ffi.sizeof("size_t")) - 1)
+        check(lib.xai_session_options_set_threads, self.handle, count)
         check(lib.xai_session_options_set_mode, self.handle, MODES[mode])
         check(lib.xai_session_options_set_precision, self.handle, PRECISIONS[precision])
         check(lib.xai_session_options_set_memory_limit, self.handle, limit)

@@ -6,7 +6,7 @@ import operator
 from typing import Any
 
 from ._errors import ArgumentError, WrongTypeError
-from ._library import check, ffi, lib
+from ._library import check, encode, ffi, lib
 
 SCORES = {"raw": 0, "logit": 1, "probability": 2}
 
@@ -22,9 +22,12 @@ def score_kind(name: str) -> int:
 
 def _integers(values: Any) -> list[int]:
     try:
-        return [operator.index(each) for each in values]
+        found = [operator.index(each) for each in values]
     except TypeError as error:
         raise WrongTypeError(f"target: indices must be integers: {values!r}", "target") from error
+    if any(not -(2**63) <= each < 2**63 for each in found):
+        raise ArgumentError(f"target: an index is out of range: {found}", "target")
+    return found
 
 
 def _region(target: Any, box: tuple[slice, ...]) -> None:
@@ -51,7 +54,7 @@ def _add(target: Any, choice: Any) -> None:
     if choice is None:
         check(lib.xai_target_add_highest, target)
     elif isinstance(choice, str):
-        check(lib.xai_target_add_label, target, choice.encode())
+        check(lib.xai_target_add_label, target, encode(choice, "target"))
     elif isinstance(choice, tuple):
         if any(isinstance(each, slice) for each in choice):
             _region(target, choice)
@@ -70,7 +73,7 @@ def make_target(target: Any, output: str | None = None) -> Any:
     check(lib.xai_target_create, out)
     made = ffi.gc(out[0], lib.xai_target_free)
     if output is not None:
-        check(lib.xai_target_set_output, made, output.encode())
+        check(lib.xai_target_set_output, made, encode(output, "output"))
     if hasattr(target, "tolist"):
         target = target.tolist()
     if isinstance(target, list):

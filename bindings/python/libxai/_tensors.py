@@ -45,7 +45,8 @@ def to_array(value: Any, dtype: int, what: str = "input") -> np.ndarray:
     if array.dtype != kind:
         if kind.kind != "f" and array.dtype.kind != kind.kind:
             raise WrongTypeError(f"{what}: the model takes {kind}, not {array.dtype}", what)
-        converted = array.astype(kind)
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite: the library tells
+            converted = array.astype(kind)
         if kind.kind != "f" and not np.array_equal(converted, array):
             raise ArgumentError(f"{what}: the values do not fit {kind}", what)
         array = converted
