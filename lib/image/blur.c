@@ -4,7 +4,8 @@
 
 #include "base/memory.h"
 
-/* Where position `at` of a line of `length` pixels comes from when the line is mirrored at both ends:
+/* Where position `at` of a line of `length` pixels comes from when the line is mirrored at both
+ * ends:
  * ... c b a | a b c d | d c b ... */
 static size_t mirror(ptrdiff_t at, size_t length)
 {
@@ -16,9 +17,10 @@ static size_t mirror(ptrdiff_t at, size_t length)
 }
 
 /* Filter every line of one axis with a symmetric kernel of 2 radius + 1 weights.
- * Lines start `next` apart and their pixels lie `step` apart; `line` holds length + 2 radius pixels. */
-static void filter_lines(float *plane, size_t lines, size_t next, size_t length, size_t step, const double *kernel,
-                         size_t radius, float *line)
+ * Lines start `next` apart and their pixels lie `step` apart; `line` holds length + 2 radius
+ * pixels. */
+static void filter_lines(float *plane, size_t lines, size_t next, size_t length, size_t step,
+                         const double *kernel, size_t radius, float *line)
 {
     for (size_t l = 0; l < lines; l++) {
         float *pixels = plane + l * next;
@@ -33,8 +35,8 @@ static void filter_lines(float *plane, size_t lines, size_t next, size_t length,
     }
 }
 
-static bool filter_both_axes(const float *source, size_t height, size_t width, const double *kernel, size_t radius,
-                             float *out)
+static bool filter_both_axes(const float *source, size_t height, size_t width, const double *kernel,
+                             size_t radius, float *out)
 {
     const size_t longest = height > width ? height : width;
     float *line = memory_allocate(longest + 2 * radius, sizeof *line);

@@ -1,7 +1,7 @@
 #include "image/image.h"
 
-void image_overlay(const float *map, const uint8_t *picture, size_t height, size_t width, int channels, double alpha,
-                   int colours, uint8_t *out)
+void image_overlay(const float *map, const uint8_t *picture, size_t height, size_t width,
+                   int channels, double alpha, int colours, uint8_t *out)
 {
     uint8_t table[256][3];
     image_colours_table(colours, table);
@@ -23,15 +23,16 @@ void image_contour(const float *map, size_t height, size_t width, float threshol
         for (size_t x = 0; x < width; x++) {
             const float *at = map + y * width + x;
             const bool inside = *at >= threshold;
-            const bool edge = y == 0 || x == 0 || y == height - 1 || x == width - 1 || !(at[-1] >= threshold) ||
-                              !(at[1] >= threshold) || !(at[-(ptrdiff_t)width] >= threshold) ||
-                              !(at[width] >= threshold);
+            const bool edge = y == 0 || x == 0 || y == height - 1 || x == width - 1 ||
+                              !(at[-1] >= threshold) || !(at[1] >= threshold) ||
+                              !(at[-(ptrdiff_t)width] >= threshold) || !(at[width] >= threshold);
             mask[y * width + x] = inside && edge;
         }
     }
 }
 
-void image_paint(uint8_t *picture, const uint8_t *mask, size_t height, size_t width, const uint8_t colour[3])
+void image_paint(uint8_t *picture, const uint8_t *mask, size_t height, size_t width,
+                 const uint8_t colour[3])
 {
     for (size_t i = 0; i < height * width; i++)
         for (size_t channel = 0; mask[i] && channel < 3; channel++)

@@ -199,7 +199,8 @@ void npy_copy(const npy_array *self, void *out)
         return;
     }
     int64_t index[NPY_MAX_RANK] = {0};
-    size_t step[NPY_MAX_RANK] = {0}; /* elements from one entry of an axis to the next, in the file */
+    size_t step[NPY_MAX_RANK] = {
+        0}; /* elements from one entry of an axis to the next, in the file */
     size_t product = 1;
     for (int i = 0; i < self->rank; i++) {
         const int axis = self->fortran_order ? i : self->rank - 1 - i;
@@ -227,12 +228,13 @@ size_t npy_header(int32_t dtype, int rank, const int64_t *dims, char out[NPY_HEA
         return 0;
     memcpy(out, "\x93NUMPY\x01\x00", 8);
     size_t length = 10;
-    length += (size_t)snprintf(out + length, NPY_HEADER_SIZE - length,
-                               "{'descr': '%c%c%d', 'fortran_order': False, 'shape': (",
-                               types[type].size == 1 ? '|' : '<', types[type].kind, types[type].size);
+    length +=
+        (size_t)snprintf(out + length, NPY_HEADER_SIZE - length,
+                         "{'descr': '%c%c%d', 'fortran_order': False, 'shape': (",
+                         types[type].size == 1 ? '|' : '<', types[type].kind, types[type].size);
     for (int i = 0; i < rank; i++)
-        length +=
-            (size_t)snprintf(out + length, NPY_HEADER_SIZE - length, i == 0 ? "%lld," : " %lld,", (long long)dims[i]);
+        length += (size_t)snprintf(out + length, NPY_HEADER_SIZE - length,
+                                   i == 0 ? "%lld," : " %lld,", (long long)dims[i]);
     if (rank > 1)
         length--; /* (3,) keeps its comma, (3, 4) has none */
     length += (size_t)snprintf(out + length, NPY_HEADER_SIZE - length, "), }");

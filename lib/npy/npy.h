@@ -1,6 +1,7 @@
-/* NumPy's files: .npy (one array) and .npz (a zip of them). Bytes from a file are not trusted: every size is checked against
- * the bytes that are there. Nothing here opens a file or allocates, but for zlib while an entry is unpacked.
- * Calls that return text give NULL on success, or else why the bytes were refused (static storage). */
+/* NumPy's files: .npy (one array) and .npz (a zip of them). Bytes from a file are not trusted:
+ * every size is checked against the bytes that are there. Nothing here opens a file or allocates,
+ * but for zlib while an entry is unpacked. Calls that return text give NULL on success, or else why
+ * the bytes were refused (static storage). */
 #ifndef NPY_NPY_H
 #define NPY_NPY_H
 
@@ -22,16 +23,19 @@ typedef struct npy_array {
     const unsigned char *data; /* count * item_size bytes inside the file, of any alignment */
 } npy_array;
 
-/* Read the header. Format versions 1 to 3; bool, signed and unsigned integers of 1 to 8 bytes, float16, 32 and 64, of
- * either byte order. Objects, strings, complex numbers and records are refused. */
+/* Read the header. Format versions 1 to 3; bool, signed and unsigned integers of 1 to 8 bytes,
+ * float16, 32 and 64, of either byte order. Objects, strings, complex numbers and records are
+ * refused. */
 const char *npy_parse(const void *bytes, size_t size, npy_array *out);
 
 /* The elements in row-major order and the machine's byte order: count * item_size bytes. */
 void npy_copy(const npy_array *self, void *out);
 
-/* A header (version 1, little endian, row-major) that the elements follow; a multiple of 64 bytes. */
+/* A header (version 1, little endian, row-major) that the elements follow; a multiple of 64 bytes.
+ */
 #define NPY_HEADER_SIZE 384
-/* Returns its length; 0 for a type that the format lacks (bfloat16) or a rank above NPY_MAX_RANK. */
+/* Returns its length; 0 for a type that the format lacks (bfloat16) or a rank above NPY_MAX_RANK.
+ */
 size_t npy_header(int32_t dtype, int rank, const int64_t *dims, char out[NPY_HEADER_SIZE]);
 
 /* An entry of a .npz file. */

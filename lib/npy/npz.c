@@ -21,18 +21,21 @@ static uint32_t read32(const unsigned char *at)
 }
 
 /* The directory's bytes and number of entries, from the record at the end of the file. */
-static const char *find_directory(const unsigned char *file, size_t size, const unsigned char **begin,
-                                  const unsigned char **end, size_t *count)
+static const char *find_directory(const unsigned char *file, size_t size,
+                                  const unsigned char **begin, const unsigned char **end,
+                                  size_t *count)
 {
     if (size < DIRECTORY_END)
         return "it is not an NPZ file";
-    const size_t oldest = size > DIRECTORY_END + LONGEST_COMMENT ? size - DIRECTORY_END - LONGEST_COMMENT : 0;
+    const size_t oldest =
+        size > DIRECTORY_END + LONGEST_COMMENT ? size - DIRECTORY_END - LONGEST_COMMENT : 0;
     for (size_t at = size - DIRECTORY_END;; at--) {
         const unsigned char *record = file + at;
         if (read32(record) == 0x06054b50 && read16(record + 20) == size - at - DIRECTORY_END) {
             const size_t length = read32(record + 12), offset = read32(record + 16);
             *count = read16(record + 10);
-            if (read16(record + 4) != 0 || read16(record + 8) != *count || *count == 0xffff || offset == 0xffffffff)
+            if (read16(record + 4) != 0 || read16(record + 8) != *count || *count == 0xffff ||
+                offset == 0xffffffff)
                 return "it is a split or 64-bit zip, which is not read";
             if (offset > at || length > at - offset)
                 return "its directory is damaged";
@@ -51,11 +54,13 @@ const char *npz_count(const void *bytes, size_t size, size_t *count)
     return find_directory(bytes, size, &begin, &end, count);
 }
 
-static const char *read_entry(const unsigned char *file, size_t size, const unsigned char *entry, npz_entry *out)
+static const char *read_entry(const unsigned char *file, size_t size, const unsigned char *entry,
+                              npz_entry *out)
 {
     const size_t name_length = read16(entry + 28), offset = read32(entry + 42);
     const uint32_t method = read16(entry + 10);
-    *out = (npz_entry){.crc = read32(entry + 16), .packed_size = read32(entry + 20), .size = read32(entry + 24)};
+    *out = (npz_entry){
+        .crc = read32(entry + 16), .packed_size = read32(entry + 20), .size = read32(entry + 24)};
     if (read16(entry + 8) & 1)
         return "it is encrypted";
     if (method != 0 && method != 8)
@@ -71,7 +76,8 @@ static const char *read_entry(const unsigned char *file, size_t size, const unsi
     memcpy(out->name, entry + DIRECTORY_ENTRY, kept);
     if (offset > size || size - offset < LOCAL_HEADER || read32(file + offset) != 0x04034b50)
         return "its directory is damaged";
-    const size_t skip = LOCAL_HEADER + (size_t)read16(file + offset + 26) + read16(file + offset + 28);
+    const size_t skip =
+        LOCAL_HEADER + (size_t)read16(file + offset + 26) + read16(file + offset + 28);
     if (skip > size - offset || out->packed_size > size - offset - skip)
         return "it is cut short";
     if (!out->deflated && out->packed_size != out->size)
@@ -95,7 +101,8 @@ const char *npz_find(const void *bytes, size_t size, size_t index, npz_entry *ou
     for (size_t i = 0;; i++) {
         if (end - at < DIRECTORY_ENTRY || read32(at) != 0x02014b50)
             return "its directory is damaged";
-        const size_t length = DIRECTORY_ENTRY + (size_t)read16(at + 28) + read16(at + 30) + read16(at + 32);
+        const size_t length =
+            DIRECTORY_ENTRY + (size_t)read16(at + 28) + read16(at + 30) + read16(at + 32);
         if (length > (size_t)(end - at))
             return "its directory is damaged";
         if (i == index)

@@ -29,8 +29,9 @@ static xai_status run_scores(bench *self, xai_error **error)
     xai_tensor **outputs = memory_allocate_zeroed(count, sizeof *outputs);
     if (!outputs)
         return XAI_ERROR_MEMORY;
-    const xai_status status = xai_session_scores(self->session, (const xai_tensor *const *)self->inputs.tensors,
-                                                 self->inputs.count, outputs, count, error);
+    const xai_status status =
+        xai_session_scores(self->session, (const xai_tensor *const *)self->inputs.tensors,
+                           self->inputs.count, outputs, count, error);
     for (size_t i = 0; i < count; i++)
         xai_tensor_free(outputs[i]);
     memory_free(outputs);
@@ -43,9 +44,9 @@ static xai_status run_gradient(bench *self, xai_error **error)
     xai_tensor **gradients = memory_allocate_zeroed(count, sizeof *gradients);
     if (!gradients)
         return XAI_ERROR_MEMORY;
-    const xai_status status =
-        xai_session_gradients(self->session, (const xai_tensor *const *)self->inputs.tensors, self->inputs.count, NULL,
-                              1, XAI_SCORE_RAW, NULL, 0, gradients, NULL, error);
+    const xai_status status = xai_session_gradients(
+        self->session, (const xai_tensor *const *)self->inputs.tensors, self->inputs.count, NULL, 1,
+        XAI_SCORE_RAW, NULL, 0, gradients, NULL, error);
     for (size_t i = 0; i < count; i++)
         xai_tensor_free(gradients[i]);
     memory_free(gradients);
@@ -56,9 +57,9 @@ static xai_status run_gradcam(bench *self, xai_error **error)
 {
     const xai_target *target = NULL;
     xai_explanation *result = NULL;
-    const xai_status status =
-        xai_explainer_explain_targets(self->explainer, (const xai_tensor *const *)self->inputs.tensors,
-                                      self->inputs.count, &target, 1, &result, error);
+    const xai_status status = xai_explainer_explain_targets(
+        self->explainer, (const xai_tensor *const *)self->inputs.tensors, self->inputs.count,
+        &target, 1, &result, error);
     xai_explanation_free(result);
     return status;
 }
@@ -112,7 +113,8 @@ int command_bench(int count, char **arguments)
     if (given != 1)
         return report_usage("bench", "no model given");
     if (runs < 1 || runs > 100000 || batch < 1 || batch > 4096 || size < 1 || size > 65535)
-        return report_usage("bench", "--runs must be 1 to 100000, --batch 1 to 4096, --size 1 to 65535");
+        return report_usage("bench",
+                            "--runs must be 1 to 100000, --batch 1 to 4096, --size 1 to 65535");
 
     bench self = {.runs = (size_t)runs};
     xai_session_options *settings = NULL;
@@ -134,8 +136,10 @@ int command_bench(int count, char **arguments)
         xai_session_create(self.model, settings, &self.session, &error) != XAI_OK)
         goto failed;
 
-    printf("%s, %lld row%s; loading took %.1f ms\n", path, (long long)batch, batch == 1 ? "" : "s", loaded);
-    printf("%-10s %10s %10s %10s %14s\n", "", "least ms", "median ms", "first ms", "arena MB a row");
+    printf("%s, %lld row%s; loading took %.1f ms\n", path, (long long)batch, batch == 1 ? "" : "s",
+           loaded);
+    printf("%-10s %10s %10s %10s %14s\n", "", "least ms", "median ms", "first ms",
+           "arena MB a row");
     if (!measure(&self, "scores", run_scores) || !measure(&self, "gradient", run_gradient))
         goto done;
     if (xai_model_default_layer(self.model) >= 0) {

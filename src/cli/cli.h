@@ -1,7 +1,8 @@
-/* The program `xai`: one file a command, written against include/xai alone. It also compiles in a few blocks of lib (NPY
- * headers, resizing, allocation) that the library does not export.
+/* The program `xai`: one file a command, written against include/xai alone. It also compiles in a
+ * few blocks of lib (NPY headers, resizing, allocation) that the library does not export.
  *
- * Every failure prints exactly one line on standard error, where it is found, and is passed up as `false` or an exit code. */
+ * Every failure prints exactly one line on standard error, where it is found, and is passed up as
+ * `false` or an exit code. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
@@ -18,7 +19,8 @@ int report(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Report an error of the library and free it. `what` (may be NULL) goes before it. */
 int report_error(const char *what, xai_error *error);
 /* Report wrong usage; returns EXIT_USAGE. */
-int report_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int report_usage(const char *command, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* One option of a command. The value is written to the field that fits `kind`. */
 typedef struct option {
@@ -28,10 +30,11 @@ typedef struct option {
     void *value;      /* const char **, int64_t * (0 or more), double *, bool * */
 } option;
 
-/* Split the arguments after the command's name. At most `limit` positional ones. Reports what is wrong.
- * Returns EXIT_OK or EXIT_USAGE. */
-int arguments_parse(const char *command, int count, char **arguments, const option *options, size_t option_count,
-                    const char **positional, size_t limit, size_t *positional_count);
+/* Split the arguments after the command's name. At most `limit` positional ones. Reports what is
+ * wrong. Returns EXIT_OK or EXIT_USAGE. */
+int arguments_parse(const char *command, int count, char **arguments, const option *options,
+                    size_t option_count, const char **positional, size_t limit,
+                    size_t *positional_count);
 
 int command_info(int count, char **arguments);
 int command_run(int count, char **arguments);
@@ -39,13 +42,15 @@ int command_explain(int count, char **arguments);
 int command_methods(int count, char **arguments);
 int command_bench(int count, char **arguments);
 
-/* Session options for --threads, with a progress bar when standard error is a terminal; NULL after a report. */
+/* Session options for --threads, with a progress bar when standard error is a terminal; NULL after
+ * a report. */
 xai_session_options *session_options(int64_t threads);
 /* Erase the progress bar. */
 void progress_end(void);
 
 /* "(N, 3, 224, 224)" into `out`; a negative size is shown by the name of its axis, else as "?". */
 #define DIMS_TEXT_SIZE 256
-const char *dims_text(int32_t rank, const int64_t *dims, const char *first_name, char out[DIMS_TEXT_SIZE]);
+const char *dims_text(int32_t rank, const int64_t *dims, const char *first_name,
+                      char out[DIMS_TEXT_SIZE]);
 
 #endif

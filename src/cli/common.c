@@ -43,7 +43,8 @@ int report(const char *format, ...)
 
 int report_error(const char *what, xai_error *error)
 {
-    report("%s%s%s", what ? what : "", what ? ": " : "", error ? xai_error_message(error) : "unknown error");
+    report("%s%s%s", what ? what : "", what ? ": " : "",
+           error ? xai_error_message(error) : "unknown error");
     xai_error_free(error);
     return EXIT_FAILED;
 }
@@ -55,8 +56,8 @@ int report_usage(const char *command, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    report("%s%s%s; see 'xai help%s%s'", command ? command : "", command ? ": " : "", line, command ? " " : "",
-           command ? command : "");
+    report("%s%s%s; see 'xai help%s%s'", command ? command : "", command ? ": " : "", line,
+           command ? " " : "", command ? command : "");
     return EXIT_USAGE;
 }
 
@@ -84,18 +85,21 @@ static bool set_value(const option *self, const char *text)
     return false;
 }
 
-static const option *find_option(const char *argument, size_t length, const option *options, size_t count)
+static const option *find_option(const char *argument, size_t length, const option *options,
+                                 size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        const bool is_long = strlen(options[i].name) == length && memcmp(options[i].name, argument, length) == 0;
+        const bool is_long =
+            strlen(options[i].name) == length && memcmp(options[i].name, argument, length) == 0;
         if (is_long || (length == 2 && options[i].letter && argument[1] == options[i].letter))
             return &options[i];
     }
     return NULL;
 }
 
-int arguments_parse(const char *command, int count, char **arguments, const option *options, size_t option_count,
-                    const char **positional, size_t limit, size_t *positional_count)
+int arguments_parse(const char *command, int count, char **arguments, const option *options,
+                    size_t option_count, const char **positional, size_t limit,
+                    size_t *positional_count)
 {
     bool only_positional = false;
     *positional_count = 0;
@@ -138,8 +142,8 @@ static int32_t show_progress(void *user, size_t done, size_t total)
     (void)user;
     if (total > 1) {
         const int filled = (int)((double)done / (double)total * WIDTH);
-        fprintf(stderr, "\r[%.*s%*s] %zu/%zu", filled, "########################################", WIDTH - filled, "",
-                done, total);
+        fprintf(stderr, "\r[%.*s%*s] %zu/%zu", filled, "########################################",
+                WIDTH - filled, "", done, total);
         progress_shown = true;
     }
     return 0;
@@ -152,7 +156,8 @@ xai_session_options *session_options(int64_t threads)
     const int32_t wanted = threads > INT32_MAX ? INT32_MAX : (int32_t)threads;
     if (xai_session_options_create(&options, &error) != XAI_OK ||
         xai_session_options_set_threads(options, wanted, &error) != XAI_OK ||
-        (isatty(STDERR_FILENO) && xai_session_options_set_progress(options, show_progress, NULL, &error) != XAI_OK)) {
+        (isatty(STDERR_FILENO) &&
+         xai_session_options_set_progress(options, show_progress, NULL, &error) != XAI_OK)) {
         report_error(NULL, error);
         xai_session_options_free(options);
         return NULL;
@@ -160,7 +165,8 @@ xai_session_options *session_options(int64_t threads)
     return options;
 }
 
-const char *dims_text(int32_t rank, const int64_t *dims, const char *first_name, char out[DIMS_TEXT_SIZE])
+const char *dims_text(int32_t rank, const int64_t *dims, const char *first_name,
+                      char out[DIMS_TEXT_SIZE])
 {
     if (rank < 0)
         return "(of unknown rank)";
@@ -168,10 +174,12 @@ const char *dims_text(int32_t rank, const int64_t *dims, const char *first_name,
     for (int32_t i = 0; i < rank && length < DIMS_TEXT_SIZE - 64; i++) {
         const char *comma = i + 1 < rank ? ", " : rank == 1 ? "," : "";
         if (dims[i] >= 0)
-            length += (size_t)snprintf(out + length, DIMS_TEXT_SIZE - length, "%lld%s", (long long)dims[i], comma);
+            length += (size_t)snprintf(out + length, DIMS_TEXT_SIZE - length, "%lld%s",
+                                       (long long)dims[i], comma);
         else
-            length += (size_t)snprintf(out + length, DIMS_TEXT_SIZE - length, "%.32s%s",
-                                       i == 0 && first_name && *first_name ? first_name : "?", comma);
+            length +=
+                (size_t)snprintf(out + length, DIMS_TEXT_SIZE - length, "%.32s%s",
+                                 i == 0 && first_name && *first_name ? first_name : "?", comma);
     }
     snprintf(out + length, DIMS_TEXT_SIZE - length, ")");
     return out;

@@ -35,17 +35,21 @@ static bool choose(const char *text, const char *const *names, int32_t *out)
 
 static int check_request(request *self)
 {
-    static const char *const scores[] = {"raw", "logit", "probability", NULL}, *const scalings[] = {"max", "min-max",
-                                                                                                    NULL};
+    static const char *const scores[] = {"raw", "logit", "probability", NULL}, *const scalings[] = {
+                                                                                   "max", "min-max",
+                                                                                   NULL};
     static const char *const colours[] = {"turbo", "viridis", "inferno", NULL};
     const char *outputs[] = {self->overlay, self->json, self->npy, self->values};
     int32_t unused;
     if (!choose(self->score, scores, &self->score_kind))
-        return report_usage("explain", "option --score: '%s' is not raw, logit or probability", self->score);
+        return report_usage("explain", "option --score: '%s' is not raw, logit or probability",
+                            self->score);
     if (!choose(self->scaling, scalings, &self->scaling_kind))
-        return report_usage("explain", "option --scaling: '%s' is not max or min-max", self->scaling);
+        return report_usage("explain", "option --scaling: '%s' is not max or min-max",
+                            self->scaling);
     if (!choose(self->colours, colours, &unused))
-        return report_usage("explain", "option --colours: '%s' is not turbo, viridis or inferno", self->colours);
+        return report_usage("explain", "option --colours: '%s' is not turbo, viridis or inferno",
+                            self->colours);
     if (!(self->alpha >= 0 && self->alpha <= 1))
         return report_usage("explain", "option --alpha: %g is not between 0 and 1", self->alpha);
     if (self->window_text && !window_parse(self->window_text, &self->range))
@@ -58,7 +62,8 @@ static int check_request(request *self)
 }
 
 /* A label of the card, else an index. */
-static xai_status add_choice(xai_target *target, const xai_model *model, const char *text, xai_error **error)
+static xai_status add_choice(xai_target *target, const xai_model *model, const char *text,
+                             xai_error **error)
 {
     for (size_t i = 0; i < xai_model_label_count(model); i++)
         if (strcmp(xai_model_label(model, i), text) == 0)
@@ -66,11 +71,14 @@ static xai_status add_choice(xai_target *target, const xai_model *model, const c
     char *end;
     errno = 0;
     const long long index = strtoll(text, &end, 10);
-    const bool number = (isdigit((unsigned char)*text) || (*text == '-' && text[1])) && *end == '\0' && errno == 0;
-    return number ? xai_target_add_index(target, index, error) : xai_target_add_label(target, text, error);
+    const bool number =
+        (isdigit((unsigned char)*text) || (*text == '-' && text[1])) && *end == '\0' && errno == 0;
+    return number ? xai_target_add_index(target, index, error)
+                  : xai_target_add_label(target, text, error);
 }
 
-static xai_status make_target(const request *wanted, const xai_model *model, xai_target **out, xai_error **error)
+static xai_status make_target(const request *wanted, const xai_model *model, xai_target **out,
+                              xai_error **error)
 {
     xai_status status = xai_target_create(out, error);
     if (status == XAI_OK && wanted->output)
@@ -80,8 +88,9 @@ static xai_status make_target(const request *wanted, const xai_model *model, xai
     return status;
 }
 
-static xai_status make_explainer(const request *wanted, xai_model *model, const xai_session_options *session,
-                                 xai_explainer **out, xai_error **error)
+static xai_status make_explainer(const request *wanted, xai_model *model,
+                                 const xai_session_options *session, xai_explainer **out,
+                                 xai_error **error)
 {
     xai_explainer_options *options = NULL;
     xai_status status = xai_explainer_options_create(&options, error);
@@ -99,7 +108,8 @@ static xai_status make_explainer(const request *wanted, xai_model *model, const 
     return status;
 }
 
-static bool write_overlay(const request *wanted, const xai_explanation *result, const input_set *inputs, output *out)
+static bool write_overlay(const request *wanted, const xai_explanation *result,
+                          const input_set *inputs, output *out)
 {
     xai_error *error = NULL;
     if (!out->path)
@@ -112,8 +122,9 @@ static bool write_overlay(const request *wanted, const xai_explanation *result, 
     bool done = false;
     if (!drawn)
         report("out of memory");
-    else if (xai_explanation_overlay(result, (size_t)wanted->row, inputs->pixels, inputs->width, inputs->height,
-                                     inputs->channels, wanted->alpha, wanted->colours, drawn, &error) != XAI_OK)
+    else if (xai_explanation_overlay(result, (size_t)wanted->row, inputs->pixels, inputs->width,
+                                     inputs->height, inputs->channels, wanted->alpha,
+                                     wanted->colours, drawn, &error) != XAI_OK)
         report_error("no overlay", error);
     else
         done = png_write(out->path, out->file, drawn, inputs->height, inputs->width);
@@ -146,7 +157,8 @@ static bool write_map(const xai_explanation *result, output *out)
 static double map_peak(const xai_explanation *result, size_t row)
 {
     const xai_tensor *map = xai_explanation_map(result);
-    const size_t rows = xai_explanation_row_count(result), count = map && rows ? xai_tensor_count(map) / rows : 0;
+    const size_t rows = xai_explanation_row_count(result),
+                 count = map && rows ? xai_tensor_count(map) / rows : 0;
     const float *values = map ? (const float *)xai_tensor_data(map) + row * count : NULL;
     double peak = 0;
     for (size_t i = 0; i < count; i++)
@@ -160,8 +172,8 @@ static void print_facts(const request *wanted, const xai_explanation *result)
     for (size_t row = 0; row < rows; row++) {
         if (rows > 1)
             printf("row %zu: ", row);
-        printf("%s %.6g (%s score), by %s", xai_explanation_label(result, row), xai_explanation_score(result, row),
-               wanted->score, xai_explanation_method(result));
+        printf("%s %.6g (%s score), by %s", xai_explanation_label(result, row),
+               xai_explanation_score(result, row), wanted->score, xai_explanation_method(result));
         if (*xai_explanation_layer(result))
             printf(" at layer '%s'", xai_explanation_layer(result));
         puts(map_peak(result, row) > 0 ? "" : ": no positive evidence");
@@ -202,11 +214,13 @@ static int explain(request *wanted, const char *const *paths, size_t given)
         !input_set_read(&inputs, model, paths + 1, given - 1, wanted->range, (size_t)wanted->row))
         goto done;
 
-    if (xai_explainer_explain_targets(explainer, (const xai_tensor *const *)inputs.tensors, inputs.count,
-                                      (const xai_target *const *)&target, 1, &result, &error) != XAI_OK)
+    if (xai_explainer_explain_targets(explainer, (const xai_tensor *const *)inputs.tensors,
+                                      inputs.count, (const xai_target *const *)&target, 1, &result,
+                                      &error) != XAI_OK)
         goto failed;
     progress_end();
-    if (!write_overlay(wanted, result, &inputs, overlay) || !write_json(result, json) || !write_map(result, npy) ||
+    if (!write_overlay(wanted, result, &inputs, overlay) || !write_json(result, json) ||
+        !write_map(result, npy) ||
         (values->path && !npy_write(values->path, values->file, xai_explanation_values(result))))
         goto done;
     for (size_t i = 0; i < 4; i++)
@@ -215,7 +229,8 @@ static int explain(request *wanted, const char *const *paths, size_t given)
     for (size_t i = 0; i < 4; i++)
         if (!output_commit(&outputs[i]))
             goto done;
-    if (overlay->file != stdout && json->file != stdout && npy->file != stdout && values->file != stdout) {
+    if (overlay->file != stdout && json->file != stdout && npy->file != stdout &&
+        values->file != stdout) {
         print_facts(wanted, result);
         for (size_t i = 0; i < 4; i++)
             if (outputs[i].path)
@@ -239,21 +254,29 @@ done:
 
 int command_explain(int count, char **arguments)
 {
-    request wanted = {.method = "gradcam", .score = "raw", .scaling = "max", .colours = "turbo", .alpha = 0.5};
+    request wanted = {
+        .method = "gradcam", .score = "raw", .scaling = "max", .colours = "turbo", .alpha = 0.5};
     const option options[] = {
-        {OPTION_TEXT, "--method", 0, &wanted.method},    {OPTION_TEXT, "--target", 0, &wanted.target},
-        {OPTION_TEXT, "--output", 0, &wanted.output},    {OPTION_TEXT, "--layer", 0, &wanted.layer},
-        {OPTION_TEXT, "--score", 0, &wanted.score},      {OPTION_TEXT, "--scaling", 0, &wanted.scaling},
-        {OPTION_TEXT, "--colours", 0, &wanted.colours},  {OPTION_TEXT, "--overlay", 'o', &wanted.overlay},
-        {OPTION_TEXT, "--json", 0, &wanted.json},        {OPTION_TEXT, "--npy", 0, &wanted.npy},
-        {OPTION_TEXT, "--values", 0, &wanted.values},    {OPTION_TEXT, "--window", 0, &wanted.window_text},
-        {OPTION_COUNT, "--threads", 0, &wanted.threads}, {OPTION_COUNT, "--row", 0, &wanted.row},
+        {OPTION_TEXT, "--method", 0, &wanted.method},
+        {OPTION_TEXT, "--target", 0, &wanted.target},
+        {OPTION_TEXT, "--output", 0, &wanted.output},
+        {OPTION_TEXT, "--layer", 0, &wanted.layer},
+        {OPTION_TEXT, "--score", 0, &wanted.score},
+        {OPTION_TEXT, "--scaling", 0, &wanted.scaling},
+        {OPTION_TEXT, "--colours", 0, &wanted.colours},
+        {OPTION_TEXT, "--overlay", 'o', &wanted.overlay},
+        {OPTION_TEXT, "--json", 0, &wanted.json},
+        {OPTION_TEXT, "--npy", 0, &wanted.npy},
+        {OPTION_TEXT, "--values", 0, &wanted.values},
+        {OPTION_TEXT, "--window", 0, &wanted.window_text},
+        {OPTION_COUNT, "--threads", 0, &wanted.threads},
+        {OPTION_COUNT, "--row", 0, &wanted.row},
         {OPTION_NUMBER, "--alpha", 0, &wanted.alpha},
     };
     const char *paths[INPUT_LIMIT + 2] = {NULL};
     size_t given;
-    int code = arguments_parse("explain", count, arguments, options, sizeof options / sizeof *options, paths,
-                               INPUT_LIMIT + 1, &given);
+    int code = arguments_parse("explain", count, arguments, options,
+                               sizeof options / sizeof *options, paths, INPUT_LIMIT + 1, &given);
     if (code == EXIT_OK && given < 2)
         code = report_usage("explain", given == 0 ? "no model given" : "no image given");
     if (code == EXIT_OK)

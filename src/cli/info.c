@@ -3,8 +3,8 @@
 
 #include "cli.h"
 
-static void print_value(const char *what, const char *name, int32_t dtype, int32_t rank, const int64_t *dims,
-                        const char *row_axis)
+static void print_value(const char *what, const char *name, int32_t dtype, int32_t rank,
+                        const int64_t *dims, const char *row_axis)
 {
     char text[DIMS_TEXT_SIZE];
     printf("%s '%s': %s %s\n", what, name, dtype ? xai_dtype_name(dtype) : "of unknown type",
@@ -24,7 +24,8 @@ static void print_card(const xai_model *model)
     const double *mean, *deviation;
     double low, high;
     int64_t height, width;
-    const size_t means = xai_model_input_mean(model, &mean), deviations = xai_model_input_std(model, &deviation);
+    const size_t means = xai_model_input_mean(model, &mean),
+                 deviations = xai_model_input_std(model, &deviation);
     const size_t labels = xai_model_label_count(model);
     const char *meaning = xai_model_score_meaning(model);
     const int has_range = xai_model_input_range(model, &low, &high);
@@ -57,11 +58,13 @@ static void print_layers(const xai_model *model, bool all)
     const int64_t chosen = xai_model_default_layer(model);
     printf("layers: %zu", layers);
     if (chosen >= 0)
-        printf(", by default %lld '%s' (%s)", (long long)chosen, xai_model_layer_name(model, (size_t)chosen),
+        printf(", by default %lld '%s' (%s)", (long long)chosen,
+               xai_model_layer_name(model, (size_t)chosen),
                xai_model_layer_operator(model, (size_t)chosen));
     putchar('\n');
     for (size_t i = 0; all && i < layers; i++)
-        printf("  %4zu  %-12s %s\n", i, xai_model_layer_operator(model, i), xai_model_layer_name(model, i));
+        printf("  %4zu  %-12s %s\n", i, xai_model_layer_operator(model, i),
+               xai_model_layer_name(model, i));
 }
 
 int command_info(int count, char **arguments)
@@ -97,7 +100,8 @@ int command_info(int count, char **arguments)
     print_layers(model, layers);
     for (size_t i = 0; i < xai_model_metadata_count(model); i++)
         if (strncmp(xai_model_metadata_key(model, i), "xai.", 4) != 0)
-            printf("metadata %s: %.200s\n", xai_model_metadata_key(model, i), xai_model_metadata_value(model, i));
+            printf("metadata %s: %.200s\n", xai_model_metadata_key(model, i),
+                   xai_model_metadata_value(model, i));
     xai_model_free(model);
     return EXIT_OK;
 }

@@ -20,7 +20,8 @@ bool window_parse(const char *text, window *out)
     if (end == text || *end != ',')
         return false;
     out->high = strtod(end + 1, &last);
-    return last != end + 1 && *last == '\0' && isfinite(out->low) && isfinite(out->high) && out->low < out->high;
+    return last != end + 1 && *last == '\0' && isfinite(out->low) && isfinite(out->high) &&
+           out->low < out->high;
 }
 
 void input_set_free(input_set *self)
@@ -38,7 +39,8 @@ static bool out_of_memory(const char *path)
     return false;
 }
 
-/* Planes (channels, height, width) in [0, 1] of a picture, with as many channels as the model takes. */
+/* Planes (channels, height, width) in [0, 1] of a picture, with as many channels as the model
+ * takes. */
 static float *picture_planes(const picture *from, int channels, window range)
 {
     const size_t pixels = from->height * from->width;
@@ -46,13 +48,17 @@ static float *picture_planes(const picture *from, int channels, window range)
     if (!planes)
         return NULL;
     const bool given = range.low != range.high;
-    const double low = given ? range.low : 0, scale = 1 / ((given ? range.high : from->white) - low);
+    const double low = given ? range.low : 0,
+                 scale = 1 / ((given ? range.high : from->white) - low);
     for (size_t i = 0; i < pixels; i++) {
         const uint16_t *at = from->pixels + i * (size_t)from->channels;
         for (int c = 0; c < channels; c++) {
             double value = at[from->channels == 3 ? c : 0];
-            if (from->channels == 3 && channels == 1) /* luma of ITU-R BT.601; exact for equal channels */
-                value = at[0] == at[1] && at[1] == at[2] ? at[0] : 0.299 * at[0] + 0.587 * at[1] + 0.114 * at[2];
+            if (from->channels == 3 &&
+                channels == 1) /* luma of ITU-R BT.601; exact for equal channels */
+                value = at[0] == at[1] && at[1] == at[2]
+                            ? at[0]
+                            : 0.299 * at[0] + 0.587 * at[1] + 0.114 * at[2];
             value = (value - low) * scale;
             planes[(size_t)c * pixels + i] = (float)(value > 0 ? (value < 1 ? value : 1) : 0);
         }
@@ -78,15 +84,16 @@ static bool keep_pixels(input_set *self, const picture *from, window range)
     return done;
 }
 
-/* How many channels the model takes at input `index`, from its shape (N, C, H, W), else its card, else the picture. 0 after a
- * report. */
+/* How many channels the model takes at input `index`, from its shape (N, C, H, W), else its card,
+ * else the picture. 0 after a report. */
 static int model_channels(const xai_model *model, size_t index, const char *path, int from_picture)
 {
     const int32_t rank = xai_model_input_rank(model, index);
     const int64_t *dims = xai_model_input_dims(model, index);
     char text[DIMS_TEXT_SIZE];
     if (rank != -1 && (rank != 4 || (dims[1] != -1 && dims[1] != 1 && dims[1] != 3))) {
-        report("%s is a picture, but input '%s' of the model is %s, not (N, 1, H, W) or (N, 3, H, W): give it a tensor "
+        report("%s is a picture, but input '%s' of the model is %s, not (N, 1, H, W) or (N, 3, H, "
+               "W): give it a tensor "
                "as NPY",
                path, xai_model_input_name(model, index),
                dims_text(rank, dims, xai_model_input_dim_name(model, index, 0), text));
@@ -99,12 +106,13 @@ static int model_channels(const xai_model *model, size_t index, const char *path
 }
 
 /* Resize, scale to the card's range, subtract the mean, divide by the deviation: (1, C, H, W). */
-static bool tensor_from_picture(const picture *from, const xai_model *model, size_t index, const char *path,
-                                window range, xai_tensor **out)
+static bool tensor_from_picture(const picture *from, const xai_model *model, size_t index,
+                                const char *path, window range, xai_tensor **out)
 {
     double low, high;
     if (!xai_model_input_range(model, &low, &high)) {
-        report("%s is a picture, but the model has no card that says how pixels become numbers (xai.input.range); "
+        report("%s is a picture, but the model has no card that says how pixels become numbers "
+               "(xai.input.range); "
                "write one beside "
                "the model (docs/model-card.md), or give a tensor as NPY",
                path);
@@ -114,10 +122,13 @@ static bool tensor_from_picture(const picture *from, const xai_model *model, siz
     if (channels == 0)
         return false;
     const double *mean = NULL, *deviation = NULL;
-    const size_t means = xai_model_input_mean(model, &mean), deviations = xai_model_input_std(model, &deviation);
-    if ((means > 1 && means != (size_t)channels) || (deviations > 1 && deviations != (size_t)channels)) {
-        report("the model card has %zu means and %zu deviations, but input '%s' has %d channel%s", means, deviations,
-               xai_model_input_name(model, index), channels, channels == 1 ? "" : "s");
+    const size_t means = xai_model_input_mean(model, &mean),
+                 deviations = xai_model_input_std(model, &deviation);
+    if ((means > 1 && means != (size_t)channels) ||
+        (deviations > 1 && deviations != (size_t)channels)) {
+        report("the model card has %zu means and %zu deviations, but input '%s' has %d channel%s",
+               means, deviations, xai_model_input_name(model, index), channels,
+               channels == 1 ? "" : "s");
         return false;
     }
     int64_t height = 0, width = 0;
@@ -138,9 +149,10 @@ static bool tensor_from_picture(const picture *from, const xai_model *model, siz
     bool done = planes != NULL;
     for (size_t c = 0; done && c < (size_t)channels; c++) {
         float *plane = values + c * pixels;
-        done =
-            image_resize_smooth(planes + c * source, from->height, from->width, plane, (size_t)height, (size_t)width);
-        const double m = means ? mean[means > 1 ? c : 0] : 0, d = deviations ? deviation[deviations > 1 ? c : 0] : 1;
+        done = image_resize_smooth(planes + c * source, from->height, from->width, plane,
+                                   (size_t)height, (size_t)width);
+        const double m = means ? mean[means > 1 ? c : 0] : 0,
+                     d = deviations ? deviation[deviations > 1 ? c : 0] : 1;
         for (size_t i = 0; done && i < pixels; i++)
             plane[i] = (float)((low + (high - low) * plane[i] - m) / d);
     }
@@ -152,7 +164,8 @@ static bool tensor_from_picture(const picture *from, const xai_model *model, siz
 static bool picture_from_array(const npy_array *array, picture *out, bool *failed)
 {
     const bool bytes = array->dtype == XAI_DTYPE_UINT8;
-    if ((!bytes && array->dtype != XAI_DTYPE_UINT16) || (array->rank != 2 && array->rank != 3) || array->count == 0)
+    if ((!bytes && array->dtype != XAI_DTYPE_UINT16) || (array->rank != 2 && array->rank != 3) ||
+        array->count == 0)
         return false;
     if (array->rank == 3 && array->dims[2] != 3 && array->dims[2] != 1)
         return false;
@@ -174,10 +187,11 @@ static bool picture_from_array(const npy_array *array, picture *out, bool *faile
 }
 
 /* The array itself as a tensor. float64 and float16 become float32 for a float32 input. */
-static bool tensor_from_array(const npy_array *array, const xai_model *model, size_t index, const char *path,
-                              xai_tensor **out)
+static bool tensor_from_array(const npy_array *array, const xai_model *model, size_t index,
+                              const char *path, xai_tensor **out)
 {
-    const int32_t wanted_rank = xai_model_input_rank(model, index), wanted = xai_model_input_dtype(model, index);
+    const int32_t wanted_rank = xai_model_input_rank(model, index),
+                  wanted = xai_model_input_dtype(model, index);
     const int missing = wanted_rank > array->rank ? wanted_rank - array->rank : 0;
     int64_t dims[XAI_MAX_RANK] = {1, 1, 1, 1, 1, 1, 1, 1};
     if (array->rank + missing > XAI_MAX_RANK) {
@@ -187,8 +201,8 @@ static bool tensor_from_array(const npy_array *array, const xai_model *model, si
     memcpy(dims + missing, array->dims, (size_t)array->rank * sizeof *dims);
     const bool narrow = wanted == XAI_DTYPE_FLOAT32 && array->dtype == XAI_DTYPE_FLOAT64;
     xai_error *error = NULL;
-    if (xai_tensor_create(narrow ? XAI_DTYPE_FLOAT32 : array->dtype, array->rank + missing, dims, NULL, out, &error) !=
-        XAI_OK) {
+    if (xai_tensor_create(narrow ? XAI_DTYPE_FLOAT32 : array->dtype, array->rank + missing, dims,
+                          NULL, out, &error) != XAI_OK) {
         report_error(path, error);
         return false;
     }
@@ -207,16 +221,19 @@ static bool tensor_from_array(const npy_array *array, const xai_model *model, si
     return true;
 }
 
-/* A row of a tensor (N, C, H, W) or (N, H, W) as a picture to draw on: its smallest value black, its largest white. */
+/* A row of a tensor (N, C, H, W) or (N, H, W) as a picture to draw on: its smallest value black,
+ * its largest white. */
 static bool keep_pixels_of_tensor(input_set *self, const xai_tensor *values, size_t row)
 {
     const int32_t rank = xai_tensor_rank(values);
     const int64_t *dims = xai_tensor_dims(values);
-    if (xai_tensor_dtype(values) != XAI_DTYPE_FLOAT32 || (rank != 4 && rank != 3) || row >= (size_t)dims[0] ||
-        xai_tensor_count(values) == 0)
+    if (xai_tensor_dtype(values) != XAI_DTYPE_FLOAT32 || (rank != 4 && rank != 3) ||
+        row >= (size_t)dims[0] || xai_tensor_count(values) == 0)
         return true;
-    const size_t height = (size_t)dims[rank - 2], width = (size_t)dims[rank - 1], pixels = height * width;
-    const size_t channels = rank == 4 && dims[1] == 3 ? 3 : 1, planes = rank == 4 ? (size_t)dims[1] : 1;
+    const size_t height = (size_t)dims[rank - 2], width = (size_t)dims[rank - 1],
+                 pixels = height * width;
+    const size_t channels = rank == 4 && dims[1] == 3 ? 3 : 1,
+                 planes = rank == 4 ? (size_t)dims[1] : 1;
     const float *first = (const float *)xai_tensor_data(values) + row * planes * pixels;
     float low = INFINITY, high = -INFINITY;
     for (size_t i = 0; i < channels * pixels; i++) {
@@ -239,7 +256,8 @@ static bool keep_pixels_of_tensor(input_set *self, const xai_tensor *values, siz
     return true;
 }
 
-static bool read_one(input_set *self, const xai_model *model, size_t index, const char *path, window range, size_t row)
+static bool read_one(input_set *self, const xai_model *model, size_t index, const char *path,
+                     window range, size_t row)
 {
     size_t size;
     picture drawing = {0};
@@ -268,10 +286,12 @@ static bool read_one(input_set *self, const xai_model *model, size_t index, cons
             goto done;
         }
     }
-    done = is_picture ? tensor_from_picture(&drawing, model, index, path, range, &self->tensors[index])
-                      : tensor_from_array(&array, model, index, path, &self->tensors[index]);
+    done = is_picture
+               ? tensor_from_picture(&drawing, model, index, path, range, &self->tensors[index])
+               : tensor_from_array(&array, model, index, path, &self->tensors[index]);
     if (done && index == 0) {
-        done = is_picture ? keep_pixels(self, &drawing, range) : keep_pixels_of_tensor(self, self->tensors[0], row);
+        done = is_picture ? keep_pixels(self, &drawing, range)
+                          : keep_pixels_of_tensor(self, self->tensors[0], row);
         if (!done)
             out_of_memory(path);
     }
@@ -290,14 +310,14 @@ static bool make_room(input_set *self, size_t count)
     return self->tensors != NULL;
 }
 
-bool input_set_read(input_set *self, const xai_model *model, const char *const *paths, size_t count, window range,
-                    size_t row)
+bool input_set_read(input_set *self, const xai_model *model, const char *const *paths, size_t count,
+                    window range, size_t row)
 {
     const size_t inputs = xai_model_input_count(model);
     *self = (input_set){0};
     if (count != inputs) {
-        report("the model has %zu input%s, one file each, but %zu %s given", inputs, inputs == 1 ? "" : "s", count,
-               count == 1 ? "was" : "were");
+        report("the model has %zu input%s, one file each, but %zu %s given", inputs,
+               inputs == 1 ? "" : "s", count, count == 1 ? "was" : "were");
         return false;
     }
     if (!make_room(self, count))
@@ -317,7 +337,8 @@ bool input_set_invent(input_set *self, const xai_model *model, int64_t rows, int
         return false;
     uint32_t state = 1;
     for (size_t i = 0; i < self->count; i++) {
-        const int32_t rank = xai_model_input_rank(model, i), dtype = xai_model_input_dtype(model, i);
+        const int32_t rank = xai_model_input_rank(model, i),
+                      dtype = xai_model_input_dtype(model, i);
         int64_t dims[XAI_MAX_RANK];
         xai_error *error = NULL;
         if (rank < 0 || rank > XAI_MAX_RANK) {
@@ -327,20 +348,24 @@ bool input_set_invent(input_set *self, const xai_model *model, int64_t rows, int
         }
         for (int32_t axis = 0; axis < rank; axis++) {
             const int64_t declared = xai_model_input_dims(model, i)[axis];
-            dims[axis] = declared >= 0 ? declared : axis == 0 ? 1 : axis == 1 && rank == 4 ? 3 : size;
+            dims[axis] = declared >= 0            ? declared
+                         : axis == 0              ? 1
+                         : axis == 1 && rank == 4 ? 3
+                                                  : size;
         }
         if (rank > 0)
             dims[0] *= rows;
-        if (xai_tensor_create(dtype ? dtype : XAI_DTYPE_FLOAT32, rank, dims, NULL, &self->tensors[i], &error) !=
-            XAI_OK) {
+        if (xai_tensor_create(dtype ? dtype : XAI_DTYPE_FLOAT32, rank, dims, NULL,
+                              &self->tensors[i], &error) != XAI_OK) {
             report_error(xai_model_input_name(model, i), error);
             input_set_free(self);
             return false;
         }
         float *values = xai_tensor_mutable_data(self->tensors[i]);
-        for (size_t at = 0; dtype == XAI_DTYPE_FLOAT32 && at < xai_tensor_count(self->tensors[i]); at++) {
-            state = state * 1664525U +
-                    1013904223U; /* in [0, 1): speed does not depend on the values, but zeros might help */
+        for (size_t at = 0; dtype == XAI_DTYPE_FLOAT32 && at < xai_tensor_count(self->tensors[i]);
+             at++) {
+            state = state * 1664525U + 1013904223U; /* in [0, 1): speed does not depend on the
+                                                       values, but zeros might help */
             values[at] = (float)(state >> 8) / 16777216.0F;
         }
     }
@@ -350,15 +375,17 @@ bool input_set_invent(input_set *self, const xai_model *model, int64_t rows, int
 bool npy_write(const char *path, FILE *file, const xai_tensor *values)
 {
     char header[NPY_HEADER_SIZE];
-    const size_t length =
-        npy_header(xai_tensor_dtype(values), xai_tensor_rank(values), xai_tensor_dims(values), header);
+    const size_t length = npy_header(xai_tensor_dtype(values), xai_tensor_rank(values),
+                                     xai_tensor_dims(values), header);
     const size_t bytes = xai_tensor_bytes(values);
     if (length == 0) {
-        report("cannot write %s: NPY has no type %s", path, xai_dtype_name(xai_tensor_dtype(values)));
+        report("cannot write %s: NPY has no type %s", path,
+               xai_dtype_name(xai_tensor_dtype(values)));
         return false;
     }
     errno = 0;
-    if (fwrite(header, 1, length, file) == length && fwrite(xai_tensor_data(values), 1, bytes, file) == bytes)
+    if (fwrite(header, 1, length, file) == length &&
+        fwrite(xai_tensor_data(values), 1, bytes, file) == bytes)
         return true;
     report("cannot write %s: %s", path, errno ? strerror(errno) : "the file could not be written");
     return false;

@@ -20,25 +20,30 @@ static const command commands[] = {
      "\n"
      "  --top N         print the N highest scores (default: all up to 32, else 10)\n"
      "  --npy FILE      write the scores of the first output\n"
-     "  --window LOW,HIGH  pixel values that become black and white (default: 0 and the largest of the file's depth)\n"
+     "  --window LOW,HIGH  pixel values that become black and white (default: 0 and the largest of "
+     "the file's depth)\n"
      "  --threads N     threads to use (default: all processors)\n"},
     {"explain", command_explain, "where the evidence for a score is: overlay, map, facts",
      "usage: xai explain MODEL IMAGE... [options]\n"
      "\n"
      "  --method NAME   gradcam (default), gradcam++, ...: see 'xai methods'\n"
-     "  --target T      the score to explain: a label of the model card, or an index (default: the highest score)\n"
+     "  --target T      the score to explain: a label of the model card, or an index (default: the "
+     "highest score)\n"
      "  --output NAME   the output that the target is in (default: the first)\n"
-     "  --layer L       a value, a node or an index of 'xai info --layers' (default: the last before the head)\n"
+     "  --layer L       a value, a node or an index of 'xai info --layers' (default: the last "
+     "before the head)\n"
      "  --score KIND    raw (default), logit or probability\n"
      "  --scaling KIND  max (default) or min-max\n"
-     "  -o, --overlay FILE  write the picture with the map over it (PNG, in the picture's own size)\n"
+     "  -o, --overlay FILE  write the picture with the map over it (PNG, in the picture's own "
+     "size)\n"
      "  --json FILE     write the facts\n"
      "  --npy FILE      write the map, (N, H, W) float32 in [0, 1]\n"
      "  --values FILE   write the attributions as the method defines them (NPY)\n"
      "  --alpha A       strength of the colours, 0 to 1 (default 0.5)\n"
      "  --colours MAP   turbo (default), viridis or inferno\n"
      "  --row N         the row of a batch to draw (default 0)\n"
-     "  --window LOW,HIGH  pixel values that become black and white (default: 0 and the largest of the file's depth)\n"
+     "  --window LOW,HIGH  pixel values that become black and white (default: 0 and the largest of "
+     "the file's depth)\n"
      "  --threads N     threads to use (default: all processors)\n"
      "\n"
      "FILE may be - for standard output. Files are complete or not written at all.\n"},
@@ -73,12 +78,14 @@ static int print_help(const char *about)
     puts("xai: explanations of medical imaging models (ONNX)\n\nusage: xai COMMAND ...\n");
     for (size_t i = 0; i < COMMANDS; i++)
         printf("  %-9s %s\n", commands[i].name, commands[i].summary);
-    puts("  help      this text; 'xai help COMMAND' for the options of a command\n"
-         "  --version\n"
-         "\n"
-         "IMAGE is a PNG of 8 or 16 bits, made into the model's input as its card says (docs/model-card.md),\n"
-         "or an NPY file with the tensor itself.\n"
-         "Exit status: 0; 1 after an error, told in one line on standard error; 2 for wrong usage.");
+    puts(
+        "  help      this text; 'xai help COMMAND' for the options of a command\n"
+        "  --version\n"
+        "\n"
+        "IMAGE is a PNG of 8 or 16 bits, made into the model's input as its card says "
+        "(docs/model-card.md),\n"
+        "or an NPY file with the tensor itself.\n"
+        "Exit status: 0; 1 after an error, told in one line on standard error; 2 for wrong usage.");
     return EXIT_OK;
 }
 

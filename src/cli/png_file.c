@@ -8,7 +8,8 @@
 #include "base/memory.h"
 #include "cli.h"
 
-/* More pixels than any radiograph has (a mammogram has some 15 million), so that a hostile file cannot take all memory. */
+/* More pixels than any radiograph has (a mammogram has some 15 million), so that a hostile file
+ * cannot take all memory. */
 static const size_t pixel_limit = (size_t)1 << 28;
 
 void picture_free(picture *self)
@@ -78,7 +79,8 @@ static bool decode(png_structp png, png_infop info, job *self, picture *out)
     const size_t row_bytes = png_get_rowbytes(png, info);
     self->raw = memory_allocate(out->height, row_bytes);
     self->rows = memory_allocate(out->height, sizeof *self->rows);
-    out->pixels = memory_allocate(out->height * out->width, (size_t)out->channels * sizeof *out->pixels);
+    out->pixels =
+        memory_allocate(out->height * out->width, (size_t)out->channels * sizeof *out->pixels);
     if (!self->raw || !self->rows || !out->pixels)
         png_error(png, "out of memory");
     for (size_t y = 0; y < out->height; y++)
@@ -98,7 +100,8 @@ bool png_read(const char *path, const void *bytes, size_t size, picture *out)
     if (done) {
         const size_t row = out->width * (size_t)out->channels;
         for (size_t i = 0; i < out->height * row; i++) {
-            const unsigned char *at = self.rows[i / row] + (out->white == 255 ? i % row : 2 * (i % row));
+            const unsigned char *at =
+                self.rows[i / row] + (out->white == 255 ? i % row : 2 * (i % row));
             out->pixels[i] = out->white == 255 ? *at : (uint16_t)(at[0] << 8 | at[1]);
         }
     } else {
@@ -111,14 +114,15 @@ bool png_read(const char *path, const void *bytes, size_t size, picture *out)
     return done;
 }
 
-static bool encode(png_structp png, png_infop info, FILE *file, const uint8_t *pixels, size_t height, size_t width)
+static bool encode(png_structp png, png_infop info, FILE *file, const uint8_t *pixels,
+                   size_t height, size_t width)
 {
     if (setjmp(png_jmpbuf(png)))
         return false;
     png_init_io(png, file);
     png_set_user_limits(png, 65535, 65535);
-    png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
-                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB,
+                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     png_set_compression_level(png, 4);
     png_write_info(png, info);
     for (size_t y = 0; y < height; y++)
@@ -135,7 +139,10 @@ bool png_write(const char *path, FILE *file, const uint8_t *pixels, size_t heigh
     png_infop info = png ? png_create_info_struct(png) : NULL;
     const bool done = info && encode(png, info, file, pixels, height, width);
     if (!done)
-        report("cannot write %s: %s", path, errno ? strerror(errno) : self.message[0] ? self.message : "out of memory");
+        report("cannot write %s: %s", path,
+               errno             ? strerror(errno)
+               : self.message[0] ? self.message
+                                 : "out of memory");
     png_destroy_write_struct(&png, &info);
     return done;
 }

@@ -18,7 +18,8 @@ typedef struct picture {
 void picture_free(picture *self);
 
 bool png_is(const void *bytes, size_t size);
-/* Gray, RGB and palette, 1 to 16 bits, interlaced or not. Transparency is ignored. Reports failure; `path` is for messages. */
+/* Gray, RGB and palette, 1 to 16 bits, interlaced or not. Transparency is ignored. Reports failure;
+ * `path` is for messages. */
 bool png_read(const char *path, const void *bytes, size_t size, picture *out);
 /* 8-bit RGB. Reports failure; `path` is for messages. */
 bool png_write(const char *path, FILE *file, const uint8_t *pixels, size_t height, size_t width);

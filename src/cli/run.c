@@ -9,14 +9,16 @@
 
 enum { INPUT_LIMIT = 32 };
 
-/* The index of the highest score below (score, index) in descending order; count when there is none. */
+/* The index of the highest score below (score, index) in descending order; count when there is
+ * none. */
 static size_t next_highest(const float *scores, size_t count, size_t before)
 {
     size_t best = count;
     for (size_t i = 0; i < count; i++) {
         if (i == before)
             continue;
-        const bool after = before == count || scores[i] < scores[before] || (scores[i] == scores[before] && i > before);
+        const bool after = before == count || scores[i] < scores[before] ||
+                           (scores[i] == scores[before] && i > before);
         if (after && (best == count || scores[i] > scores[best]))
             best = i;
     }
@@ -31,18 +33,22 @@ static void print_score(const xai_model *model, size_t index, float score, size_
         printf("  %-6zu %.6g\n", index, (double)score);
 }
 
-static void print_output(const xai_model *model, size_t index, const xai_tensor *values, int64_t top)
+static void print_output(const xai_model *model, size_t index, const xai_tensor *values,
+                         int64_t top)
 {
     char text[DIMS_TEXT_SIZE];
     const int64_t *dims = xai_tensor_dims(values);
     const int32_t rank = xai_tensor_rank(values);
     const char *meaning = index == 0 ? xai_model_score_meaning(model) : "";
-    printf("%s %s%s%s\n", xai_model_output_name(model, index), dims_text(rank, dims, NULL, text), *meaning ? ", " : "",
-           meaning);
-    if (xai_tensor_dtype(values) != XAI_DTYPE_FLOAT32 || rank < 1 || rank > 2 || xai_tensor_count(values) == 0)
+    printf("%s %s%s%s\n", xai_model_output_name(model, index), dims_text(rank, dims, NULL, text),
+           *meaning ? ", " : "", meaning);
+    if (xai_tensor_dtype(values) != XAI_DTYPE_FLOAT32 || rank < 1 || rank > 2 ||
+        xai_tensor_count(values) == 0)
         return;
     const size_t rows = (size_t)dims[0], scores = rank == 2 ? (size_t)dims[1] : 1;
-    const size_t shown = top > 0 && (size_t)top < scores ? (size_t)top : top == 0 && scores > 32 ? 10 : scores;
+    const size_t shown = top > 0 && (size_t)top < scores ? (size_t)top
+                         : top == 0 && scores > 32       ? 10
+                                                         : scores;
     for (size_t row = 0; row < rows; row++) {
         const float *first = (const float *)xai_tensor_data(values) + row * scores;
         if (rows > 1)
@@ -69,8 +75,8 @@ int command_run(int count, char **arguments)
     };
     size_t given;
     window range = {0};
-    int code = arguments_parse("run", count, arguments, options, sizeof options / sizeof *options, paths,
-                               INPUT_LIMIT + 1, &given);
+    int code = arguments_parse("run", count, arguments, options, sizeof options / sizeof *options,
+                               paths, INPUT_LIMIT + 1, &given);
     if (code != EXIT_OK)
         return code;
     if (given < 2)
@@ -98,13 +104,14 @@ int command_run(int count, char **arguments)
         !input_set_read(&inputs, model, paths + 1, given - 1, range, 0))
         goto done;
     if (xai_session_create(model, settings, &session, &error) != XAI_OK ||
-        xai_session_scores(session, (const xai_tensor *const *)inputs.tensors, inputs.count, outputs, output_count,
-                           &error) != XAI_OK) {
+        xai_session_scores(session, (const xai_tensor *const *)inputs.tensors, inputs.count,
+                           outputs, output_count, &error) != XAI_OK) {
         report_error(NULL, error);
         goto done;
     }
     progress_end();
-    if (npy_path && (!npy_write(npy_path, npy.file, outputs[0]) || !output_finish(&npy) || !output_commit(&npy)))
+    if (npy_path && (!npy_write(npy_path, npy.file, outputs[0]) || !output_finish(&npy) ||
+                     !output_commit(&npy)))
         goto done;
     for (size_t i = 0; i < output_count && npy.file != stdout; i++)
         print_output(model, i, outputs[i], top);

@@ -1,4 +1,5 @@
-/* NPY and NPZ: what NumPy writes is read, what libxai writes NumPy would read, and damaged bytes are refused. */
+/* NPY and NPZ: what NumPy writes is read, what libxai writes NumPy would read, and damaged bytes
+ * are refused. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,8 @@ static size_t make_file(unsigned char *file, const char *dictionary, const void 
     return 10 + length + size;
 }
 
-static const char *parse(const char *dictionary, const void *data, size_t size, npy_array *array, unsigned char *file)
+static const char *parse(const char *dictionary, const void *data, size_t size, npy_array *array,
+                         unsigned char *file)
 {
     return npy_parse(file, make_file(file, dictionary, data, size), array);
 }
@@ -97,8 +99,8 @@ START_TEST(fortran_order_becomes_row_major)
     unsigned char file[256];
     npy_array array;
     const int16_t columns[] = {1, 4, 2, 5, 3, 6}, rows[] = {1, 2, 3, 4, 5, 6};
-    ck_assert_ptr_null(
-        parse("{'descr': '<i2', 'fortran_order': True, 'shape': (2, 3), }\n", columns, 12, &array, file));
+    ck_assert_ptr_null(parse("{'descr': '<i2', 'fortran_order': True, 'shape': (2, 3), }\n",
+                             columns, 12, &array, file));
     ck_assert_int_eq(array.dtype, 5);
     int16_t copy[6];
     npy_copy(&array, copy);
@@ -111,7 +113,8 @@ START_TEST(big_endian_becomes_the_byte_order_of_the_machine)
     unsigned char file[256];
     npy_array array;
     const unsigned char data[] = {0x01, 0x02, 0xff, 0xfe};
-    ck_assert_ptr_null(parse("{'descr': '>u2', 'fortran_order': False, 'shape': (2,), }\n", data, 4, &array, file));
+    ck_assert_ptr_null(parse("{'descr': '>u2', 'fortran_order': False, 'shape': (2,), }\n", data, 4,
+                             &array, file));
     uint16_t copy[2];
     npy_copy(&array, copy);
     ck_assert_uint_eq(copy[0], 0x0102);
@@ -169,18 +172,20 @@ START_TEST(damaged_and_unusable_headers_are_refused)
     const float data[2] = {0};
     npy_array array;
     for (size_t i = 0; i < sizeof dictionaries / sizeof *dictionaries; i++)
-        ck_assert_msg(parse(dictionaries[i], data, sizeof data, &array, file) != NULL, "%s", dictionaries[i]);
+        ck_assert_msg(parse(dictionaries[i], data, sizeof data, &array, file) != NULL, "%s",
+                      dictionaries[i]);
 }
 END_TEST
 
-/* Every prefix of a good file, in a block of exactly its size, so that a sanitizer sees any read beyond it. */
+/* Every prefix of a good file, in a block of exactly its size, so that a sanitizer sees any read
+ * beyond it. */
 START_TEST(every_cut_file_is_refused)
 {
     unsigned char file[256];
     const float data[2] = {1, 2};
     npy_array array;
-    const size_t size =
-        make_file(file, "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n", data, sizeof data);
+    const size_t size = make_file(
+        file, "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n", data, sizeof data);
     ck_assert_ptr_null(npy_parse(file, size, &array));
     for (size_t length = 0; length < size; length++) {
         unsigned char *cut = malloc(length ? length : 1);
@@ -193,24 +198,28 @@ END_TEST
 
 /* numpy.savez_compressed(first=arange(6, int16).reshape(2, 3), second=float64(2.5)) */
 static const unsigned char archive[] = {
-    80,  75,  3,   4,   45,  0,   0,   0,   8,   0,   0,   0,   33,  0,   26,  78,  152, 126, 255, 255, 255, 255, 255,
-    255, 255, 255, 9,   0,   20,  0,   102, 105, 114, 115, 116, 46,  110, 112, 121, 1,   0,   16,  0,   140, 0,   0,
-    0,   0,   0,   0,   0,   82,  0,   0,   0,   0,   0,   0,   0,   155, 236, 23,  234, 27,  16,  201, 200, 80,  198,
-    80,  173, 158, 146, 90,  156, 92,  164, 110, 165, 160, 110, 147, 105, 164, 174, 163, 160, 158, 150, 95,  84,  82,
-    148, 152, 23,  159, 95,  148, 146, 10,  18,  119, 75,  204, 41,  78,  5,   138, 23,  103, 36,  22,  164, 2,   249,
-    26,  70,  58,  10,  198, 154, 58,  10,  181, 10,  100, 3,   46,  6,   6,   70,  6,   38,  6,   102, 6,   22,  6,
-    86,  6,   0,   80,  75,  3,   4,   45,  0,   0,   0,   8,   0,   0,   0,   33,  0,   53,  180, 58,  147, 255, 255,
-    255, 255, 255, 255, 255, 255, 10,  0,   20,  0,   115, 101, 99,  111, 110, 100, 46,  110, 112, 121, 1,   0,   16,
-    0,   136, 0,   0,   0,   0,   0,   0,   0,   71,  0,   0,   0,   0,   0,   0,   0,   155, 236, 23,  234, 27,  16,
-    201, 200, 80,  198, 80,  173, 158, 146, 90,  156, 92,  164, 110, 165, 160, 110, 147, 102, 161, 174, 163, 160, 158,
-    150, 95,  84,  82,  148, 152, 23,  159, 95,  148, 146, 10,  18,  119, 75,  204, 41,  78,  5,   138, 23,  103, 36,
-    22,  164, 2,   249, 26,  154, 58,  10,  181, 10,  20,  1,   46,  6,   48,  96,  113, 0,   0,   80,  75,  1,   2,
-    45,  3,   45,  0,   0,   0,   8,   0,   0,   0,   33,  0,   26,  78,  152, 126, 82,  0,   0,   0,   140, 0,   0,
-    0,   9,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   128, 1,   0,   0,   0,   0,   102, 105, 114, 115,
-    116, 46,  110, 112, 121, 80,  75,  1,   2,   45,  3,   45,  0,   0,   0,   8,   0,   0,   0,   33,  0,   53,  180,
-    58,  147, 71,  0,   0,   0,   136, 0,   0,   0,   10,  0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   128,
-    1,   141, 0,   0,   0,   115, 101, 99,  111, 110, 100, 46,  110, 112, 121, 80,  75,  5,   6,   0,   0,   0,   0,
-    2,   0,   2,   0,   111, 0,   0,   0,   16,  1,   0,   0,   0,   0,
+    80,  75,  3,   4,   45,  0,   0,   0,   8,   0,   0,   0,   33,  0,   26,  78,  152, 126, 255,
+    255, 255, 255, 255, 255, 255, 255, 9,   0,   20,  0,   102, 105, 114, 115, 116, 46,  110, 112,
+    121, 1,   0,   16,  0,   140, 0,   0,   0,   0,   0,   0,   0,   82,  0,   0,   0,   0,   0,
+    0,   0,   155, 236, 23,  234, 27,  16,  201, 200, 80,  198, 80,  173, 158, 146, 90,  156, 92,
+    164, 110, 165, 160, 110, 147, 105, 164, 174, 163, 160, 158, 150, 95,  84,  82,  148, 152, 23,
+    159, 95,  148, 146, 10,  18,  119, 75,  204, 41,  78,  5,   138, 23,  103, 36,  22,  164, 2,
+    249, 26,  70,  58,  10,  198, 154, 58,  10,  181, 10,  100, 3,   46,  6,   6,   70,  6,   38,
+    6,   102, 6,   22,  6,   86,  6,   0,   80,  75,  3,   4,   45,  0,   0,   0,   8,   0,   0,
+    0,   33,  0,   53,  180, 58,  147, 255, 255, 255, 255, 255, 255, 255, 255, 10,  0,   20,  0,
+    115, 101, 99,  111, 110, 100, 46,  110, 112, 121, 1,   0,   16,  0,   136, 0,   0,   0,   0,
+    0,   0,   0,   71,  0,   0,   0,   0,   0,   0,   0,   155, 236, 23,  234, 27,  16,  201, 200,
+    80,  198, 80,  173, 158, 146, 90,  156, 92,  164, 110, 165, 160, 110, 147, 102, 161, 174, 163,
+    160, 158, 150, 95,  84,  82,  148, 152, 23,  159, 95,  148, 146, 10,  18,  119, 75,  204, 41,
+    78,  5,   138, 23,  103, 36,  22,  164, 2,   249, 26,  154, 58,  10,  181, 10,  20,  1,   46,
+    6,   48,  96,  113, 0,   0,   80,  75,  1,   2,   45,  3,   45,  0,   0,   0,   8,   0,   0,
+    0,   33,  0,   26,  78,  152, 126, 82,  0,   0,   0,   140, 0,   0,   0,   9,   0,   0,   0,
+    0,   0,   0,   0,   0,   0,   0,   0,   128, 1,   0,   0,   0,   0,   102, 105, 114, 115, 116,
+    46,  110, 112, 121, 80,  75,  1,   2,   45,  3,   45,  0,   0,   0,   8,   0,   0,   0,   33,
+    0,   53,  180, 58,  147, 71,  0,   0,   0,   136, 0,   0,   0,   10,  0,   0,   0,   0,   0,
+    0,   0,   0,   0,   0,   0,   128, 1,   141, 0,   0,   0,   115, 101, 99,  111, 110, 100, 46,
+    110, 112, 121, 80,  75,  5,   6,   0,   0,   0,   0,   2,   0,   2,   0,   111, 0,   0,   0,
+    16,  1,   0,   0,   0,   0,
 };
 
 START_TEST(npz_entries_of_numpy_are_unpacked)
@@ -257,7 +266,8 @@ START_TEST(npz_with_a_wrong_checksum_is_refused)
 }
 END_TEST
 
-/* Any byte of the archive set to any of a few values: refused, or unpacked within the bounds it names. */
+/* Any byte of the archive set to any of a few values: refused, or unpacked within the bounds it
+ * names. */
 START_TEST(damaged_npz_never_reads_or_writes_out_of_bounds)
 {
     static const unsigned char values[] = {0, 1, 0x7f, 0x80, 0xff};
