@@ -1,6 +1,6 @@
 /* Explain one input with Grad-CAM and print where the evidence lies.
  *
- *     cc gradcam.c $(pkg-config --cflags --libs libxai) -o gradcam
+ *     cc gradcam.c $(pkg-config --cflags --libs xai) -o gradcam
  *     ./gradcam model.onnx input.f32 [LABEL]
  *
  * input.f32 holds float32 numbers, channels x height x width, in the range that the model was
