@@ -88,10 +88,26 @@ void kernel_pad(const float *src, float *dst, size_t planes, const int64_t in[3]
                 const int64_t out[3], const int64_t begin[3], size_t unit, int threads);
 /* Maps cut into phases: position i belongs to phase (i + pad) mod stride, at (i + pad) div stride - first of `count`. */
 typedef struct interleave {
-    int64_t size[3], stride[3], pad[3], first[3], count[3];
+    int64_t size[3], stride[3], pad[3];
+    int64_t first[3], count[3]; /* of every phase; unused when split */
     int64_t
         phase_channels; /* channels from one phase to the next in the blocked buffer of all phases */
+    bool split;         /* each phase has a buffer of its own, of just the positions it reaches */
+    size_t offset[8];   /* floats to it */
+    double waste;       /* products computed per useful product */
 } interleave;
+/* First u = (i + pad) div stride of phase r in dimension d, and how many positions it reaches. */
+static inline int64_t interleave_first(const interleave *g, int d, int64_t r)
+{
+    return g->split ? (g->pad[d] - r + g->stride[d] - 1) / g->stride[d] : g->first[d];
+}
+static inline int64_t interleave_count(const interleave *g, int d, int64_t r)
+{
+    const int64_t last = g->size[d] - 1 + g->pad[d] - r;
+    if (!g->split)
+        return g->count[d];
+    return last < 0 ? 0 : last / g->stride[d] - interleave_first(g, d, r) + 1;
+}
 /* Put the phases together; out is plain (C, size) or blocked, then phase_channels is a multiple of the block. */
 void kernel_interleave(const interleave *g, const float *phases, float *out, size_t channels,
                        bool plain, int block, int threads);

@@ -53,28 +53,31 @@ void kernel_interleave(const interleave *g, const float *phases, float *out, siz
     const size_t b = (size_t)block, planes = plain ? channels : kernel_pieces(channels, b),
                  unit = plain ? 1 : b;
     const size_t rows = (size_t)(g->size[0] * g->size[1]), width = (size_t)g->size[2];
-    const size_t phase_plane = (size_t)(g->count[0] * g->count[1] * g->count[2]);
     const int team = kernel_threads(threads, planes * rows * width * unit);
     KERNEL_PARALLEL(team)
     for (size_t item = 0; item < planes * rows; item++) {
         const int64_t row = (int64_t)(item % rows), d = row / g->size[1] + g->pad[0],
                       h = row % g->size[1] + g->pad[1];
-        const int64_t outer_phase = d % g->stride[0] * g->stride[1] + h % g->stride[1];
-        const int64_t line =
-            (d / g->stride[0] - g->first[0]) * g->count[1] + h / g->stride[1] - g->first[1];
+        const int64_t rd = d % g->stride[0], rh = h % g->stride[1];
+        const int64_t ud = d / g->stride[0] - interleave_first(g, 0, rd),
+                      uh = h / g->stride[1] - interleave_first(g, 1, rh);
+        const int64_t height = interleave_count(g, 1, rh),
+                      area = interleave_count(g, 0, rd) * height;
         float *to = out + item * width * unit;
         for (int64_t r = 0; r < g->stride[2]; r++) {
             /* first column with (column + pad) mod stride = r */
             const int64_t column = ((r - g->pad[2]) % g->stride[2] + g->stride[2]) % g->stride[2];
             if (column >= g->size[2])
                 continue;
-            const int64_t u = (column + g->pad[2]) / g->stride[2] - g->first[2];
+            const int64_t phase = (rd * g->stride[1] + rh) * g->stride[2] + r;
+            const int64_t line = interleave_count(g, 2, r);
+            const int64_t u = (column + g->pad[2]) / g->stride[2] - interleave_first(g, 2, r);
             const size_t n = (size_t)((g->size[2] - 1 - column) / g->stride[2] + 1);
+            const size_t position = (size_t)((ud * height + uh) * line + u);
             const size_t channel =
-                (size_t)((outer_phase * g->stride[2] + r) * g->phase_channels) + item / rows * unit;
-            const float *from = phases +
-                                (channel / b * phase_plane + (size_t)(line * g->count[2] + u)) * b +
-                                channel % b;
+                item / rows * unit + (g->split ? 0 : (size_t)(phase * g->phase_channels));
+            const float *from = phases + (g->split ? g->offset[phase] : 0) +
+                                (channel / b * (size_t)(area * line) + position) * b + channel % b;
             spread_row(from, to + (size_t)column * unit, n, b, (size_t)g->stride[2] * unit, unit);
         }
     }

@@ -136,6 +136,9 @@ static convolution_form padded_form(convolution_form form)
     return form;
 }
 
+/* Multiplications by zero per useful one up to which phases beat oneDNN's strided gradient. */
+#define PHASES_WASTE 3.0
+
 /* Forms worth trying, best first; returns how many. */
 #define FORMS 10
 static int forms_of(const convolution *c, int block, convolution_form out[FORMS])
@@ -147,8 +150,9 @@ static int forms_of(const convolution *c, int block, convolution_form out[FORMS]
     int n = 0;
     for (int i = 0; i < c->geometry.rank; i++)
         strided = strided || c->geometry.stride[i] > 1;
-    /* The gradient of a first layer: its few channels fill a block only when the phases are counted in. */
-    const bool phases_first = has_phases && strided && c->plain_input && c->input_channels < block;
+    /* oneDNN's own strided gradient is slow, and the few channels of a first layer fill a block
+     * only when the phases are counted in. */
+    const bool phases_first = has_phases && strided && phases.phases.waste < PHASES_WASTE;
     if (phases_first)
         out[n++] = phases;
     out[n++] = direct;
@@ -234,6 +238,13 @@ xai_status primitive_describe_convolution(primitive *self, xai_error **error)
         return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
                          "oneDNN fuses nothing into a transposed convolution");
 
+    self->operations = 2.0 * (double)c->output_channels * (double)(c->input_channels / w->groups);
+    for (int i = 0; i < w->rank; i++)
+        self->operations *= (double)w->output[i] * (double)w->kernel[i];
+    status = primitive_split_phases(self, error);
+    if (status != XAI_ERROR_UNSUPPORTED)
+        return status;
+
     convolution_form forms[FORMS];
     const int count = forms_of(c, self->block, forms);
     dnnl_status_t code = dnnl_unimplemented;
@@ -307,10 +318,6 @@ xai_status primitive_describe_convolution(primitive *self, xai_error **error)
     if (spec->add_other)
         self->other_argument =
             DNNL_ARG_ATTR_MULTIPLE_POST_OP(spec->add_to_destination ? 1 : 0) | DNNL_ARG_SRC_1;
-
-    self->operations = 2.0 * (double)c->output_channels * (double)(c->input_channels / w->groups);
-    for (int i = 0; i < w->rank; i++)
-        self->operations *= (double)w->output[i] * (double)w->kernel[i];
     return XAI_OK;
 }
 

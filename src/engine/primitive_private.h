@@ -31,6 +31,9 @@ typedef struct convolution_form {
     interleave phases;
 } convolution_form;
 
+/* Phases of two strided dimensions by two, or of three by two. */
+#define PRIMITIVE_PARTS 8
+
 struct primitive {
     primitive_spec spec;
     int block;
@@ -50,7 +53,11 @@ struct primitive {
         tiles; /* rows of a tile; tiles of one batch item, the last of them perhaps shorter */
     dnnl_primitive_desc_t tail_descriptor; /* of the shorter tile */
     dnnl_primitive_t tail;
-    bool late_bias; /* added after the operation (data gradients take none) */
+    /* A gradient split into one convolution a phase; then nothing below is used but the scratchpad's total. */
+    int part_count;
+    primitive *parts[PRIMITIVE_PARTS];
+    size_t part_weights[PRIMITIVE_PARTS]; /* byte offset of each part's prepared weights */
+    bool late_bias;                       /* added after the operation (data gradients take none) */
     bool source_converts;
     /* Scratchpad, in bytes: converted source, padded source, destination before it is converted, oneDNN's own; total. */
     size_t converted_bytes, padded_bytes, destination_bytes, library_bytes, scratchpad_bytes;
@@ -59,6 +66,12 @@ struct primitive {
     char implementation[64];
     char *weights_key;
 };
+
+/* Every part of a scratchpad starts on a cache line. */
+static inline size_t primitive_round(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
 
 /* XAI_ERROR_MEMORY or `otherwise` for a failing call of oneDNN. */
 xai_status primitive_failure(dnnl_status_t code, xai_status otherwise, const char *what,
@@ -69,6 +82,13 @@ xai_status primitive_describe_convolution(primitive *self, xai_error **error);
 xai_status primitive_describe_matmul(primitive *self, xai_error **error);
 /* The data gradient `c` as the forward convolution *run whose phases interleave; false when that does not suit it. */
 bool primitive_phases_of(const convolution *c, int block, convolution *run, interleave *g);
+/* The same as one forward convolution a phase, without any zeros: fills parts. XAI_ERROR_UNSUPPORTED (no error object)
+ * when another form suits better. */
+xai_status primitive_split_phases(primitive *self, xai_error **error);
+xai_status primitive_prepare_parts(const primitive *self, const void *weights, void *prepared,
+                                   xai_error **error);
+xai_status primitive_run_parts(const primitive *self, const primitive_arguments *arguments,
+                               xai_error **error);
 void primitive_phase_weights(const primitive *self, const char *weights, float *out);
 xai_status primitive_run_tiles(const primitive *self, const primitive_arguments *arguments,
                                xai_error **error);

@@ -20,6 +20,16 @@ char *primitive_make_weights_key(const primitive *self)
                       *indices = NULL;
     int ndims = 0, block_count = 0;
     const_dnnl_memory_desc_t w = self->weights;
+    if (self->part_count > 0) {
+        const window *v = &self->shape.geometry;
+        text_append(&key, "phases");
+        for (int i = 0; i < v->rank; i++)
+            text_format(&key, ";kernel %lld stride %lld", (long long)v->kernel[i],
+                        (long long)v->stride[i]);
+        for (int i = 0; i < self->part_count; i++)
+            text_format(&key, ";at %zu %s", self->part_weights[i], self->parts[i]->weights_key);
+        return text_take(&key);
+    }
     dnnl_memory_desc_query(w, dnnl_query_format_kind, &kind);
     dnnl_memory_desc_query(w, dnnl_query_ndims_s32, &ndims);
     dnnl_memory_desc_query(w, dnnl_query_dims, &dims);
@@ -102,6 +112,8 @@ static dnnl_status_t describe_plain(const primitive *self, dnnl_memory_desc_t *o
 xai_status primitive_prepare_weights(const primitive *self, const void *weights, void *prepared,
                                      xai_error **error)
 {
+    if (self->part_count > 0)
+        return primitive_prepare_parts(self, weights, prepared, error);
     if (self->tiled && !self->spec.shared_b) { /* a matrix per batch item stays as it is */
         memcpy(prepared, weights, self->weights_bytes);
         return XAI_OK;
