@@ -135,7 +135,7 @@ static bool write_overlay(const request *wanted, const xai_explanation *result,
 static bool write_json(const xai_explanation *result, output *out)
 {
     errno = 0;
-    if (!out->path || fprintf(out->file, "%s\n", xai_explanation_json(result)) >= 0)
+    if (!out->path || fputs(xai_explanation_json(result), out->file) >= 0)
         return true;
     report("cannot write %s: %s", out->path, strerror(errno ? errno : EIO));
     return false;
