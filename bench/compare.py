@@ -172,6 +172,7 @@ def race(served: list[Served], network: str, threads: int, batch: int, rounds: i
 def agree(task: str, results: list[tuple[str, Path]]) -> None:
     """Say how far the results are from the first contestant's: nobody is fast by being wrong.
 
+    Gradients may differ by a percent in float32: a ReLU whose input is nearly zero falls on one side or the other.
     Grad-CAM maps are not compared here: pytorch-grad-cam returns them scaled and resized. tests/parity does.
     """
     import numpy as np
@@ -183,7 +184,7 @@ def agree(task: str, results: list[tuple[str, Path]]) -> None:
         other = np.load(file)
         distance = float(np.linalg.norm(other - reference) / np.linalg.norm(reference))
         print(f"  {task}: {name} differs from {results[0][0]} by {distance:.1e} (relative L2)", file=sys.stderr)
-        if not distance < 1e-3:
+        if not distance < {"forward": 1e-3, "gradient": 5e-2}[task]:
             raise SystemExit(f"{task}: {name} and {results[0][0]} compute different things: the times mean nothing")
 
 
