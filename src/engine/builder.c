@@ -152,18 +152,73 @@ xai_status builder_constant(builder *b, const tensor *constant, size_t padded, o
                            copy_aligned, &padded, &out->constant, b->error);
 }
 
+static bool all_finite(const float *values, size_t count)
+{
+    uint32_t found = 0; /* no early end: the loop vectorises */
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        found |= (bits & 0x7F800000u) == 0x7F800000u;
+    }
+    return found == 0;
+}
+
+/* Fused ReLUs give 0 for NaN: a damaged model would have harmless looking scores. */
+static xai_status check_finite(const graph *source, const tensor *constant, xai_error **error)
+{
+    float values[256];
+    const size_t count = tensor_count(constant);
+    bool finite = true;
+    if (constant->dtype == DTYPE_FLOAT)
+        finite = all_finite(constant->data, count);
+    for (size_t i = 0; constant->dtype != DTYPE_FLOAT && finite && i < count; i += 256) {
+        const size_t n = count - i < 256 ? count - i : 256;
+        tensor_read_floats(constant, i, n, values);
+        finite = all_finite(values, n);
+    }
+    if (finite)
+        return XAI_OK;
+    for (size_t v = 0; v < source->value_count; v++)
+        if (&source->values[v].constant == constant)
+            return error_set(error, XAI_ERROR_NUMERIC, source->values[v].name,
+                             "the weights hold a NaN or an infinity (or become one when "
+                             "normalisations are folded into them)");
+    return error_set(error, XAI_ERROR_NUMERIC, NULL, "weights hold a NaN or an infinity");
+}
+
+xai_status builder_check_finite(builder *b, const tensor *constant)
+{
+    return check_finite(b->graph, constant, b->error);
+}
+
+xai_status builder_parameter(builder *b, const tensor *constant, size_t padded, operand *out)
+{
+    const xai_status status = builder_check_finite(b, constant);
+    return status == XAI_OK ? builder_constant(b, constant, padded, out) : status;
+}
+
+typedef struct weights_source {
+    const primitive *program;
+    const graph *graph;
+} weights_source;
+
 static xai_status prepare_primitive(const void *user, const tensor *source, void *prepared,
                                     xai_error **error)
 {
-    return primitive_prepare_weights(user, source->data, prepared, error);
+    const weights_source *from = user;
+    const xai_status status = check_finite(from->graph, source, error);
+    return status == XAI_OK
+               ? primitive_prepare_weights(from->program, source->data, prepared, error)
+               : status;
 }
 
 xai_status builder_weights(builder *b, const primitive *program, const tensor *weights,
                            operand *out)
 {
+    const weights_source from = {program, b->graph};
     *out = OPERAND_NONE;
     return network_weights(b->program->net, weights, primitive_weights_key(program),
-                           primitive_weights_bytes(program), prepare_primitive, program,
+                           primitive_weights_bytes(program), prepare_primitive, &from,
                            &out->constant, b->error);
 }
 

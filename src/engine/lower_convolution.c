@@ -167,8 +167,8 @@ xai_status lower_convolution(builder *b, int index, bool *done)
     if (status == XAI_OK)
         status = builder_weights(b, program, &g->values[node->inputs[1]].constant, &weights);
     if (status == XAI_OK && self.spec.has_bias)
-        status = builder_constant(b, &g->values[node->inputs[2]].constant,
-                                  primitive_bias_count(program), &bias);
+        status = builder_parameter(b, &g->values[node->inputs[2]].constant,
+                                   primitive_bias_count(program), &bias);
     if (status == XAI_OK && self.other != GRAPH_NONE)
         status = builder_input(b, self.other, LAYOUT_BLOCKED, &other_place);
     if (status == XAI_OK)

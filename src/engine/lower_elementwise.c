@@ -149,9 +149,9 @@ xai_status lower_scale_shift(builder *b, int index, bool *done)
         self.post.kind = ACTIVATION_NONE;
     }
     xai_status status =
-        builder_constant(b, &g->values[node->inputs[1]].constant, padded, &self.scale);
+        builder_parameter(b, &g->values[node->inputs[1]].constant, padded, &self.scale);
     if (status == XAI_OK)
-        status = builder_constant(b, &g->values[node->inputs[2]].constant, padded, &self.shift);
+        status = builder_parameter(b, &g->values[node->inputs[2]].constant, padded, &self.shift);
     if (status == XAI_OK)
         status = builder_input(b, x, LAYOUT_BLOCKED, &source);
     if (status == XAI_OK)

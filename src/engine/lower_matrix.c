@@ -276,15 +276,15 @@ xai_status lower_matrix(builder *b, int index, bool *done)
     if (status == XAI_OK)
         status = builder_input(b, node->inputs[0], LAYOUT_PLAIN, &source);
     if (status == XAI_OK && vector)
-        status = builder_constant(b, &w->constant, (size_t)(p.columns * p.depth), &weights);
+        status = builder_parameter(b, &w->constant, (size_t)(p.columns * p.depth), &weights);
     else if (status == XAI_OK && w->is_constant)
         status = builder_weights(b, program, &w->constant, &weights);
     else if (status == XAI_OK)
         status = builder_input(b, node->inputs[1], LAYOUT_PLAIN, &weights);
     if (status == XAI_OK && p.bias != GRAPH_NONE)
         status =
-            builder_constant(b, &g->values[p.bias].constant,
-                             vector ? (size_t)p.columns : primitive_bias_count(program), &bias);
+            builder_parameter(b, &g->values[p.bias].constant,
+                              vector ? (size_t)p.columns : primitive_bias_count(program), &bias);
     if (status == XAI_OK)
         status = builder_output(b, self.output, LAYOUT_PLAIN, &destination);
     if (status == XAI_OK)

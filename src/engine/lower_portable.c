@@ -191,6 +191,42 @@ static xai_status portable_backward(builder *b, const unit *self)
     return status;
 }
 
+/* Trained parameters must be finite, variances not negative: a later fused ReLU would hide the
+ * NaN they make. Other constants may be infinite, such as an attention mask. */
+static xai_status check_parameters(builder *b, const graph_node *node)
+{
+    static const char *const trained[] = {"Conv",
+                                          "ConvTranspose",
+                                          "Gemm",
+                                          "MatMul",
+                                          "BatchNormalization",
+                                          "InstanceNormalization",
+                                          "LayerNormalization",
+                                          "GroupNormalization",
+                                          "PRelu"};
+    bool is_trained = false;
+    for (size_t i = 0; i < sizeof trained / sizeof *trained; i++)
+        is_trained = is_trained || node_is(node, "", trained[i]);
+    for (int i = 1; is_trained && i < node->input_count; i++) {
+        const graph_value *v =
+            node->inputs[i] == GRAPH_NONE ? NULL : &b->graph->values[node->inputs[i]];
+        if (v == NULL || !v->is_constant || !dtype_is_float(v->dtype))
+            continue;
+        const xai_status status = builder_check_finite(b, &v->constant);
+        if (status != XAI_OK)
+            return status;
+        float variance = 0;
+        for (size_t c = 0; i == 4 && node_is(node, "", "BatchNormalization") && variance >= 0 &&
+                           c < tensor_count(&v->constant);
+             c++)
+            tensor_read_floats(&v->constant, c, 1, &variance);
+        if (variance < 0)
+            return error_set(b->error, XAI_ERROR_NUMERIC, node->place,
+                             "the variance '%s' is negative", v->name);
+    }
+    return XAI_OK;
+}
+
 xai_status lower_portable(builder *b, int index, bool *done)
 {
     const graph_node *node = &b->graph->nodes[index];
@@ -206,7 +242,9 @@ xai_status lower_portable(builder *b, int index, bool *done)
     if (!node->definition->forward)
         return error_set(b->error, XAI_ERROR_UNSUPPORTED, node->place,
                          "this operator has no kernel");
-    xai_status status = portable_create(b, index, false, &call);
+    xai_status status = check_parameters(b, node);
+    if (status == XAI_OK)
+        status = portable_create(b, index, false, &call);
     for (int i = 0; status == XAI_OK && i < node->input_count; i++) {
         if (node->inputs[i] == GRAPH_NONE)
             continue;

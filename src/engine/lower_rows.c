@@ -138,8 +138,8 @@ xai_status lower_rows(builder *b, int index, bool *done)
             continue;
         if (!g->values[id].is_constant || tensor_count(&g->values[id].constant) != width_of(x))
             return XAI_OK;
-        status = builder_constant(b, &g->values[id].constant, width_of(x),
-                                  i == 1 ? &self.scale : &self.shift);
+        status = builder_parameter(b, &g->values[id].constant, width_of(x),
+                                   i == 1 ? &self.scale : &self.shift);
         if (status != XAI_OK)
             return status;
     }

@@ -194,6 +194,10 @@ xai_status builder_finish(builder *b, int value, layout form);
 /* Constant as aligned float32 array of `padded` >= count entries, zero-filled; shared through
  * the network. */
 xai_status builder_constant(builder *b, const tensor *constant, size_t padded, operand *out);
+/* XAI_ERROR_NUMERIC when a constant of floats holds a NaN or an infinity. */
+xai_status builder_check_finite(builder *b, const tensor *constant);
+/* builder_constant() for what activations are multiplied with or added to; checked as above. */
+xai_status builder_parameter(builder *b, const tensor *constant, size_t padded, operand *out);
 xai_status builder_primitive(builder *b, const primitive_spec *spec,
                              const primitive **out); /* UNSUPPORTED passes through */
 xai_status builder_weights(builder *b, const primitive *program, const tensor *weights,
