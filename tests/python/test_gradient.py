@@ -69,7 +69,7 @@ def test_gradient_of_a_layer(smooth, x):
 def test_layer_by_name_node_index_and_object(model, x):
     expected = model.gradient(x, 1, wrt="act1")
     layer = next(each for each in model.layers if each.name == "act1")
-    for same in ("/stem/act", layer, layer.index, np.int64(layer.index)):
+    for same in ("/stem/act", layer, layer.number, np.int64(layer.number)):
         assert np.array_equal(model.gradient(x, 1, wrt=same), expected)
     assert np.array_equal(model.gradient(x, 1, wrt="image"), model.gradient(x, 1))
 

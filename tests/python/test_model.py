@@ -25,8 +25,8 @@ def test_layers_in_the_order_of_computation(model):
     assert "act2" in names and "pool1" in names
     layer = model.layers[names.index("act2")]
     assert (layer.node, layer.operator, str(layer)) == ("/block/act", "Relu", "act2")
-    assert "act2" in model.layers and "/block/act" in model.layers and "nothing" not in model.layers
-    assert [each.index for each in model.layers] == list(range(len(model.layers)))
+    assert "act2" in model.layers and "nothing" not in model.layers
+    assert [each.number for each in model.layers] == list(range(len(model.layers)))
 
 
 def test_default_layer_is_the_last_spatial_activation(model):
@@ -34,9 +34,9 @@ def test_default_layer_is_the_last_spatial_activation(model):
 
 
 def test_labels_and_metadata(model):
-    assert model.labels == tuple(conftest.LABELS)
+    assert model.labels == list(conftest.LABELS)
     assert model.metadata["xai.output.score"] == "logit-sigmoid"
-    assert libxai.Model(conftest.make_segmentation()).labels == ()
+    assert libxai.Model(conftest.make_segmentation()).labels == []
 
 
 def test_model_from_path_string_bytes_and_memoryview(tmp_path, data, model, x):
@@ -50,7 +50,7 @@ def test_model_from_path_string_bytes_and_memoryview(tmp_path, data, model, x):
 def test_card_beside_the_file_wins(tmp_path, data):
     (tmp_path / "m.onnx").write_bytes(data)
     (tmp_path / "m.xai.json").write_text('{"labels": ["a", "b", "c", "d"]}')
-    assert libxai.Model(tmp_path / "m.onnx").labels == ("a", "b", "c", "d")
+    assert libxai.Model(tmp_path / "m.onnx").labels == ["a", "b", "c", "d"]
 
 
 def test_scores_are_those_of_onnx_own_evaluator(data, model, x):

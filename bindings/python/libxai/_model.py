@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Union
 
 import numpy as np
@@ -19,48 +18,62 @@ from ._tensors import take, to_array, wrap
 Arrays = Union[np.ndarray, Mapping[str, Any], Any]
 
 
-@dataclass(frozen=True)
-class ValueInfo:
-    """An input or output: name, element type, and shape with None (or a name) where it is free."""
+class ValueInfo(str):
+    """An input or output: its name, with element type and shape.
 
-    name: str
+    Attributes
+    ----------
+    name, dtype : str
+    shape : tuple or None
+        None (or the name of the axis) where a size is free; None when the model does not say.
+    """
+
+    __slots__ = ("dtype", "shape")
     dtype: str
     shape: tuple[int | str | None, ...] | None
 
+    def __new__(
+        cls, name: str, dtype: str, shape: tuple[int | str | None, ...] | None
+    ) -> ValueInfo:
+        """Make the name, and hang the facts on it."""
+        self = super().__new__(cls, name)
+        self.dtype = dtype
+        self.shape = shape
+        return self
 
-@dataclass(frozen=True)
-class Layer:
-    """A value inside the model that can be explained."""
+    @property
+    def name(self) -> str:
+        """The name as plain text."""
+        return str(self)
 
-    index: int
-    name: str
+
+class Layer(str):
+    """A value inside the model that can be explained: its name, with what computes it.
+
+    Attributes
+    ----------
+    number : int
+        Position in ``model.layers``.
+    name, node, operator : str
+    """
+
+    __slots__ = ("node", "number", "operator")
+    number: int
     node: str
     operator: str
 
-    def __str__(self) -> str:
-        return self.name
+    def __new__(cls, number: int, name: str, node: str, operator: str) -> Layer:
+        """Make the name, and hang the facts on it."""
+        self = super().__new__(cls, name)
+        self.number = number
+        self.node = node
+        self.operator = operator
+        return self
 
-
-class Layers:
-    """The layers of a model, a read-only sequence of :class:`Layer`; ``in`` also takes names."""
-
-    def __init__(self, items: tuple[Layer, ...]) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> Layer:
-        return self._items[index]
-
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self._items)
-
-    def __contains__(self, name: object) -> bool:
-        return any(name in (each, each.name, each.node) for each in self._items)
-
-    def __repr__(self) -> str:
-        return f"<{len(self._items)} layers>"
+    @property
+    def name(self) -> str:
+        """The name as plain text."""
+        return str(self)
 
 
 class Model:
@@ -84,9 +97,11 @@ class Model:
 
     Attributes
     ----------
-    inputs, outputs : tuple of ValueInfo
-    layers : sequence of Layer
-    labels : tuple of str
+    inputs, outputs : list of ValueInfo
+        Names that carry element type and shape.
+    layers : list of Layer
+        Names that carry node and operator.
+    labels : list of str
     metadata : dict of str to str
     """
 
@@ -124,11 +139,11 @@ class Model:
         self._local = threading.local()
         self.inputs = self._values("input")
         self.outputs = self._values("output")
-        self.layers = Layers(self._read_layers())
-        self.labels = tuple(
+        self.layers = self._read_layers()
+        self.labels = [
             text(lib.xai_model_label(self._handle, i))
             for i in range(lib.xai_model_label_count(self._handle))
-        )
+        ]
         self.metadata = {
             text(lib.xai_model_metadata_key(self._handle, i)): text(
                 lib.xai_model_metadata_value(self._handle, i)
@@ -140,7 +155,7 @@ class Model:
         names = ", ".join(f"{each.name} {each.shape}" for each in self.inputs)
         return f"<libxai.Model {names} -> {', '.join(each.name for each in self.outputs)}>"
 
-    def _values(self, kind: str) -> tuple[ValueInfo, ...]:
+    def _values(self, kind: str) -> list[ValueInfo]:
         def get(what: str, *arguments: Any) -> Any:
             return getattr(lib, f"xai_model_{kind}_{what}")(self._handle, *arguments)
 
@@ -156,10 +171,10 @@ class Model:
                 )
             name = text(get("name", i))
             values.append(ValueInfo(name, text(lib.xai_dtype_name(get("dtype", i))), shape))
-        return tuple(values)
+        return values
 
-    def _read_layers(self) -> tuple[Layer, ...]:
-        return tuple(
+    def _read_layers(self) -> list[Layer]:
+        return [
             Layer(
                 i,
                 text(lib.xai_model_layer_name(self._handle, i)),
@@ -167,7 +182,7 @@ class Model:
                 text(lib.xai_model_layer_operator(self._handle, i)),
             )
             for i in range(lib.xai_model_layer_count(self._handle))
-        )
+        ]
 
     @property
     def default_layer(self) -> Layer | None:
