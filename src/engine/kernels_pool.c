@@ -6,6 +6,9 @@
 
 #include <math.h>
 
+/* Outputs of a row that are computed together. */
+#define GROUP ((size_t)4)
+
 /* A window brought to three dimensions. */
 typedef struct pool {
     size_t input[3], output[3], kernel[3];
@@ -63,75 +66,122 @@ KERNEL_INLINE taps pool_taps(const pool *p, int d, size_t out)
                   (size_t)p->dilation[d], (size_t)(all_last - all_first)};
 }
 
+/* Output columns [*low, *high) whose windows lie inside the input: their taps differ by their start alone. */
+KERNEL_INLINE void pool_interior(const pool *p, size_t *low, size_t *high)
+{
+    const int64_t extent = (int64_t)(p->kernel[2] - 1) * p->dilation[2] + 1, s = p->stride[2];
+    const int64_t room =
+        (int64_t)p->input[2] + p->pad[2] - extent; /* last origin + pad that fits */
+    const int64_t first = (p->pad[2] + s - 1) / s, last = room < 0 ? 0 : room / s + 1;
+    const int64_t outputs = (int64_t)p->output[2];
+    *low = (size_t)(first < outputs ? first : outputs);
+    *high = last < (int64_t)*low ? *low : (size_t)(last < outputs ? last : outputs);
+}
+
+/* Taps of output column `out`: computed at the borders, shifted inside. */
+KERNEL_INLINE taps pool_column(const pool *p, size_t out, size_t low, size_t high)
+{
+    if (out < low || out >= high)
+        return pool_taps(p, 2, out);
+    return (taps){0, p->kernel[2], out * (size_t)p->stride[2] - (size_t)p->pad[2],
+                  (size_t)p->dilation[2], p->kernel[2]};
+}
+
 static size_t taps_count(const taps *t)
 {
     return t->last - t->first;
 }
 
-/* One output row of max pool: x is the block's plane, y and argmax the row. `valid` lanes hold channels. */
-KERNEL_INLINE void max_row_lanes(const pool *p, const float *x, size_t od, size_t oh, size_t block,
-                                 size_t lane, size_t valid, float *y, int32_t *argmax)
+/* First element of the input row under tap (kd, kh), at input column `start`. */
+KERNEL_INLINE const float *pool_row(const pool *p, const float *x, const taps *d, const taps *h,
+                                    size_t kd, size_t kh, size_t start, size_t block)
 {
-    const taps d = pool_taps(p, 0, od), h = pool_taps(p, 1, oh);
-    for (size_t ow = 0; ow < p->output[2]; ow++) {
-        const taps w = pool_taps(p, 2, ow);
-        const size_t out = ow * block + lane;
-        if (taps_count(&d) == 0 || taps_count(&h) == 0 ||
-            taps_count(&w) == 0) { /* nothing but padding under the window */
-            for (size_t i = 0; i < LANES; i++) {
-                y[out + i] = lane + i < valid ? -INFINITY : 0.0f;
-                if (argmax != NULL)
-                    argmax[out + i] = -1;
-            }
-            continue;
-        }
-        const size_t first = (d.start * p->input[1] + h.start) * p->input[2] + w.start;
-        lanes best = LANES_OF(x + first * block + lane);
-        if (argmax == NULL) {
-            for (size_t kd = 0; kd < taps_count(&d); kd++)
-                for (size_t kh = 0; kh < taps_count(&h); kh++) {
-                    const size_t row =
-                        ((d.start + kd * d.step) * p->input[1] + h.start + kh * h.step) *
-                            p->input[2] +
-                        w.start;
-                    const float *in = x + row * block + lane;
-                    for (size_t kw = 0; kw < taps_count(&w); kw++) {
-                        const lanes v = LANES_OF(in + kw * w.step * block);
-                        best = LANES_SELECT(
-                            v <= best, best,
-                            LANES_SELECT(best == best, v, best)); /* NaN wins and stays */
-                    }
-                }
-        } else {
-            lane_ints where = {0};
-            where += (int32_t)first;
-            for (size_t kd = 0; kd < taps_count(&d); kd++)
-                for (size_t kh = 0; kh < taps_count(&h); kh++) {
-                    const size_t row =
-                        ((d.start + kd * d.step) * p->input[1] + h.start + kh * h.step) *
-                            p->input[2] +
-                        w.start;
-                    const float *in = x + row * block + lane;
-                    for (size_t kw = 0; kw < taps_count(&w); kw++) {
-                        const lanes v = LANES_OF(in + kw * w.step * block);
-                        const lane_ints keep = (lane_ints)(v <= best) | (lane_ints)(best != best);
+    return x +
+           ((d->start + kd * d->step) * p->input[1] + h->start + kh * h->step) * p->input[2] *
+               block +
+           start * block;
+}
+
+/* `count` (1 or GROUP, known to the compiler) neighbouring outputs with equal taps, whose chains of
+ * comparisons then overlap. NaN wins and stays: a value replaces the best unless it is <= it or the
+ * best is NaN. */
+KERNEL_INLINE void max_outputs(const pool *p, const float *x, const taps *d, const taps *h,
+                               const taps *w, size_t block, const size_t count, float *y,
+                               int32_t *argmax)
+{
+    const size_t stride = (size_t)p->stride[2];
+    const float *origin = pool_row(p, x, d, h, 0, 0, w->start, block);
+    lanes best[GROUP];
+    lane_ints where[GROUP];
+    for (size_t j = 0; j < count; j++) {
+        best[j] = LANES_OF(origin + j * stride * block);
+        for (size_t i = 0; argmax != NULL && i < LANES; i++)
+            where[j][i] = (int32_t)((size_t)(origin - x) / block + j * stride);
+    }
+    for (size_t kd = 0; kd < taps_count(d); kd++)
+        for (size_t kh = 0; kh < taps_count(h); kh++) {
+            const float *row = pool_row(p, x, d, h, kd, kh, w->start, block);
+            const int32_t position = (int32_t)((size_t)(row - x) / block);
+            for (size_t kw = 0; kw < taps_count(w); kw++)
+                for (size_t j = 0; j < count; j++) {
+                    const size_t step = kw * w->step + j * stride;
+                    const lanes v = LANES_OF(row + step * block);
+                    const lane_ints keep =
+                        (lane_ints)(v <= best[j]) | (lane_ints)(best[j] != best[j]);
+                    best[j] = LANES_SELECT(keep, best[j], v);
+                    if (argmax != NULL) {
                         lane_ints here = {0};
-                        here += (int32_t)(row + kw * w.step);
-                        best = LANES_SELECT(keep, best, v);
-                        where = LANE_INTS_SELECT(keep, where, here);
+                        here += position + (int32_t)step;
+                        where[j] = LANE_INTS_SELECT(keep, where[j], here);
                     }
                 }
-            LANE_INTS_AT(argmax + out) = where;
         }
-        LANES_AT(y + out) = best;
+    for (size_t j = 0; j < count; j++) {
+        LANES_AT(y + j * block) = best[j];
+        if (argmax != NULL)
+            LANE_INTS_AT(argmax + j * block) = where[j];
+    }
+}
+
+/* Eight channels of one output row; x, y and argmax point at the first of them, of which `valid` hold
+ * values. */
+KERNEL_INLINE void max_row_lanes(const pool *p, const float *x, const taps *d, const taps *h,
+                                 size_t block, size_t valid, float *y, int32_t *argmax)
+{
+    size_t low, high;
+    pool_interior(p, &low, &high);
+    for (size_t ow = 0; ow < p->output[2];) {
+        const taps w = pool_column(p, ow, low, high);
+        float *out = y + ow * block;
+        int32_t *out_argmax = argmax == NULL ? NULL : argmax + ow * block;
+        if (taps_count(d) == 0 || taps_count(h) == 0 || taps_count(&w) == 0) {
+            for (size_t i = 0; i < LANES; i++) { /* nothing but padding under the window */
+                out[i] = i < valid ? -INFINITY : 0.0f;
+                if (argmax != NULL)
+                    out_argmax[i] = -1;
+            }
+            ow++;
+        } else if (ow >= low && ow + GROUP <= high) {
+            max_outputs(p, x, d, h, &w, block, GROUP, out, out_argmax);
+            ow += GROUP;
+        } else {
+            max_outputs(p, x, d, h, &w, block, 1, out, out_argmax);
+            ow++;
+        }
     }
 }
 
 KERNEL_LEAF void max_row(const pool *p, const float *x, size_t od, size_t oh, size_t block,
                          size_t valid, float *y, int32_t *argmax)
 {
-    for (size_t lane = 0; lane < block; lane += LANES)
-        max_row_lanes(p, x, od, oh, block, lane, valid, y, argmax);
+    const taps d = pool_taps(p, 0, od), h = pool_taps(p, 1, oh);
+    for (size_t lane = 0; lane < block; lane += LANES) {
+        const size_t left = valid > lane ? valid - lane : 0;
+        if (argmax == NULL) /* two copies, so that the one without is free of it */
+            max_row_lanes(p, x + lane, &d, &h, block, left, y + lane, NULL);
+        else
+            max_row_lanes(p, x + lane, &d, &h, block, left, y + lane, argmax + lane);
+    }
 }
 
 void kernel_max_pool(const window *w, const float *x, float *y, int32_t *argmax, size_t channels,
@@ -179,26 +229,42 @@ static float average_weight(const taps *d, const taps *h, const taps *w, bool in
     return count == 0 ? 0.0f : 1.0f / (float)count;
 }
 
+KERNEL_INLINE void average_outputs(const pool *p, const float *x, const taps *d, const taps *h,
+                                   const taps *w, size_t block, const size_t count, float weight,
+                                   float *y)
+{
+    const size_t stride = (size_t)p->stride[2];
+    for (size_t lane = 0; lane < block; lane += LANES) {
+        lanes sum[GROUP];
+        for (size_t j = 0; j < count; j++)
+            sum[j] = (lanes){0};
+        for (size_t kd = 0; kd < taps_count(d); kd++)
+            for (size_t kh = 0; kh < taps_count(h); kh++) {
+                const float *row = pool_row(p, x, d, h, kd, kh, w->start, block) + lane;
+                for (size_t kw = 0; kw < taps_count(w); kw++)
+                    for (size_t j = 0; j < count; j++)
+                        sum[j] += LANES_OF(row + (kw * w->step + j * stride) * block);
+            }
+        for (size_t j = 0; j < count; j++)
+            LANES_AT(y + j * block + lane) = sum[j] * weight;
+    }
+}
+
 KERNEL_LEAF void average_row(const pool *p, bool include_pad, const float *x, size_t od, size_t oh,
                              size_t block, float *y)
 {
     const taps d = pool_taps(p, 0, od), h = pool_taps(p, 1, oh);
-    for (size_t ow = 0; ow < p->output[2]; ow++) {
-        const taps w = pool_taps(p, 2, ow);
+    size_t low, high;
+    pool_interior(p, &low, &high);
+    for (size_t ow = 0; ow < p->output[2];) {
+        const taps w = pool_column(p, ow, low, high);
         const float weight = average_weight(&d, &h, &w, include_pad);
-        for (size_t lane = 0; lane < block; lane += LANES) {
-            lanes sum = {0};
-            for (size_t kd = 0; kd < taps_count(&d); kd++)
-                for (size_t kh = 0; kh < taps_count(&h); kh++) {
-                    const size_t row =
-                        ((d.start + kd * d.step) * p->input[1] + h.start + kh * h.step) *
-                            p->input[2] +
-                        w.start;
-                    const float *in = x + row * block + lane;
-                    for (size_t kw = 0; kw < taps_count(&w); kw++)
-                        sum += LANES_OF(in + kw * w.step * block);
-                }
-            LANES_AT(y + ow * block + lane) = sum * weight;
+        if (ow >= low && ow + GROUP <= high) {
+            average_outputs(p, x, &d, &h, &w, block, GROUP, weight, y + ow * block);
+            ow += GROUP;
+        } else {
+            average_outputs(p, x, &d, &h, &w, block, 1, weight, y + ow * block);
+            ow++;
         }
     }
 }
@@ -222,11 +288,13 @@ void kernel_average_pool(const window *w, bool include_pad, const float *x, floa
 KERNEL_LEAF void average_backward_block(const pool *p, bool include_pad, const float *gy, float *gx,
                                         size_t block)
 {
+    size_t low, high;
+    pool_interior(p, &low, &high);
     for (size_t od = 0; od < p->output[0]; od++)
         for (size_t oh = 0; oh < p->output[1]; oh++) {
             const taps d = pool_taps(p, 0, od), h = pool_taps(p, 1, oh);
             for (size_t ow = 0; ow < p->output[2]; ow++) {
-                const taps w = pool_taps(p, 2, ow);
+                const taps w = pool_column(p, ow, low, high);
                 const float weight = average_weight(&d, &h, &w, include_pad);
                 const float *g = gy + ((od * p->output[1] + oh) * p->output[2] + ow) * block;
                 for (size_t lane = 0; lane < block; lane += LANES) {
