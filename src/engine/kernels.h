@@ -12,12 +12,12 @@ typedef enum activation_kind {
     ACTIVATION_NONE,
     ACTIVATION_RELU,
     ACTIVATION_LEAKY_RELU, /* alpha */
-    ACTIVATION_ELU, /* alpha */
-    ACTIVATION_SELU, /* alpha, beta = gamma */
-    ACTIVATION_CELU, /* alpha */
+    ACTIVATION_ELU,        /* alpha */
+    ACTIVATION_SELU,       /* alpha, beta = gamma */
+    ACTIVATION_CELU,       /* alpha */
     ACTIVATION_SIGMOID,
     ACTIVATION_HARD_SIGMOID, /* max(0, min(1, alpha x + beta)) */
-    ACTIVATION_HARD_SWISH, /* x max(0, min(1, x / 6 + 1/2)) */
+    ACTIVATION_HARD_SWISH,   /* x max(0, min(1, x / 6 + 1/2)) */
     ACTIVATION_TANH,
     ACTIVATION_SOFTPLUS,
     ACTIVATION_SILU, /* x sigmoid(x) */
@@ -42,60 +42,74 @@ bool activation_backward_uses_output(const activation *f);
 /* y = f(x), n elements; y may be x. Relative error <= 1e-6 against double. */
 void kernel_activate(const activation *f, const float *x, float *y, size_t n, int threads);
 /* gx = (accumulate ? gx : 0) + f'(.) gy; `xy` is x or y as activation_backward_uses_output says; gx may be gy. ReLU at 0 has slope 0. */
-void kernel_activate_backward(const activation *f, const float *xy, const float *gy, float *gx, size_t n, bool accumulate,
-                              int threads);
+void kernel_activate_backward(const activation *f, const float *xy, const float *gy, float *gx,
+                              size_t n, bool accumulate, int threads);
 
 /* y = f(a + b) and y = a * b; y may be a or b. */
-void kernel_add(const float *a, const float *b, float *y, size_t n, const activation *f, int threads);
-void kernel_multiply(const float *a, const float *b, float *y, size_t n, bool accumulate, int threads);
+void kernel_add(const float *a, const float *b, float *y, size_t n, const activation *f,
+                int threads);
+void kernel_multiply(const float *a, const float *b, float *y, size_t n, bool accumulate,
+                     int threads);
 void kernel_accumulate(const float *x, float *y, size_t n, int threads); /* y += x */
 
 /* Layouts: (C, spatial) plain <-> blocked. The padded lanes of the blocked side are written with zero. */
-void kernel_block(const float *plain, float *blocked, size_t channels, size_t spatial, int block, int threads);
-void kernel_unblock(const float *blocked, float *plain, size_t channels, size_t spatial, int block, int threads);
+void kernel_block(const float *plain, float *blocked, size_t channels, size_t spatial, int block,
+                  int threads);
+void kernel_unblock(const float *blocked, float *plain, size_t channels, size_t spatial, int block,
+                    int threads);
 /* Copy `count` channels from channel `from` of src to channel `to` of dst (any offsets); += when accumulate. Other lanes of dst are untouched. */
-void kernel_copy_channels(const float *src, size_t from, float *dst, size_t to, size_t count, size_t spatial, int block,
-                          bool accumulate, int threads);
+void kernel_copy_channels(const float *src, size_t from, float *dst, size_t to, size_t count,
+                          size_t spatial, int block, bool accumulate, int threads);
 
 /* y = f(scale[c] x + shift[c]), blocked; scale and shift have ceil(C/block)*block entries, zero beyond C. y may be x.
  * Padded lanes end as zero although f(0) may not be: `channels` tells which lanes are padding. */
-void kernel_scale_shift(const float *x, const float *scale, const float *shift, const activation *f, float *y, size_t channels,
-                        size_t spatial, int block, int threads);
+void kernel_scale_shift(const float *x, const float *scale, const float *shift, const activation *f,
+                        float *y, size_t channels, size_t spatial, int block, int threads);
 /* gx (+)= scale[c] f'(scale x + shift) gy; for f = none or relu from x alone. gx may be gy when not accumulating. */
-void kernel_scale_shift_backward(const float *x, const float *scale, const float *shift, const activation *f, const float *gy,
-                                 float *gx, size_t channels, size_t spatial, int block, bool accumulate, int threads);
+void kernel_scale_shift_backward(const float *x, const float *scale, const float *shift,
+                                 const activation *f, const float *gy, float *gx, size_t channels,
+                                 size_t spatial, int block, bool accumulate, int threads);
 
 /* y[c, s] = x[c, s] gate[c] (squeeze-and-excitation), blocked, gate (ceil(C/block)*block). y may be x. */
-void kernel_gate(const float *x, const float *gate, float *y, size_t channels, size_t spatial, int block, int threads);
-void kernel_gate_backward(const float *x, const float *gate, const float *gy, float *gx /* or NULL */,
-                          float *ggate /* or NULL; overwritten or accumulated like gx */, size_t channels, size_t spatial, int block,
-                          bool accumulate_x, bool accumulate_gate, int threads);
+void kernel_gate(const float *x, const float *gate, float *y, size_t channels, size_t spatial,
+                 int block, int threads);
+void kernel_gate_backward(const float *x, const float *gate, const float *gy,
+                          float *gx /* or NULL */,
+                          float *ggate /* or NULL; overwritten or accumulated like gx */,
+                          size_t channels, size_t spatial, int block, bool accumulate_x,
+                          bool accumulate_gate, int threads);
 
 /* Pools over blocked buffers, 1 to 3 spatial dimensions (w->rank). `argmax` (same element count as y) may be NULL; it holds the
  * winning input position within the channel plane. Max ignores padding; average divides by the window inside the input, or by
  * the window inside the padded input when include_pad (overhang of ceil_mode never counts), as ONNX does. */
-void kernel_max_pool(const window *w, const float *x, float *y, int32_t *argmax, size_t channels, int block, int threads);
-void kernel_max_pool_backward(const window *w, const int32_t *argmax, const float *gy, float *gx, size_t channels, int block,
-                              bool accumulate, int threads);
-void kernel_average_pool(const window *w, bool include_pad, const float *x, float *y, size_t channels, int block, int threads);
-void kernel_average_pool_backward(const window *w, bool include_pad, const float *gy, float *gx, size_t channels, int block,
-                                  bool accumulate, int threads);
+void kernel_max_pool(const window *w, const float *x, float *y, int32_t *argmax, size_t channels,
+                     int block, int threads);
+void kernel_max_pool_backward(const window *w, const int32_t *argmax, const float *gy, float *gx,
+                              size_t channels, int block, bool accumulate, int threads);
+void kernel_average_pool(const window *w, bool include_pad, const float *x, float *y,
+                         size_t channels, int block, int threads);
+void kernel_average_pool_backward(const window *w, bool include_pad, const float *gy, float *gx,
+                                  size_t channels, int block, bool accumulate, int threads);
 /* y[c] = mean over spatial; y has ceil(C/block)*block entries. */
-void kernel_global_average(const float *x, float *y, size_t channels, size_t spatial, int block, int threads);
-void kernel_global_average_backward(const float *gy, float *gx, size_t channels, size_t spatial, int block, bool accumulate,
-                                    int threads);
+void kernel_global_average(const float *x, float *y, size_t channels, size_t spatial, int block,
+                           int threads);
+void kernel_global_average_backward(const float *gy, float *gx, size_t channels, size_t spatial,
+                                    int block, bool accumulate, int threads);
 
 /* y[n] = sum_k W[n, k] x[k] + bias[n] (bias may be NULL), W row-major (n, k); fixed summation order. */
-void kernel_matrix_vector(const float *weights, const float *x, const float *bias, float *y, size_t n, size_t k, int threads);
+void kernel_matrix_vector(const float *weights, const float *x, const float *bias, float *y,
+                          size_t n, size_t k, int threads);
 /* gx[k] (+)= sum_n W[n, k] gy[n] */
-void kernel_vector_matrix(const float *weights, const float *gy, float *gx, size_t n, size_t k, bool accumulate, int threads);
+void kernel_vector_matrix(const float *weights, const float *gy, float *gx, size_t n, size_t k,
+                          bool accumulate, int threads);
 /* Plain rows: y[r, :] = softmax(x[r, :]); gx[r, :] (+)= y (gy - <gy, y>). */
 void kernel_softmax(const float *x, float *y, size_t rows, size_t width, int threads);
-void kernel_softmax_backward(const float *y, const float *gy, float *gx, size_t rows, size_t width, bool accumulate, int threads);
+void kernel_softmax_backward(const float *y, const float *gy, float *gx, size_t rows, size_t width,
+                             bool accumulate, int threads);
 /* Plain rows: y = scale (x - mean) / sqrt(var + epsilon) + shift over the last axis; scale / shift may be NULL. */
-void kernel_layer_norm(const float *x, const float *scale, const float *shift, float epsilon, float *y, size_t rows, size_t width,
-                       int threads);
-void kernel_layer_norm_backward(const float *x, const float *scale, float epsilon, const float *gy, float *gx, size_t rows,
-                                size_t width, bool accumulate, int threads);
+void kernel_layer_norm(const float *x, const float *scale, const float *shift, float epsilon,
+                       float *y, size_t rows, size_t width, int threads);
+void kernel_layer_norm_backward(const float *x, const float *scale, float epsilon, const float *gy,
+                                float *gx, size_t rows, size_t width, bool accumulate, int threads);
 
 #endif

@@ -26,18 +26,21 @@ typedef struct primitive_spec {
     /* Convolutions; geometry of the forward operator also for the backward kinds. */
     window geometry;
     int64_t input_channels, output_channels; /* of the forward operator */
-    bool plain_input; /* forward operator's input (or its gradient) is plain (C, spatial), else blocked */
-    bool plain_output;
+    /* The forward operator's input and output (or their gradients) are plain (C, spatial), else blocked. */
+    bool plain_input, plain_output;
     /* Matrix products; plain row-major. */
     int64_t batch, rows, columns, depth; /* B, M, N, K */
-    bool transpose_a, transpose_b; /* stored as (K, M) / (N, K) */
-    bool shared_b; /* b has batch 1 */
-    bool constant_weights; /* weights may be stored in a layout of the primitive's choice (always true for convolutions) */
+    bool transpose_a, transpose_b;       /* stored as (K, M) / (N, K) */
+    bool shared_b;                       /* b has batch 1 */
+    /* Weights may be stored in a layout of the primitive's choice; always true for convolutions. */
+    bool constant_weights;
     /* Forward kinds only. */
     bool has_bias;
     bool add_to_destination; /* dst += ... before the activation */
-    bool add_other; /* + other (dst's shape and layout) before the activation */
-    activation post; /* kinds that oneDNN fuses: none, relu, leaky relu, elu, sigmoid, tanh, clip, silu, hard swish, gelu, gelu tanh */
+    bool add_other;          /* + other (dst's shape and layout) before the activation */
+    /* Kinds that oneDNN fuses: none, relu, leaky relu, elu, sigmoid, tanh, clip, silu, hard swish, gelu,
+     * gelu tanh. Its relu and clip give 0 (or the low end) for NaN. */
+    activation post;
 } primitive_spec;
 
 /* 8 or 16: channels a block of the layout that oneDNN prefers on this processor (8 without oneDNN). */
@@ -58,7 +61,8 @@ size_t primitive_weights_bytes(const primitive *self);
 const char *primitive_weights_key(const primitive *self);
 /* `weights`: the ONNX tensor (M, C/g, k...) of Conv, (C, M/g, k...) of ConvTranspose, or b of a matrix product, float32, perhaps
  * unaligned. Writes primitive_weights_bytes() to the 64-byte aligned `prepared`. */
-xai_status primitive_prepare_weights(const primitive *self, const void *weights, void *prepared, xai_error **error);
+xai_status primitive_prepare_weights(const primitive *self, const void *weights, void *prepared,
+                                     xai_error **error);
 /* Floats that the bias buffer must hold (output channels padded to the block). */
 size_t primitive_bias_count(const primitive *self);
 
@@ -68,6 +72,7 @@ typedef struct primitive_arguments {
     float *destination;
     void *scratchpad;
 } primitive_arguments;
-xai_status primitive_run(const primitive *self, const primitive_arguments *arguments, xai_error **error);
+xai_status primitive_run(const primitive *self, const primitive_arguments *arguments,
+                         xai_error **error);
 
 #endif
