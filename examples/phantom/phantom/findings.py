@@ -69,7 +69,7 @@ def nodule(thorax: Thorax, side: int, taken: Mask, rng: np.random.Generator) -> 
         centre = (x + off * np.cos(angle), y + off * np.sin(angle))
         lobe = ellipsoid(frame, centre, (radius, 0.92 * radius, radius), angle)
         path = np.maximum(path, lobe)
-    thorax.extra += blur(path, 0.05 / frame.pixel) * rng.uniform(1.0, 1.25)
+    thorax.extra += blur(path, 0.05 / frame.pixel) * rng.uniform(1.9, 2.5)
     return path > 0.25 * radius
 
 
