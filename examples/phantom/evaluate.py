@@ -47,9 +47,8 @@ def pointing(model: libxai.Model, method: str, x: np.ndarray, data: Dataset, ind
     return hits, len(chosen)
 
 
-def evaluate(kind: str, count: int, method: str) -> None:
+def evaluate(kind: str, path: Path, count: int, method: str) -> None:
     """Print the figures of one model."""
-    path = HERE / "models" / f"{kind}.onnx"
     model = libxai.Model(path)
     data = load(kind, "test", count)
     x = prepare(data.images)
@@ -70,9 +69,10 @@ def main() -> None:
     parser.add_argument("kind", nargs="?", choices=sorted(LABELS), help="default: both")
     parser.add_argument("--count", type=int, default=600, help="pictures; the figures of the README are for 600")
     parser.add_argument("--method", default="gradcam")
+    parser.add_argument("--models", type=Path, default=HERE / "models", help="folder of the two models")
     arguments = parser.parse_args()
     for kind in [arguments.kind] if arguments.kind else sorted(LABELS):
-        evaluate(kind, arguments.count, arguments.method)
+        evaluate(kind, arguments.models / f"{kind}.onnx", arguments.count, arguments.method)
 
 
 if __name__ == "__main__":
