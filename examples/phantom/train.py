@@ -5,9 +5,10 @@
 
 Needs PyTorch and onnx; building, testing and using libxai does not. One thread, about a quarter of an hour each.
 
-Beside the labels the masks teach: the head applied to every position of the last activation (its mean is the logit) is
-compared with the mask there, so that small findings are learned from a few thousand pictures. That helps Grad-CAM to point
-at the finding, too: its hit rate says how libxai computes, not how well Grad-CAM does on networks trained by labels alone.
+Beside the labels the masks teach: the head applied to every position of the last activation (its mean is the logit)
+is compared with the mask there, so that small findings are learned from a few thousand pictures. That helps Grad-CAM to
+point at the finding, too: its hit rate says how libxai computes, not how well Grad-CAM does on networks trained
+by labels alone.
 """
 
 from __future__ import annotations
