@@ -94,6 +94,9 @@ class Model:
         "reference" computes everything with plain kernels in float64: slow, for checking.
     memory_limit : int
         Limit in bytes of the working memory for one row; 0 = none.
+    allow_nonfinite : bool
+        Let NaN and infinities pass in inputs and scores, for models that take or give them on
+        purpose. Gradients and explanations never let them pass.
 
     Attributes
     ----------
@@ -113,6 +116,7 @@ class Model:
         mode: str = "latency",
         precision: str = "fast",
         memory_limit: int = 0,
+        allow_nonfinite: bool = False,
     ) -> None:
         out = ffi.new("xai_model **")
         self._settings: dict[str, Any] = {
@@ -120,6 +124,7 @@ class Model:
             "mode": mode,
             "precision": precision,
             "memory_limit": memory_limit,
+            "allow_nonfinite": allow_nonfinite,
         }
         SessionOptions(**self._settings)
         if isinstance(source, (bytes, bytearray, memoryview)):
@@ -223,6 +228,7 @@ class Model:
 
     def _prepare(self, x: Arrays) -> Inputs:
         arrays = []
+        dtypes: list[int] = []
         single: list[bool] = []
         for info, value, i in zip(self.inputs, self._named_inputs(x), range(len(self.inputs))):
             dtype = lib.xai_model_input_dtype(self._handle, i)
@@ -230,9 +236,10 @@ class Model:
             rank = array.ndim if info.shape is None else len(info.shape)
             single.append(array.ndim == rank - 1)
             arrays.append(array[np.newaxis] if single[-1] else array)
+            dtypes.append(int(dtype))
         if len(set(single)) > 1:
             raise ShapeError("either all inputs have a row axis or none", "input")
-        return Inputs(arrays, bool(single) and single[0])
+        return Inputs(arrays, dtypes, bool(single) and single[0])
 
     def __call__(self, x: Arrays) -> Any:
         """Run the model.
@@ -329,10 +336,10 @@ class Model:
 class Inputs:
     """Arrays lent to the library for one call."""
 
-    def __init__(self, arrays: list[np.ndarray], single: bool) -> None:
+    def __init__(self, arrays: list[np.ndarray], dtypes: list[int], single: bool) -> None:
         self.arrays = arrays
         self.single = single
-        self._tensors = [wrap(each) for each in arrays]
+        self._tensors = [wrap(each, dtype) for each, dtype in zip(arrays, dtypes)]
         self.count = len(arrays)
         self.pointers = ffi.new("xai_tensor *[]", self._tensors or [ffi.NULL])
 

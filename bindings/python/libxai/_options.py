@@ -38,6 +38,7 @@ class SessionOptions:
         precision: str = "fast",
         memory_limit: int = 0,
         progress: Progress | None = None,
+        allow_nonfinite: bool = False,
     ) -> None:
         out = ffi.new("xai_session_options **")
         check(lib.xai_session_options_create, out)
@@ -53,6 +54,7 @@ class SessionOptions:
         check(lib.xai_session_options_set_mode, self.handle, MODES[mode])
         check(lib.xai_session_options_set_precision, self.handle, PRECISIONS[precision])
         check(lib.xai_session_options_set_memory_limit, self.handle, limit)
+        check(lib.xai_session_options_set_allow_nonfinite, self.handle, int(bool(allow_nonfinite)))
         if progress is not None:
             if not callable(progress):
                 raise WrongTypeError("progress: a function (done, total) is needed", "progress")

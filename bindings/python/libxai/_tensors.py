@@ -24,6 +24,14 @@ _DTYPES: dict[int, Any] = {
     13: np.uint64,
 }
 _NUMBERS = {np.dtype(kind): number for number, kind in _DTYPES.items()}
+_BFLOAT16 = 16  # numpy has no such type: float32 outside, its upper half (rounded) inside
+
+
+def _to_bfloat16(array: np.ndarray) -> np.ndarray:
+    """Round float32 to the nearest bfloat16 (ties to even), as their bits."""
+    bits = np.asarray(array, np.float32, order="C").view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    return np.where(np.isnan(array), np.uint32(0x7FC0), rounded).astype(np.uint16, order="C")
 
 
 def to_array(value: Any, dtype: int, what: str = "input") -> np.ndarray:
@@ -39,9 +47,11 @@ def to_array(value: Any, dtype: int, what: str = "input") -> np.ndarray:
         if hasattr(value, "detach"):
             value = value.detach()
         array = np.asarray(value)
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
     if array.dtype == object or array.dtype.kind not in "fiub":
         raise WrongTypeError(f"{what}: an array of numbers is needed, not {array.dtype}", what)
-    kind = np.dtype(_DTYPES.get(dtype, array.dtype))
+    kind = np.dtype(np.float32 if dtype == _BFLOAT16 else _DTYPES.get(dtype, array.dtype))
     if array.dtype != kind:
         if kind.kind != "f" and array.dtype.kind != kind.kind:
             raise WrongTypeError(f"{what}: the model takes {kind}, not {array.dtype}", what)
@@ -50,15 +60,19 @@ def to_array(value: Any, dtype: int, what: str = "input") -> np.ndarray:
         if kind.kind != "f" and not np.array_equal(converted, array):
             raise ArgumentError(f"{what}: the values do not fit {kind}", what)
         array = converted
-    return np.ascontiguousarray(array)
+    # (numpy.ascontiguousarray would give a scalar an axis)
+    return _to_bfloat16(array) if dtype == _BFLOAT16 else np.asarray(array, order="C")
 
 
-def wrap(array: np.ndarray) -> Any:
-    """Lend an array to the library; keep the array alive while the tensor is used."""
+def wrap(array: np.ndarray, dtype: int = 0) -> Any:
+    """Lend an array to the library; keep the array alive while the tensor is used.
+
+    `dtype` 0 is the array's own.
+    """
     dims = ffi.new("int64_t[]", list(array.shape) or [0])
     out = ffi.new("xai_tensor **")
     pointer = ffi.cast("void *", array.ctypes.data)
-    check(lib.xai_tensor_wrap, _NUMBERS[array.dtype], array.ndim, dims, pointer, out)
+    check(lib.xai_tensor_wrap, dtype or _NUMBERS[array.dtype], array.ndim, dims, pointer, out)
     return ffi.gc(out[0], lib.xai_tensor_free)
 
 
@@ -66,9 +80,12 @@ def copy_out(tensor: Any) -> np.ndarray:
     """Copy a tensor into a new array."""
     dims = lib.xai_tensor_dims(tensor)
     shape = tuple(dims[i] for i in range(lib.xai_tensor_rank(tensor)))
-    array = np.empty(shape, _DTYPES[lib.xai_tensor_dtype(tensor)])
+    dtype = lib.xai_tensor_dtype(tensor)
+    array = np.empty(shape, np.uint16 if dtype == _BFLOAT16 else _DTYPES[dtype])
     if array.nbytes:
         ffi.memmove(ffi.from_buffer(array), lib.xai_tensor_data(tensor), array.nbytes)
+    if dtype == _BFLOAT16:
+        return np.left_shift(array, 16, dtype=np.uint32).view(np.float32).reshape(shape)
     return array
 
 
