@@ -17,19 +17,26 @@ ffi = FFI()
 ffi.cdef((_FOLDER / "_declarations.h").read_text())
 
 
-def _load() -> tuple[Any, Any]:
+def _load() -> tuple[Any, list[Any]]:
     named = os.environ.get("XAI_LIBRARY")
     if named:
-        return ffi.dlopen(named), None
+        return ffi.dlopen(named), []
     if not (_FOLDER / _NAME).exists():
-        return ffi.dlopen(_NAME), None
-    # The packed oneDNN is loaded first: the linker then takes it for the name that libxai asks for.
-    packed = sorted(_FOLDER.glob("libdnnl.so*"))
-    onednn = ffi.dlopen(str(packed[0])) if packed else None
-    return ffi.dlopen(str(_FOLDER / _NAME)), onednn
+        return ffi.dlopen(_NAME), []
+    # What is packed is loaded first: the linker then takes it for the names that libxai asks for.
+    # A GNU OpenMP of the system goes before the packed one: two in a process would double the
+    # threads, and others may need its newer functions.
+    kept = []
+    packed = {path.name: path for path in _FOLDER.glob("*.so*") if path.name != _NAME}
+    for name in sorted(packed, key=lambda each: (not each.startswith("libgomp"), each)):
+        try:
+            kept.append(ffi.dlopen(name if name.startswith("libgomp") else str(packed[name])))
+        except OSError:
+            kept.append(ffi.dlopen(str(packed[name])))
+    return ffi.dlopen(str(_FOLDER / _NAME)), kept
 
 
-lib, _onednn = _load()
+lib, _needed = _load()
 
 
 def text(pointer: Any) -> str:
