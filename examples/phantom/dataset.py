@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -53,9 +54,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XAI_CACHE") or Path(user) / "libxai") / "phantom"
 
 
+def generator_hash() -> str:
+    """A few digits that change when the generator does: pictures of an older one are not taken for its own."""
+    digest = hashlib.sha256()
+    for file in [Path(__file__), *sorted((Path(__file__).parent / "phantom").glob("*.py"))]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def load(kind: str, part: str, count: int, jobs: int = 1) -> Dataset:
     """`count` phantoms of a part ("train", "validation" or "test"), from the cache when they are there."""
-    path = cache_folder() / f"{kind}-{part}-{count}.npz"
+    path = cache_folder() / f"{kind}-{part}-{count}-{generator_hash()}.npz"
     if not path.exists():
         seeds = [SEEDS[part] + index for index in range(count)]
         with ProcessPoolExecutor(jobs) as pool:

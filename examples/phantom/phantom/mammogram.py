@@ -170,7 +170,7 @@ def exposure(
     """Beam, detector and display; thickness is evened out towards the skin as viewers do."""
     tissue = outline.thickness * (FAT + (GLAND - FAT) * gland)
     tissue += (MUSCLE - FAT) * outline.thickness * outline.muscle
-    tissue += (GLAND - FAT) * (0.8 * strands + 1.15 * growth * (1 - 0.6 * gland))
+    tissue += (GLAND - FAT) * (0.8 * strands + 1.5 * growth * (1 - 0.45 * gland))
     skin = np.exp(-0.5 * ((outline.depth - 0.10) / 0.09) ** 2) * 0.20
     tissue += skin + 0.35 * ellipsoid(frame, outline.nipple, (0.55, 0.45, 0.6))
     for _ in range(rng.integers(0, 4)):  # benign calcifications, of no account
