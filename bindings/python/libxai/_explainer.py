@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ._errors import ArgumentError, CancelledError, WrongTypeError
+from ._errors import ArgumentError, WrongTypeError
 from ._explanation import Explanation
 from ._library import check, encode, ffi, lib, text
 from ._model import Arrays, Model, layer_name
@@ -38,8 +38,9 @@ class Explainer:
         How a map is scaled to [0, 1]: by its maximum, or as pytorch-grad-cam does.
     threads, mode, precision, memory_limit
         As for :class:`Model`, whose settings are the defaults.
-    progress : function, optional
-        Called as ``progress(done, total)``; returning False cancels.
+    progress : function or True, optional
+        Called as ``progress(done, total)``; returning False cancels. True draws a bar (of tqdm
+        where it is installed). Ctrl-C stops a call within one evaluation of the model.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Explainer:
         layer: Any = None,
         score: str = "raw",
         scaling: str = "max",
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         **settings: Any,
     ) -> None:
         if not isinstance(model, Model):
@@ -65,7 +66,9 @@ class Explainer:
             raise ArgumentError(f"scaling: {scaling!r} is not one of max, min_max", "scaling")
         self.model = model
         self.method = method
-        self._session_options = SessionOptions(**{**known, **settings}, progress=progress)
+        self._session_options = SessionOptions(
+            **{**known, **settings}, progress=progress, title=method
+        )
         out = ffi.new("xai_explainer_options **")
         check(lib.xai_explainer_options_create, out)
         options = ffi.gc(out[0], lib.xai_explainer_options_free)
@@ -105,20 +108,18 @@ class Explainer:
             raise ArgumentError("targets: an empty list", "targets")
         made = [make_target(each, output) for each in targets]
         out = ffi.new("xai_explanation *[]", len(made))
-        try:
-            check(
-                lib.xai_explainer_explain_targets,
-                self._handle,
-                inputs.pointers,
-                inputs.count,
-                ffi.new("xai_target *[]", made),
-                len(made),
-                out,
-            )
-        except CancelledError:
-            self._session_options.reraise()
-            raise
-        return [Explanation(out[i], inputs) for i in range(len(made))]
+        self._session_options.run(
+            lib.xai_explainer_explain_targets,
+            self._handle,
+            inputs.pointers,
+            inputs.count,
+            ffi.new("xai_target *[]", made),
+            len(made),
+            out,
+        )
+        results = [Explanation(out[i], inputs) for i in range(len(made))]
+        self._session_options.reraise()
+        return results
 
 
 def explain(

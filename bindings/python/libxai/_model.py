@@ -127,14 +127,16 @@ class Model:
             "allow_nonfinite": allow_nonfinite,
         }
         SessionOptions(**self._settings)
+        self._source: Any
         if isinstance(source, (bytes, bytearray, memoryview)):
-            data = bytes(source)
+            data = self._source = bytes(source)
             check(lib.xai_model_parse, ffi.from_buffer(data), len(data), out)
         elif isinstance(source, (str, os.PathLike)):
             path = os.fspath(source)
             encoded = path if isinstance(path, bytes) else os.fsencode(path)
             if b"\0" in encoded:
                 raise ArgumentError("the path contains a NUL character", "source")
+            self._source = os.path.abspath(path)
             check(lib.xai_model_open, encoded, out)
         else:
             raise WrongTypeError(
@@ -200,11 +202,22 @@ class Model:
         session = getattr(self._local, "session", None)
         if session is None or self._local.process != os.getpid():
             out = ffi.new("xai_session **")
-            options = SessionOptions(**self._settings)
-            check(lib.xai_session_create, self._handle, options.handle, out)
+            self._local.options = SessionOptions(**self._settings)
+            check(lib.xai_session_create, self._handle, self._local.options.handle, out)
             session = self._local.session = ffi.gc(out[0], lib.xai_session_free)
             self._local.process = os.getpid()
         return session
+
+    def _run(self, call: Any, *arguments: Any) -> SessionOptions:
+        """Call a function of this thread's session; `reraise` of what is returned comes last."""
+        session = self._session()
+        options: SessionOptions = self._local.options
+        options.run(call, session, *arguments)
+        return options
+
+    def __reduce__(self) -> Any:
+        """Pickle as the file's path or the bytes: the receiving process reads the model again."""
+        return _open, (self._source, self._settings)
 
     def _named_inputs(self, x: Arrays) -> list[Any]:
         if isinstance(x, Mapping):
@@ -256,8 +269,9 @@ class Model:
         inputs = self._prepare(x)
         count = len(self.outputs)
         out = ffi.new("xai_tensor *[]", count)
-        check(lib.xai_session_scores, self._session(), inputs.pointers, inputs.count, out, count)
+        done = self._run(lib.xai_session_scores, inputs.pointers, inputs.count, out, count)
         results = tuple(inputs.strip(take(out[i])) for i in range(count))
+        done.reraise()
         return results[0] if count == 1 else results
 
     def activations(self, x: Arrays, *layers: Any) -> Any:
@@ -266,9 +280,8 @@ class Model:
         names = [layer_name(each) for each in layers]
         encoded = [ffi.new("char[]", encode(name, "layer")) for name in names]
         out = ffi.new("xai_tensor *[]", max(len(names), 1))
-        check(
+        done = self._run(
             lib.xai_session_values,
-            self._session(),
             inputs.pointers,
             inputs.count,
             ffi.new("char *[]", encoded),
@@ -276,6 +289,7 @@ class Model:
             out,
         )
         results = tuple(inputs.strip(take(out[i])) for i in range(len(names)))
+        done.reraise()
         return results[0] if len(names) == 1 else results
 
     def gradient(
@@ -313,9 +327,8 @@ class Model:
         encoded = [ffi.new("char[]", encode(name, "layer")) for name in names]
         count = len(self.inputs) if wrt is None else 1
         out = ffi.new("xai_tensor *[]", count)
-        check(
+        done = self._run(
             lib.xai_session_gradients,
-            self._session(),
             inputs.pointers,
             inputs.count,
             targets,
@@ -327,10 +340,15 @@ class Model:
             ffi.NULL,
         )
         found = [None if out[i] == ffi.NULL else inputs.strip(take(out[i])) for i in range(count)]
+        done.reraise()
         if wrt is None and count > 1:
             pairs = zip(self.inputs, found)
             return {info.name: array for info, array in pairs if array is not None}
         return found[0]
+
+
+def _open(source: Any, settings: dict[str, Any]) -> Model:
+    return Model(source, **settings)
 
 
 class Inputs:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import operator
 from typing import Any, Callable
 
-from ._errors import ArgumentError, WrongTypeError
+from ._errors import ArgumentError, LibXaiError, WrongTypeError
+from ._fork import threads_here
 from ._library import check, ffi, lib
+from ._progress import Bar
 
 Progress = Callable[[int, int], Any]
 MODES = {"latency": 0, "throughput": 1}
@@ -24,10 +26,30 @@ def _integer(value: Any, what: str, largest: int) -> int:
     return number
 
 
-class SessionOptions:
-    """Options handle, with the callback that must live as long as what uses it.
+class _Reports:
+    """What the callback of one options handle works with."""
 
-    An exception raised in the callback, KeyboardInterrupt included, stops the call;
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self.raised: BaseException | None = None
+
+
+def _failed(_kind: Any, error: BaseException, trace: Any) -> None:
+    reports: _Reports = ffi.from_handle(trace.tb_frame.f_locals["user"])
+    reports.raised = error  # and `error=1` of the callback stops the call
+
+
+@ffi.callback("int32_t(void *, size_t, size_t)", error=1, onerror=_failed)
+def _report(user: Any, done: int, total: int) -> int:
+    progress = ffi.from_handle(user).progress
+    return 1 if progress is not None and progress(done, total) is False else 0
+
+
+class SessionOptions:
+    """Options handle, with the callback's data that must live as long as what uses it.
+
+    The callback is there without a progress function, too: while it runs in the main thread,
+    Python handles signals. An exception raised in it, KeyboardInterrupt included, stops the call;
     `reraise` then raises it.
     """
 
@@ -37,43 +59,47 @@ class SessionOptions:
         mode: str = "latency",
         precision: str = "fast",
         memory_limit: int = 0,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         allow_nonfinite: bool = False,
+        title: str = "libxai",
     ) -> None:
         out = ffi.new("xai_session_options **")
         check(lib.xai_session_options_create, out)
         self.handle = ffi.gc(out[0], lib.xai_session_options_free)
-        self._raised: BaseException | None = None
-        self._callback = None
+        self._reports = _Reports()
+        self._user = ffi.new_handle(self._reports)
         for name, value, known in (("mode", mode, MODES), ("precision", precision, PRECISIONS)):
             if not isinstance(value, str) or value not in known:
                 raise ArgumentError(f"{name}: {value!r} is not one of {', '.join(known)}", name)
         count = _integer(threads, "threads", 1024)
         limit = _integer(memory_limit, "memory_limit", 2 ** (8 * ffi.sizeof("size_t")) - 1)
-        check(lib.xai_session_options_set_threads, self.handle, count)
+        check(lib.xai_session_options_set_threads, self.handle, threads_here(count))
         check(lib.xai_session_options_set_mode, self.handle, MODES[mode])
         check(lib.xai_session_options_set_precision, self.handle, PRECISIONS[precision])
         check(lib.xai_session_options_set_memory_limit, self.handle, limit)
         check(lib.xai_session_options_set_allow_nonfinite, self.handle, int(bool(allow_nonfinite)))
-        if progress is not None:
+        if progress is True:
+            self._reports.progress = Bar(title)
+        elif progress is not None and progress is not False:
             if not callable(progress):
                 raise WrongTypeError("progress: a function (done, total) is needed", "progress")
-            self._set_progress(progress)
+            self._reports.progress = progress
+        check(lib.xai_session_options_set_progress, self.handle, _report, self._user)
 
-    def _set_progress(self, progress: Progress) -> None:
-        @ffi.callback("int32_t(void *, size_t, size_t)", error=1)
-        def report(_user: Any, done: int, total: int) -> int:
-            try:
-                return 1 if progress(int(done), int(total)) is False else 0
-            except BaseException as error:
-                self._raised = error
-                return 1
-
-        self._callback = report
-        check(lib.xai_session_options_set_progress, self.handle, report, ffi.NULL)
+    def run(self, call: Callable[..., int], *arguments: Any) -> None:
+        """Call the library as `check` does; what the callback raised goes before its error."""
+        self._reports.raised = None
+        try:
+            check(call, *arguments)
+        except LibXaiError:
+            self.reraise()
+            raise
+        finally:
+            if isinstance(self._reports.progress, Bar):
+                self._reports.progress.close()
 
     def reraise(self) -> None:
         """Raise what the callback raised, once."""
-        raised, self._raised = self._raised, None
+        raised, self._reports.raised = self._reports.raised, None
         if raised is not None:
             raise raised
