@@ -209,7 +209,19 @@ XAI_API xai_status xai_session_plan(xai_session *session, const xai_tensor *cons
                                     size_t input_count, const char *const *wrt, size_t wrt_count,
                                     xai_plan **out, xai_error **error);
 
-/** @return bytes of working memory for one row. @since 0.1 */
+/**
+ * Compile as xai_session_plan() does, then run the first row `runs` times and take the time of each
+ * step: forward, and backward from every output with a seed of ones when `wrt` is given.
+ *
+ * @param runs  1 or more; one more pass before them warms up
+ * @return as xai_session_gradients(); XAI_ERROR_ARGUMENT for runs < 1
+ * @since 0.1
+ */
+XAI_API xai_status xai_session_profile(xai_session *session, const xai_tensor *const *inputs,
+                                       size_t input_count, const char *const *wrt, size_t wrt_count,
+                                       int32_t runs, xai_plan **out, xai_error **error);
+
+/** @return bytes of working memory for one row, with the scratchpad. @since 0.1 */
 XAI_API size_t xai_plan_arena_bytes(const xai_plan *plan);
 /** @return the number of steps, forward ones first. @since 0.1 */
 XAI_API size_t xai_plan_step_count(const xai_plan *plan);
@@ -227,6 +239,36 @@ XAI_API const char *xai_plan_step_implementation(const xai_plan *plan, size_t st
 XAI_API int32_t xai_plan_step_backward(const xai_plan *plan, size_t step);
 /** @return bytes that the step writes. @since 0.1 */
 XAI_API size_t xai_plan_step_bytes(const xai_plan *plan, size_t step);
+/**
+ * @return floating point operations of the step, where it is a convolution or a matrix product
+ *         that oneDNN computes; else 0.
+ * @since 0.1
+ */
+XAI_API double xai_plan_step_operations(const xai_plan *plan, size_t step);
+/** @return the least time of the step in a profile, in milliseconds; else 0. @since 0.1 */
+XAI_API double xai_plan_step_milliseconds(const xai_plan *plan, size_t step);
+/** @return bytes that steps use while they run, shared by all of them. @since 0.1 */
+XAI_API size_t xai_plan_scratchpad_bytes(const xai_plan *plan);
+/**
+ * @return bytes of weights in the layouts that the steps read, shared by all sessions of the model
+ *         (of every plan made so far).
+ * @since 0.1
+ */
+XAI_API size_t xai_plan_weights_bytes(const xai_plan *plan);
+/** @return the number of buffers in the working memory. @since 0.1 */
+XAI_API size_t xai_plan_buffer_count(const xai_plan *plan);
+/** @return the value that the buffer holds, or the node that fills it; owned by the plan. @since 0.1 */
+XAI_API const char *xai_plan_buffer_value(const xai_plan *plan, size_t buffer);
+/** @return 1 for a buffer of the backward pass, else 0. @since 0.1 */
+XAI_API int32_t xai_plan_buffer_gradient(const xai_plan *plan, size_t buffer);
+/** @return its size. @since 0.1 */
+XAI_API size_t xai_plan_buffer_bytes(const xai_plan *plan, size_t buffer);
+/** @return where it lies in the working memory, in bytes; buffers that never live together overlap. @since 0.1 */
+XAI_API size_t xai_plan_buffer_offset(const xai_plan *plan, size_t buffer);
+/** @return the first step that touches it. @since 0.1 */
+XAI_API size_t xai_plan_buffer_first_step(const xai_plan *plan, size_t buffer);
+/** @return the last step that touches it, or the last of all when it is kept. @since 0.1 */
+XAI_API size_t xai_plan_buffer_last_step(const xai_plan *plan, size_t buffer);
 /** Free a plan; NULL is fine. @since 0.1 */
 XAI_API void xai_plan_free(xai_plan *plan);
 

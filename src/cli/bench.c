@@ -5,7 +5,9 @@
 
 #include "base/memory.h"
 #include "cli.h"
+#include "files.h"
 #include "input.h"
+#include "profile.h"
 
 typedef struct bench {
     xai_model *model;
@@ -96,10 +98,71 @@ static bool measure(bench *self, const char *what, xai_status (*run)(bench *, xa
     return true;
 }
 
+/* Instead of the times: where they go. */
+typedef struct details {
+    bool profile, memory;
+    const char *json; /* where to write; NULL = not wanted */
+} details;
+
+/* A plan with times, backward to every floating-point input; forward only where there is none. */
+static xai_status profile_plan(const bench *self, xai_plan **out, xai_error **error)
+{
+    const size_t count = xai_model_input_count(self->model);
+    const char **names = memory_allocate_zeroed(count, sizeof *names);
+    size_t floats = 0;
+    if (!names)
+        return XAI_ERROR_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        const int32_t type = xai_model_input_dtype(self->model, i);
+        if (type == XAI_DTYPE_FLOAT32 || type == XAI_DTYPE_FLOAT64 || type == XAI_DTYPE_FLOAT16 ||
+            type == XAI_DTYPE_BFLOAT16)
+            names[floats++] = xai_model_input_name(self->model, i);
+    }
+    const xai_status status =
+        xai_session_profile(self->session, (const xai_tensor *const *)self->inputs.tensors,
+                            self->inputs.count, names, floats, (int32_t)self->runs, out, error);
+    memory_free(names);
+    return status;
+}
+
+static int print_details(const bench *self, const details *wanted, const char *path)
+{
+    xai_plan *plan = NULL;
+    xai_error *error = NULL;
+    output json = {0};
+    const char *const inputs[] = {path, NULL};
+    int code = EXIT_FAILED;
+    if (!output_open(&json, wanted->json, inputs))
+        return EXIT_FAILED;
+    if (profile_plan(self, &plan, &error) != XAI_OK) {
+        report_error("profile", error);
+        goto done;
+    }
+    FILE *to = json.file == stdout ? stderr : stdout;
+    if (wanted->profile)
+        profile_print_steps(to, plan);
+    if (wanted->profile && wanted->memory)
+        fputc('\n', to);
+    if (wanted->memory)
+        profile_print_memory(to, plan);
+    if (json.file)
+        profile_write_json(json.file, plan, path);
+    if (output_finish(&json) && output_commit(&json))
+        code = EXIT_OK;
+done:
+    output_discard(&json);
+    xai_plan_free(plan);
+    return code;
+}
+
 int command_bench(int count, char **arguments)
 {
     int64_t threads = 0, runs = 20, batch = 1, size = 224;
+    details wanted = {0};
     const option options[] = {
+        {OPTION_FLAG, "--profile", 0, &wanted.profile},
+        {OPTION_FLAG, "--memory", 0, &wanted.memory},
+        {OPTION_TEXT, "--json", 0, &wanted.json},
         {OPTION_COUNT, "--threads", 0, &threads},
         {OPTION_COUNT, "--runs", 0, &runs},
         {OPTION_COUNT, "--batch", 0, &batch},
@@ -107,7 +170,7 @@ int command_bench(int count, char **arguments)
     };
     const char *path = NULL;
     size_t given;
-    int code = arguments_parse("bench", count, arguments, options, 4, &path, 1, &given);
+    int code = arguments_parse("bench", count, arguments, options, 7, &path, 1, &given);
     if (code != EXIT_OK)
         return code;
     if (given != 1)
@@ -135,6 +198,10 @@ int command_bench(int count, char **arguments)
     if (xai_session_options_set_progress(settings, NULL, NULL, &error) != XAI_OK ||
         xai_session_create(self.model, settings, &self.session, &error) != XAI_OK)
         goto failed;
+    if (wanted.profile || wanted.memory || wanted.json) {
+        code = print_details(&self, &wanted, path);
+        goto done;
+    }
 
     printf("%s, %lld row%s; loading took %.1f ms\n", path, (long long)batch, batch == 1 ? "" : "s",
            loaded);

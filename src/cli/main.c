@@ -54,7 +54,11 @@ static const command commands[] = {
      "  --runs N      runs of each (default 20)\n"
      "  --batch N     rows of the input (default 1)\n"
      "  --size N      height and width where the model leaves them free (default 224)\n"
-     "  --threads N   threads to use (default: all processors)\n"},
+     "  --threads N   threads to use (default: all processors)\n"
+     "  --profile     instead: the time of every step, forward and backward to the inputs, with its\n"
+     "                GFLOP/s, its share and what computes it\n"
+     "  --memory      instead: the working memory, buffer by buffer\n"
+     "  --json FILE   write both as JSON\n"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

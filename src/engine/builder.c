@@ -15,7 +15,8 @@ operand builder_buffer(builder *b, size_t bytes)
         error_memory(b->error, "memory plan", sizeof *p->buffers);
         return OPERAND_NONE;
     }
-    p->buffers[p->buffer_count] = (buffer){.bytes = bytes ? bytes : 1, .first = SIZE_MAX};
+    p->buffers[p->buffer_count] =
+        (buffer){.bytes = bytes ? bytes : 1, .first = SIZE_MAX, .value = GRAPH_NONE};
     return (operand){(int)p->buffer_count++, 0, NULL};
 }
 
@@ -63,7 +64,10 @@ void builder_write(builder *b, step *self, int index, operand place, size_t byte
 
 static operand own_buffer(builder *b, int value, layout form)
 {
-    return builder_buffer(b, layout_bytes(b, value, form));
+    const operand place = builder_buffer(b, layout_bytes(b, value, form));
+    if (place.buffer != BUFFER_NONE)
+        b->program->buffers[place.buffer].value = value;
+    return place;
 }
 
 static bool is_nowhere(operand place)

@@ -46,7 +46,9 @@ xai_status plan_create(network *net, const plan_request *request, plan **out, xa
 void plan_free(plan *self);
 const graph *
 plan_graph(const plan *self); /* the specialised graph: static shapes of every surviving value */
-size_t plan_arena_bytes(const plan *self);
+size_t plan_arena_bytes(const plan *self); /* with the scratchpad */
+size_t plan_scratchpad_bytes(const plan *self);
+size_t plan_weights_bytes(const plan *self); /* prepared weights of all plans of the network */
 /* One line a step: node, operator, implementation, layout; bytes of output. For `info`, tests
  * and profiles. step < plan_step_count(). `implementation` is oneDNN's name, "portable", "alias"
  * or an own kernel's name. */
@@ -54,9 +56,21 @@ typedef struct plan_step_facts {
     const char *node, *operator_name, *implementation;
     bool backward;
     size_t bytes;
+    double operations; /* floating point operations of convolutions and matrix products, else 0 */
 } plan_step_facts;
 size_t plan_step_count(const plan *self);
 void plan_step(const plan *self, size_t step, plan_step_facts *out);
+/* The memory plan: where in the arena each buffer lies, and from which step to which. */
+typedef struct plan_buffer_facts {
+    const char *value; /* what it holds, or the node that uses it first; "" = none */
+    bool gradient;     /* of the backward pass */
+    size_t bytes, start, first, last;
+} plan_buffer_facts;
+size_t plan_buffer_count(const plan *self);
+bool plan_buffer(const plan *self, size_t index, plan_buffer_facts *out); /* false = unused */
+/* The least time of each step over `runs` passes forward and (from seeds of ones) backward. */
+xai_status plan_profile(plan *self, const tensor *const *inputs, int runs, double *milliseconds,
+                        xai_error **error);
 
 xai_status run_create(const plan *program, run **out, xai_error **error);
 void run_free(run *self);

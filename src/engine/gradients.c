@@ -37,8 +37,8 @@ static xai_status new_root(builder *b, int value, size_t granule_bytes, size_t g
     if (place.buffer == BUFFER_NONE)
         return XAI_ERROR_MEMORY;
     b->roots[b->root_count] = (gradient_root){place.buffer, granule_bytes, granule_count, written};
+    b->program->buffers[place.buffer].value = value;
     *out = (int)b->root_count++;
-    (void)value;
     return XAI_OK;
 }
 

@@ -12,6 +12,7 @@ typedef struct prepared_weights {
     struct prepared_weights *next;
     uint64_t fingerprint[2]; /* of the source tensor's bytes */
     size_t source_bytes;
+    size_t bytes;
     char *key;
     void *data;
 } prepared_weights;
@@ -107,6 +108,7 @@ xai_status network_weights(network *self, const tensor *source, const char *key,
         if (status == XAI_OK) {
             memcpy(found->fingerprint, print, sizeof print);
             found->source_bytes = source_bytes;
+            found->bytes = bytes;
             found->next = self->weights;
             self->weights = found;
         } else if (found) {
@@ -120,4 +122,14 @@ xai_status network_weights(network *self, const tensor *source, const char *key,
     if (status == XAI_OK)
         *out = found->data;
     return status;
+}
+
+size_t network_weights_bytes(network *self)
+{
+    size_t bytes = 0;
+    pthread_mutex_lock(&self->lock);
+    for (const prepared_weights *w = self->weights; w; w = w->next)
+        bytes += w->bytes;
+    pthread_mutex_unlock(&self->lock);
+    return bytes;
 }

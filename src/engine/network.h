@@ -13,5 +13,6 @@ xai_status network_weights(network *self, const tensor *source, const char *key,
                            weights_prepare prepare, const void *user, const void **out,
                            xai_error **error);
 void network_retain(network *self);
+size_t network_weights_bytes(network *self); /* of everything prepared so far */
 
 #endif

@@ -91,6 +91,7 @@ static xai_status make_inputs(builder *b)
             return XAI_ERROR_MEMORY;
         buffer *each = &b->program->buffers[place.buffer];
         each->first = each->last = 0; /* filled before the first step */
+        each->value = id;
         each->used = true;
         b->values[id].slots[LAYOUT_PLAIN] = b->program->plain[id] = (slot){true, place};
     }
@@ -374,27 +375,4 @@ void plan_free(plan *self)
 const graph *plan_graph(const plan *self)
 {
     return self->graph;
-}
-
-size_t plan_arena_bytes(const plan *self)
-{
-    return self->arena_bytes + self->scratchpad_bytes;
-}
-
-size_t plan_step_count(const plan *self)
-{
-    return self->step_count;
-}
-
-void plan_step(const plan *self, size_t index, plan_step_facts *out)
-{
-    const step *s = &self->steps[index];
-    const graph_node *node = s->node == GRAPH_NONE ? NULL : &self->graph->nodes[s->node];
-    *out = (plan_step_facts){
-        .node = node ? node->name : "",
-        .operator_name = node ? node->definition->name : "",
-        .implementation = s->implementation,
-        .backward = index >= self->forward_count,
-        .bytes = s->bytes,
-    };
 }

@@ -26,6 +26,7 @@ typedef struct buffer {
         /* step numbers: forward steps first, then the backward programs one after the other */
         last;
     size_t start; /* byte offset in the arena, set by arena_place() */
+    int value;    /* graph value that it was made for, or GRAPH_NONE */
     bool used;
 } buffer;
 
@@ -164,6 +165,7 @@ struct run {
     bool has_forward;
     const backward_program *last_backward; /* whose gradients run_gradient() gives */
     tensor view;                           /* what run_value() and run_gradient() hand out */
+    double *times;                         /* milliseconds of each step, or NULL: nobody asks */
     run *next;                             /* in plan->idle */
 };
 
@@ -247,6 +249,9 @@ bool node_is(const graph_node *node, const char *domain, const char *name);
 /* A node behind `value` that may be fused as an activation: its index, or GRAPH_NONE with *out
  * untouched. */
 int fusable_activation(const builder *b, int value, activation *out);
+
+/* facts.c */
+double facts_now(void); /* milliseconds */
 
 /* arena.c */
 xai_status arena_place(plan *self, size_t memory_limit, xai_error **error);

@@ -44,7 +44,10 @@ static xai_status execute(run *self, size_t first, size_t count, xai_error **err
     const plan *p = self->program;
     for (size_t i = first; i < first + count; i++) {
         const step *each = &p->steps[i];
+        const double begin = self->times ? facts_now() : 0;
         const xai_status status = each->execute(each, self, error);
+        if (self->times)
+            self->times[i] = facts_now() - begin;
         if (status != XAI_OK) {
             if (each->node != GRAPH_NONE)
                 error_add_place(error, p->graph->nodes[each->node].place);

@@ -274,7 +274,7 @@ xai_status evaluator_values(evaluator *self, const batch *rows, const int *value
 }
 
 xai_status evaluator_plan(evaluator *self, const batch *rows, const int *wrt, size_t wrt_count,
-                          const plan **out, xai_error **error)
+                          plan **out, xai_error **error)
 {
     const graph *source = network_graph(self->of->net);
     plan *program = NULL;

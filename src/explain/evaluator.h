@@ -113,6 +113,6 @@ xai_status evaluator_differentiate(evaluator *self, const batch *rows, const dif
 /* The plan of a call, owned by the cache: forward only, or (wrt_count > 0) with the backward
  * passes from every float output. */
 xai_status evaluator_plan(evaluator *self, const batch *rows, const int *wrt, size_t wrt_count,
-                          const plan **out, xai_error **error);
+                          plan **out, xai_error **error);
 
 #endif

@@ -354,3 +354,46 @@ def test_bench_prints_times_and_memory(xai, model):
     text = succeeds(xai("bench", model, "--runs", "2", "--threads", "1"))
     assert {"scores", "gradient", "gradcam"} <= {line.split()[0] for line in text.splitlines()}
     assert "peak memory" in text
+
+
+def test_bench_profile_names_every_node_with_its_rate(xai, model):
+    text = succeeds(xai("bench", model, "--profile", "--runs", "2", "--threads", "1"))
+    lines = [line.split() for line in text.splitlines() if " Conv " in line or " Gemm " in line]
+    assert {(words[1], words[-1]) for words in lines} >= {("forward", "conv"), ("forward", "head"), ("backward", "conv")}
+    assert "scores" not in text  # instead of the times
+
+
+def test_bench_json_counts_operations_and_time(xai, model, tmp_path):
+    file = tmp_path / "profile.json"
+    assert succeeds(xai("bench", model, "--json", file, "--runs", "3", "--threads", "1")) == ""
+    facts = json.loads(file.read_text())
+    assert facts["model"] == str(model)
+    steps = facts["steps"]
+    assert [step["step"] for step in steps] == list(range(len(steps)))
+    assert [step["pass"] for step in steps] == sorted((step["pass"] for step in steps), reverse=True)
+    for which in ("forward", "backward"):
+        total = sum(step["milliseconds"] for step in steps if step["pass"] == which)
+        assert facts[f"{which}_milliseconds"] == pytest.approx(total, abs=1e-5)
+        assert total > 0
+    for step in steps:
+        if step["node"] == "conv" and step["operations"]:
+            # 4 kernels of 3 x 3 over 16 x 16 positions, a product and a sum each; the same backward
+            assert step["operations"] == 2 * 4 * 9 * 16 * 16
+            assert step["gigaflops"] == pytest.approx(step["operations"] / step["milliseconds"] / 1e6, rel=0.01)
+
+
+def test_bench_memory_plan_has_room_for_everything_alive(xai, model, tmp_path):
+    file = tmp_path / "memory.json"
+    text = succeeds(xai("bench", model, "--memory", "--json", file, "--runs", "1", "--threads", "1"))
+    assert "working memory of a row" in text and "prepared weights" in text
+    facts = json.loads(file.read_text())
+    buffers = facts["buffers"]
+    assert {"image", "activation"} <= {buffer["value"] for buffer in buffers}
+    assert {"forward", "backward"} == {buffer["pass"] for buffer in buffers}
+    end = facts["arena_bytes"] - facts["scratchpad_bytes"]
+    assert max(buffer["offset"] + buffer["bytes"] for buffer in buffers) == end
+    for i, a in enumerate(buffers):
+        for b in buffers[:i]:
+            together = a["first_step"] <= b["last_step"] and b["first_step"] <= a["last_step"]
+            apart = a["offset"] + a["bytes"] <= b["offset"] or b["offset"] + b["bytes"] <= a["offset"]
+            assert apart or not together, (a, b)

@@ -508,8 +508,37 @@ START_TEST(plans_tell_their_steps)
     }
     ck_assert_uint_gt(backward, 0);
     ck_assert_str_eq(xai_plan_step_node(both, 1000), "");
+    ck_assert_str_eq(xai_plan_buffer_value(both, 1000), "");
+    ck_assert_double_eq(xai_plan_step_milliseconds(both, 0), 0); /* nothing ran */
+    ck_assert_uint_gt(xai_plan_buffer_count(both), xai_plan_buffer_count(forward));
     xai_plan_free(forward);
     xai_plan_free(both);
+    xai_tensor_free(x);
+    xai_model_free(model);
+}
+END_TEST
+
+START_TEST(profile_times_every_step)
+{
+    xai_model *model = convnet("Relu");
+    xai_session *session = make_session(model);
+    xai_tensor *x = ramp(2, 0);
+    const xai_tensor *inputs[] = {x};
+    const char *wrt = "x";
+    xai_plan *plan = NULL;
+    double forward = 0, backward = 0;
+    ck_ok(xai_session_profile(session, inputs, 1, &wrt, 1, 3, &plan, error));
+    for (size_t i = 0; i < xai_plan_step_count(plan); i++) {
+        const double time = xai_plan_step_milliseconds(plan, i);
+        ck_assert_double_ge(time, 0);
+        *(xai_plan_step_backward(plan, i) ? &backward : &forward) += time;
+    }
+    ck_assert_double_gt(forward, 0);
+    ck_assert_double_gt(backward, 0);
+    xai_plan_free(plan);
+    ck_assert_int_eq(xai_session_profile(session, inputs, 1, &wrt, 1, 0, &plan, NULL),
+                     XAI_ERROR_ARGUMENT);
+    xai_session_free(session);
     xai_tensor_free(x);
     xai_model_free(model);
 }
@@ -598,6 +627,7 @@ int main(void)
     tcase_add_test(tests, free_sizes_may_change_from_call_to_call);
     tcase_add_test(tests, several_inputs_and_outputs);
     tcase_add_test(tests, plans_tell_their_steps);
+    tcase_add_test(tests, profile_times_every_step);
     tcase_add_test(tests, progress_counts_rows_and_cancels);
     tcase_add_test(tests, memory_limit_is_an_error_not_a_crash);
     suite_add_tcase(suite, tests);
