@@ -1,34 +1,34 @@
 #include <math.h>
 #include <string.h>
 
-#include "attribution/private.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "games/private.h"
 
 #define BATCH_COALITIONS 256
 #define BATCH_BYTES ((size_t)1 << 24)
 
-xai_status attribution_create(attribution *self, size_t players, xai_error **error)
+xai_status game_values_create(game_values *self, size_t players, xai_error **error)
 {
-    *self = (attribution){.players = players, .intercept = NAN, .r2 = NAN};
+    *self = (game_values){.players = players, .intercept = NAN, .r2 = NAN};
     self->values = memory_allocate_zeroed(players, sizeof *self->values);
     self->errors = memory_allocate_zeroed(players, sizeof *self->errors);
     if (self->values == NULL || self->errors == NULL) {
-        attribution_free(self);
+        game_values_free(self);
         return error_memory(error, "attributions", players * sizeof(double));
     }
     return XAI_OK;
 }
 
-void attribution_free(attribution *self)
+void game_values_free(game_values *self)
 {
     memory_free(self->values);
     memory_free(self->errors);
     memory_free(self->interactions);
-    *self = (attribution){0};
+    *self = (game_values){0};
 }
 
-double attribution_relative_error(const attribution *self)
+double game_values_relative_error(const game_values *self)
 {
     double errors = 0, values = 0;
     for (size_t i = 0; i < self->players; i++) {
@@ -80,10 +80,10 @@ xai_status coalition_batch_add(coalition_batch *self, uint8_t **coalition, xai_e
     return status;
 }
 
-xai_status attribution_begin(attribution *self, const set_function *of, xai_error **error)
+xai_status game_values_begin(game_values *self, const set_function *of, xai_error **error)
 {
     const size_t players = of->players;
-    xai_status status = attribution_create(self, players, error);
+    xai_status status = game_values_create(self, players, error);
     uint8_t *both = memory_allocate_zeroed(2, players);
     double scores[2] = {0};
     if (status == XAI_OK && both == NULL)
@@ -99,7 +99,7 @@ xai_status attribution_begin(attribution *self, const set_function *of, xai_erro
     return status;
 }
 
-void attribution_single(attribution *self)
+void game_values_single(game_values *self)
 {
     self->values[0] = self->full - self->empty;
     self->errors[0] = 0;

@@ -2,10 +2,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "attribution/private.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "games/private.h"
 
 #define DEFAULT_PAIRS 10
 
@@ -35,7 +35,7 @@ static xai_status score_order(coalition_batch *batch, const size_t *order, doubl
     return coalition_batch_flush(batch, error);
 }
 
-static void add_order(const attribution *of, const size_t *order, const double *scores,
+static void add_order(const game_values *of, const size_t *order, const double *scores,
                       moments *sums)
 {
     const size_t m = of->players;
@@ -49,16 +49,16 @@ static void add_order(const attribution *of, const size_t *order, const double *
     }
 }
 
-xai_status shapley_permutation(const set_function *of, const attribution_options *options,
-                               attribution *out, xai_error **error)
+xai_status shapley_permutation(const set_function *of, const game_options *options,
+                               game_values *out, xai_error **error)
 {
     const size_t m = of->players;
     coalition_batch batch = {0};
-    xai_status status = attribution_begin(out, of, error);
+    xai_status status = game_values_begin(out, of, error);
     if (status != XAI_OK)
         return status;
     if (m == 1) {
-        attribution_single(out);
+        game_values_single(out);
         return XAI_OK;
     }
     const size_t cost = 2 * (m - 1);
@@ -84,7 +84,7 @@ xai_status shapley_permutation(const set_function *of, const attribution_options
         }
         /* Two or three pairs agree by chance too often to be believed. */
         if (options->tolerance > 0 && pair >= 4 &&
-            attribution_relative_error(out) <= options->tolerance)
+            game_values_relative_error(out) <= options->tolerance)
             break;
     }
 done:

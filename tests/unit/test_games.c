@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "attribution/attribution.h"
 #include "explain_models.h"
+#include "games/games.h"
 
 /* v by table: bit i of the index = player i is there. */
 typedef struct table_game {
@@ -63,10 +63,10 @@ static void assert_near(const double *found, const double *expected, size_t coun
         ck_assert_double_eq_tol(found[i], expected[i], tolerance);
 }
 
-typedef xai_status (*solver)(const set_function *of, const attribution_options *options,
-                             attribution *out, xai_error **error);
+typedef xai_status (*solver)(const set_function *of, const game_options *options, game_values *out,
+                             xai_error **error);
 
-static void solve(solver with, table_game *game, attribution_options options, attribution *out)
+static void solve(solver with, table_game *game, game_options options, game_values *out)
 {
     const set_function of = {.players = game->players, .score = look_up, .user = game};
     game->asked = 0;
@@ -80,11 +80,11 @@ START_TEST(exact_values_are_the_mean_over_all_orders)
         table_game game = random_game(m, (unsigned)m);
         double expected[7] = {0};
         add_orders(&game, 0, 1, expected);
-        attribution found;
-        solve(shapley_exact, &game, (attribution_options){0}, &found);
+        game_values found;
+        solve(shapley_exact, &game, (game_options){0}, &found);
         assert_near(found.values, expected, m, 1e-12);
         ck_assert_uint_eq(found.evaluations, (size_t)1 << m);
-        attribution_free(&found);
+        game_values_free(&found);
     }
 }
 END_TEST
@@ -92,8 +92,8 @@ END_TEST
 START_TEST(exact_refuses_too_many_players)
 {
     const set_function of = {.players = 21};
-    const attribution_options options = {0};
-    attribution found = {0};
+    const game_options options = {0};
+    game_values found = {0};
     ck_fails(shapley_exact(&of, &options, &found, error), XAI_ERROR_ARGUMENT, "2^21 evaluations");
 }
 END_TEST
@@ -105,8 +105,8 @@ START_TEST(interactions_of_products)
     table_game game = {.players = 4};
     for (size_t s = 0; s < 16; s++)
         game.v[s] = 2.0 * (s & 1) + 3.0 * ((s & 6) == 6) - 4.0 * ((s & 11) == 11);
-    attribution found;
-    solve(shapley_exact, &game, (attribution_options){.interactions = true}, &found);
+    game_values found;
+    solve(shapley_exact, &game, (game_options){.interactions = true}, &found);
     const double values[] = {2 - 4.0 / 3, 1.5 - 4.0 / 3, 1.5, -4.0 / 3};
     assert_near(found.values, values, 4, 1e-12);
     const double pairs[16] = {0, -1, 0, -1, -1, 0, 1.5, -1, 0, 1.5, 0, 0, -1, -1, 0, 0};
@@ -119,7 +119,7 @@ START_TEST(interactions_of_products)
         }
         ck_assert_double_eq_tol(sum, values[i], 1e-12);
     }
-    attribution_free(&found);
+    game_values_free(&found);
 }
 END_TEST
 
@@ -128,29 +128,29 @@ START_TEST(kernel_with_all_coalitions_is_exact)
 {
     for (size_t m = 1; m <= 10; m++) {
         table_game game = random_game(m, 40 + (unsigned)m);
-        attribution exact, found;
-        solve(shapley_exact, &game, (attribution_options){0}, &exact);
-        solve(shapley_kernel, &game, (attribution_options){.samples = 5000}, &found);
+        game_values exact, found;
+        solve(shapley_exact, &game, (game_options){0}, &exact);
+        solve(shapley_kernel, &game, (game_options){.samples = 5000}, &found);
         assert_near(found.values, exact.values, m, 1e-9);
         ck_assert_uint_eq(found.evaluations, m == 1 ? 2 : (size_t)1 << m);
         for (size_t i = 0; i < m; i++)
             ck_assert_double_eq(found.errors[i], 0);
-        attribution_free(&exact);
-        attribution_free(&found);
+        game_values_free(&exact);
+        game_values_free(&found);
     }
 }
 END_TEST
 
 /* The true error over many seeds, divided by the error that is reported. */
-static double error_ratio(solver with, table_game *game, attribution_options options, size_t seeds,
+static double error_ratio(solver with, table_game *game, game_options options, size_t seeds,
                           double *mean_bias)
 {
     const size_t m = game->players;
-    attribution exact;
-    solve(shapley_exact, game, (attribution_options){0}, &exact);
+    game_values exact;
+    solve(shapley_exact, game, (game_options){0}, &exact);
     double actual = 0, reported = 0, bias[12] = {0};
     for (size_t seed = 0; seed < seeds; seed++) {
-        attribution found;
+        game_values found;
         options.seed = seed;
         solve(with, game, options, &found);
         double sum = 0;
@@ -162,14 +162,14 @@ static double error_ratio(solver with, table_game *game, attribution_options opt
             sum += found.values[i];
         }
         ck_assert_double_eq_tol(sum, found.full - found.empty, 1e-9); /* efficiency */
-        attribution_free(&found);
+        game_values_free(&found);
     }
     *mean_bias = 0;
     for (size_t i = 0; i < m; i++)
         *mean_bias += bias[i] * bias[i] / (double)(seeds * seeds);
     /* In units of the standard error that a mean over the seeds has: about 1 when unbiased. */
     *mean_bias = sqrt(*mean_bias / (actual / (double)(seeds * seeds)));
-    attribution_free(&exact);
+    game_values_free(&exact);
     return sqrt(actual / reported);
 }
 
@@ -180,16 +180,15 @@ START_TEST(standard_errors_are_what_repetition_shows)
     for (size_t s = 0; s < 1024; s++)
         game.v[s] += (s & 1) + 0.5 * (double)(s >> 3 & 1);
     double bias = 0, ratio = error_ratio(shapley_permutation, &game,
-                                         (attribution_options){.samples = 18 * 20}, 200, &bias);
+                                         (game_options){.samples = 18 * 20}, 200, &bias);
     ck_assert_double_eq_tol(ratio, 1, 0.1);
     ck_assert_double_lt(bias, 1.7);
-    ratio = error_ratio(shapley_sampling, &game, (attribution_options){.samples = 800}, 200, &bias);
+    ratio = error_ratio(shapley_sampling, &game, (game_options){.samples = 800}, 200, &bias);
     ck_assert_double_eq_tol(ratio, 1, 0.15);
     ck_assert_double_lt(bias, 1.7);
     for (int leverage = 0; leverage < 2; leverage++) {
-        ratio =
-            error_ratio(shapley_kernel, &game,
-                        (attribution_options){.samples = 300, .leverage = leverage}, 200, &bias);
+        ratio = error_ratio(shapley_kernel, &game,
+                            (game_options){.samples = 300, .leverage = leverage}, 200, &bias);
         ck_assert_double_eq_tol(ratio, 1, 0.25);
         ck_assert_double_lt(bias, 2.5); /* ratio estimators have a small bias */
     }
@@ -220,11 +219,11 @@ START_TEST(permutation_is_exact_without_triple_interactions)
             expected[j] += pairs[i][j] / 2;
         }
     }
-    attribution found;
-    solve(shapley_permutation, &game, (attribution_options){.samples = 1}, &found);
+    game_values found;
+    solve(shapley_permutation, &game, (game_options){.samples = 1}, &found);
     ck_assert_uint_eq(found.evaluations, 2 + 16);
     assert_near(found.values, expected, 9, 1e-12);
-    attribution_free(&found);
+    game_values_free(&found);
 }
 END_TEST
 
@@ -239,12 +238,12 @@ START_TEST(equal_players_get_the_same_and_a_dummy_nothing)
     }
     const solver solvers[] = {shapley_exact, shapley_kernel, shapley_permutation, shapley_sampling};
     for (size_t i = 0; i < 4; i++) {
-        attribution found;
-        solve(solvers[i], &game, (attribution_options){0}, &found);
+        game_values found;
+        solve(solvers[i], &game, (game_options){0}, &found);
         ck_assert_double_eq_tol(found.values[7], 0, i == 3 ? 0.05 : 1e-12);
         if (i < 2)
             ck_assert_double_eq_tol(found.values[2], found.values[5], 1e-12);
-        attribution_free(&found);
+        game_values_free(&found);
     }
 }
 END_TEST
@@ -269,16 +268,16 @@ START_TEST(kernel_gives_the_values_of_captums_tests)
 {
     double inputs[] = {20, 50, 30, 0}, grouped[] = {70, 30, 0, 0};
     const double expected[] = {76.66666667, 196.66666667, 116.66666667}, groups[] = {275, 115};
-    attribution_options options = {0};
-    attribution found;
+    game_options options = {0};
+    game_values found;
     set_function of = {.players = 3, .score = captum_score, .user = inputs};
     ck_ok(shapley_kernel(&of, &options, &found, error));
     assert_near(found.values, expected, 3, 1e-7);
-    attribution_free(&found);
+    game_values_free(&found);
     of = (set_function){.players = 2, .score = captum_score, .user = grouped};
     ck_ok(shapley_kernel(&of, &options, &found, error));
     assert_near(found.values, groups, 2, 1e-9);
-    attribution_free(&found);
+    game_values_free(&found);
 }
 END_TEST
 
@@ -290,11 +289,11 @@ START_TEST(tolerance_stops_early)
             game.v[s] = 0.02 * game.v[s] + (double)(s >> i & 1) * (double)(i + 1);
     const solver solvers[] = {shapley_kernel, shapley_permutation, shapley_sampling};
     for (size_t i = 0; i < 3; i++) {
-        attribution found;
-        solve(solvers[i], &game, (attribution_options){.samples = 3000, .tolerance = 0.05}, &found);
-        ck_assert_double_le(attribution_relative_error(&found), 0.05);
+        game_values found;
+        solve(solvers[i], &game, (game_options){.samples = 3000, .tolerance = 0.05}, &found);
+        ck_assert_double_le(game_values_relative_error(&found), 0.05);
         ck_assert_uint_lt(found.evaluations, 1500);
-        attribution_free(&found);
+        game_values_free(&found);
     }
 }
 END_TEST
@@ -304,15 +303,15 @@ START_TEST(same_seed_same_bits_other_seed_other_bits)
     table_game game = random_game(12, 6);
     const solver solvers[] = {shapley_kernel, shapley_permutation, shapley_sampling};
     for (size_t i = 0; i < 3; i++) {
-        attribution a, b, c;
-        solve(solvers[i], &game, (attribution_options){.samples = 400, .seed = 1}, &a);
-        solve(solvers[i], &game, (attribution_options){.samples = 400, .seed = 1}, &b);
-        solve(solvers[i], &game, (attribution_options){.samples = 400, .seed = 2}, &c);
+        game_values a, b, c;
+        solve(solvers[i], &game, (game_options){.samples = 400, .seed = 1}, &a);
+        solve(solvers[i], &game, (game_options){.samples = 400, .seed = 1}, &b);
+        solve(solvers[i], &game, (game_options){.samples = 400, .seed = 2}, &c);
         ck_assert_mem_eq(a.values, b.values, 12 * sizeof(double));
         ck_assert_mem_ne(a.values, c.values, 12 * sizeof(double));
-        attribution_free(&a);
-        attribution_free(&b);
-        attribution_free(&c);
+        game_values_free(&a);
+        game_values_free(&b);
+        game_values_free(&c);
     }
 }
 END_TEST
@@ -349,12 +348,12 @@ START_TEST(partition_gives_owen_values_also_of_odd_sizes)
         double expected[12] = {0};
         owen_orders(&game, &tree, 0, 0, 1, expected);
         const set_function of = {.players = tree.players, .score = look_up, .user = &game};
-        const attribution_options options = {.samples = 100000};
-        attribution found;
+        const game_options options = {.samples = 100000};
+        game_values found;
         ck_ok(shapley_partition(&of, &tree, &options, &found, error));
         assert_near(found.values, expected, tree.players, 1e-12);
         ck_assert_uint_eq(found.unresolved, 0);
-        attribution_free(&found);
+        game_values_free(&found);
         player_tree_free(&tree);
     }
 }
@@ -403,34 +402,35 @@ START_TEST(partition_spreads_what_it_does_not_split)
         for (size_t i = 0; i < 8; i++)
             game.v[s] += (s >> i & 1) * (double)(i < 4 ? 1 : 2 * i);
     const set_function of = {.players = 8, .score = look_up, .user = &game};
-    const attribution_options options = {.samples = 2};
-    attribution found;
+    const game_options options = {.samples = 2};
+    game_values found;
     ck_ok(shapley_partition(&of, &tree, &options, &found, error));
     for (size_t i = 0; i < 8; i++)
         ck_assert_double_eq_tol(found.values[i], i < 4 ? 1 : 11,
                                 1e-12); /* (8 + 10 + 12 + 14) / 4 */
     ck_assert_uint_eq(found.evaluations, 4);
     ck_assert_uint_eq(found.unresolved, 4);
-    attribution_free(&found);
+    game_values_free(&found);
     player_tree_free(&tree);
 }
 END_TEST
 
-/* scikit-learn 1.9: Ridge(alpha = 1, fit_intercept = True).fit(x, y, sample_weight = w), and its
- * score with the same weights; made by tests/references/lime_reference.py. */
+/* scikit-learn 1.9.1, x, y and w as below:
+ *   model = Ridge(alpha=1, fit_intercept=True).fit(x, y, sample_weight=w)
+ *   model.coef_, model.intercept_, model.score(x, y, w) */
 START_TEST(ridge_is_scikit_learns)
 {
     static const uint8_t x[] = {1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1, 0, 1, 0, 0, 0};
     static const double y[] = {3, 1.5, 2.25, -0.5, 2.75, 0.125};
     static const double w[] = {1, 0.9, 0.5, 0.4, 0.8, 0.05};
     static const double expected[] = {0.907665943769, 0.327903531872, 0.028246262877};
-    attribution found;
-    ck_ok(attribution_create(&found, 3, error));
+    game_values found;
+    ck_ok(game_values_create(&found, 3, error));
     ck_ok(ridge_fit(x, y, w, 6, 3, 1, &found, error));
     assert_near(found.values, expected, 3, 1e-9);
     ck_assert_double_eq_tol(found.intercept, 1.283024165440, 1e-9);
     ck_assert_double_eq_tol(found.r2, 0.581640396216, 1e-9);
-    attribution_free(&found);
+    game_values_free(&found);
 }
 END_TEST
 
@@ -451,21 +451,21 @@ START_TEST(lime_recovers_a_linear_function)
         for (size_t i = 0; i < 6; i++)
             game.v[s] += (s >> i & 1) * ((double)i - 2);
     const set_function of = {.players = 6, .score = look_up, .user = &game};
-    const attribution_options options = {.samples = 4000};
+    const game_options options = {.samples = 4000};
     const lime_options kernel = {.width = 0.25, .alpha = 1e-6};
-    attribution found;
+    game_values found;
     ck_ok(lime_fit(&of, &options, &kernel, &found, error));
     for (size_t i = 0; i < 6; i++)
         ck_assert_double_eq_tol(found.values[i], (double)i - 2, 1e-4);
     ck_assert_double_eq_tol(found.r2, 1, 1e-9);
     ck_assert_uint_eq(found.evaluations, 2 + 3999); /* row 0 is v(all) */
-    attribution_free(&found);
+    game_values_free(&found);
 }
 END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("attribution");
+    Suite *suite = suite_create("games");
     TCase *exact = tcase_create("exact");
     tcase_add_test(exact, exact_values_are_the_mean_over_all_orders);
     tcase_add_test(exact, exact_refuses_too_many_players);

@@ -1,8 +1,8 @@
 /* Shared by the algorithms of this folder. */
-#ifndef ATTRIBUTION_PRIVATE_H
-#define ATTRIBUTION_PRIVATE_H
+#ifndef GAMES_PRIVATE_H
+#define GAMES_PRIVATE_H
 
-#include "attribution/attribution.h"
+#include "games/games.h"
 
 /* Coalitions on their way to the set function: their scores arrive in the order of adding. */
 typedef struct coalition_batch {
@@ -22,10 +22,10 @@ void coalition_batch_target(coalition_batch *self, double *scores);
 xai_status coalition_batch_add(coalition_batch *self, uint8_t **coalition, xai_error **error);
 xai_status coalition_batch_flush(coalition_batch *self, xai_error **error);
 
-/* attribution_create, then v(nobody) and v(all). */
-xai_status attribution_begin(attribution *self, const set_function *of, xai_error **error);
+/* game_values_create, then v(nobody) and v(all). */
+xai_status game_values_begin(game_values *self, const set_function *of, xai_error **error);
 /* One player gets all. */
-void attribution_single(attribution *self);
+void game_values_single(game_values *self);
 
 /* Streams of random numbers: one use each. */
 enum { DRAW_ORDER = 0x100, DRAW_COALITION, DRAW_CONTRIBUTION, DRAW_COINS };

@@ -1,9 +1,9 @@
 /* Shapley values and interactions from all coalitions. */
 #include <math.h>
 
-#include "attribution/private.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "games/private.h"
 
 /* weights[k] = k! (n - k - 1)! / n!, for coalitions of k among the other n - 1 players. */
 static void size_weights(size_t n, double *weights)
@@ -41,10 +41,10 @@ static double half_interaction(const double *v, size_t players, const double *we
     return sum / 2;
 }
 
-static xai_status find_interactions(attribution *out, const double *v, xai_error **error)
+static xai_status find_interactions(game_values *out, const double *v, xai_error **error)
 {
     const size_t m = out->players;
-    double weights[ATTRIBUTION_EXACT_PLAYERS + 1];
+    double weights[GAME_EXACT_PLAYERS + 1];
     out->interactions = memory_allocate_zeroed(m * m, sizeof *out->interactions);
     if (out->interactions == NULL)
         return error_memory(error, "interactions", m * m * sizeof(double));
@@ -64,20 +64,20 @@ static xai_status find_interactions(attribution *out, const double *v, xai_error
     return XAI_OK;
 }
 
-xai_status shapley_exact(const set_function *of, const attribution_options *options,
-                         attribution *out, xai_error **error)
+xai_status shapley_exact(const set_function *of, const game_options *options, game_values *out,
+                         xai_error **error)
 {
     const size_t m = of->players;
-    if (m > ATTRIBUTION_EXACT_PLAYERS)
+    if (m > GAME_EXACT_PLAYERS)
         return error_set(error, XAI_ERROR_ARGUMENT, NULL,
                          "exact Shapley values of %zu features would take 2^%zu evaluations; at "
                          "most %d features, so give fewer segments, or take another method",
-                         m, m, ATTRIBUTION_EXACT_PLAYERS);
+                         m, m, GAME_EXACT_PLAYERS);
     const size_t count = (size_t)1 << m;
-    double weights[ATTRIBUTION_EXACT_PLAYERS + 1];
+    double weights[GAME_EXACT_PLAYERS + 1];
     coalition_batch batch = {0};
     double *v = memory_allocate(count, sizeof *v);
-    xai_status status = attribution_create(out, m, error);
+    xai_status status = game_values_create(out, m, error);
     if (status == XAI_OK && v == NULL)
         status = error_memory(error, "the scores of all coalitions", count * sizeof *v);
     if (status == XAI_OK)

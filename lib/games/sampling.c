@@ -2,10 +2,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "attribution/private.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "games/private.h"
 
 #define FIRST_DRAWS 4    /* a player, before variances are believed */
 #define DRAW_COST 4      /* evaluations: S, S + i, and both for the mirror image of S */
@@ -73,7 +73,7 @@ static xai_status draw_round(coalition_batch *batch, size_t *order, const size_t
 
 /* Values whose sum is v(all) - v(nobody): what the independent means miss is shared out in
  * proportion to their variances, the change of least weighted squares. */
-static void settle(attribution *out, const moments *sums)
+static void settle(game_values *out, const moments *sums)
 {
     const size_t m = out->players;
     double gap = out->full - out->empty, variances = 0;
@@ -92,16 +92,16 @@ static void settle(attribution *out, const moments *sums)
     }
 }
 
-xai_status shapley_sampling(const set_function *of, const attribution_options *options,
-                            attribution *out, xai_error **error)
+xai_status shapley_sampling(const set_function *of, const game_options *options, game_values *out,
+                            xai_error **error)
 {
     const size_t m = of->players;
     coalition_batch batch = {0};
-    xai_status status = attribution_begin(out, of, error);
+    xai_status status = game_values_begin(out, of, error);
     if (status != XAI_OK)
         return status;
     if (m == 1) {
-        attribution_single(out);
+        game_values_single(out);
         return XAI_OK;
     }
     const size_t least = 2 * m;
@@ -131,7 +131,7 @@ xai_status shapley_sampling(const set_function *of, const attribution_options *o
     while (status == XAI_OK) {
         settle(out, sums);
         if (left == 0 ||
-            (options->tolerance > 0 && attribution_relative_error(out) <= options->tolerance))
+            (options->tolerance > 0 && game_values_relative_error(out) <= options->tolerance))
             break;
         /* Rounds of a draw a player and more, so that the variances are looked at again. */
         const size_t wished = options->tolerance > 0 ? (draws - left) / 2 : left / 2;

@@ -2,10 +2,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "attribution/private.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "games/private.h"
 
 #define MAX_PLAYERS 8192
 
@@ -20,8 +20,8 @@ typedef struct pair {
 
 typedef struct fit {
     const set_function *of;
-    const attribution_options *options;
-    attribution *out;
+    const game_options *options;
+    game_values *out;
     size_t m, sizes;     /* sizes 1 .. M / 2 */
     size_t full_sizes;   /* of them, those enumerated */
     double *size_weight; /* (sizes): share of all weight, both halves together */
@@ -249,7 +249,7 @@ static inline double contrast(const uint8_t *mask, size_t i, size_t last)
 static void estimate_errors(fit *self, double scale)
 {
     const size_t m = self->m, n = m - 1;
-    attribution *out = self->out;
+    game_values *out = self->out;
     if (self->drawn == 0) {
         memset(out->errors, 0, m * sizeof *out->errors);
         return;
@@ -352,29 +352,29 @@ static xai_status run_fit(fit *self, size_t samples, uint8_t *mask, size_t *orde
         if (status == XAI_OK)
             status = solve(self, error);
         if (status != XAI_OK || exhausted || goal >= all ||
-            attribution_relative_error(self->out) <= self->options->tolerance)
+            game_values_relative_error(self->out) <= self->options->tolerance)
             break;
         goal = goal + goal / 2;
     }
     return status;
 }
 
-xai_status shapley_kernel(const set_function *of, const attribution_options *options,
-                          attribution *out, xai_error **error)
+xai_status shapley_kernel(const set_function *of, const game_options *options, game_values *out,
+                          xai_error **error)
 {
     const size_t m = of->players;
     if (m > MAX_PLAYERS) {
-        *out = (attribution){0};
+        *out = (game_values){0};
         return error_set(error, XAI_ERROR_ARGUMENT, NULL,
                          "kernel SHAP of %zu features would solve a system of that size; at most "
                          "%d: give segments",
                          m, MAX_PLAYERS);
     }
-    xai_status status = attribution_begin(out, of, error);
+    xai_status status = game_values_begin(out, of, error);
     if (status != XAI_OK)
         return status;
     if (m == 1) {
-        attribution_single(out);
+        game_values_single(out);
         return XAI_OK;
     }
     size_t samples = options->samples > 0 ? options->samples : 2 * m + 2048;

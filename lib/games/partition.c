@@ -2,9 +2,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "attribution/private.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "games/private.h"
 
 #define DEFAULT_SAMPLES 500
 #define ROUND \
@@ -162,7 +162,7 @@ static xai_status search(owen *self, size_t samples, coalition_batch *batch, xai
 
 /* What is not split goes to the players of the node in equal parts. Nodes come before their
  * children. */
-static void spread(owen *self, attribution *out)
+static void spread(owen *self, game_values *out)
 {
     while (self->heap_count > 0) {
         const task rest = pop(self);
@@ -185,17 +185,16 @@ static void spread(owen *self, attribution *out)
 }
 
 xai_status shapley_partition(const set_function *of, const player_tree *tree,
-                             const attribution_options *options, attribution *out,
-                             xai_error **error)
+                             const game_options *options, game_values *out, xai_error **error)
 {
     coalition_batch batch = {0};
     owen self = {.tree = tree};
     const size_t samples = options->samples > 0 ? options->samples : DEFAULT_SAMPLES;
-    xai_status status = attribution_begin(out, of, error);
+    xai_status status = game_values_begin(out, of, error);
     if (status != XAI_OK)
         return status;
     if (of->players == 1) {
-        attribution_single(out);
+        game_values_single(out);
         return XAI_OK;
     }
     self.shares = memory_allocate_zeroed(2 * tree->players - 1, sizeof *self.shares);

@@ -2,10 +2,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "attribution/private.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "games/private.h"
 
 #define DEFAULT_SAMPLES 1000
 #define MAX_COLUMNS 8192
@@ -68,7 +68,7 @@ static void add_normal(const ridge *self, double alpha, double *right)
 }
 
 /* R^2 with the same weights, and A^-1 (sum w^2 r^2 x x^T) A^-1. */
-static xai_status judge(const ridge *self, attribution *out, xai_error **error)
+static xai_status judge(const ridge *self, game_values *out, xai_error **error)
 {
     const size_t n = self->columns;
     double residuals = 0, spread = 0;
@@ -98,7 +98,7 @@ static xai_status judge(const ridge *self, attribution *out, xai_error **error)
 }
 
 xai_status ridge_fit(const uint8_t *x, const double *y, const double *weights, size_t rows,
-                     size_t columns, double alpha, attribution *out, xai_error **error)
+                     size_t columns, double alpha, game_values *out, xai_error **error)
 {
     ridge self = {.x = x, .y = y, .weights = weights, .rows = rows, .columns = columns};
     xai_status status = XAI_OK;
@@ -173,13 +173,13 @@ static xai_status extend(lime_rows *self, const set_function *of, coalition_batc
     return status == XAI_OK ? coalition_batch_flush(batch, error) : status;
 }
 
-xai_status lime_fit(const set_function *of, const attribution_options *options,
-                    const lime_options *kernel, attribution *out, xai_error **error)
+xai_status lime_fit(const set_function *of, const game_options *options, const lime_options *kernel,
+                    game_values *out, xai_error **error)
 {
     const size_t m = of->players;
     const size_t samples = options->samples > 1 ? options->samples : DEFAULT_SAMPLES;
     if (m > MAX_COLUMNS) {
-        *out = (attribution){0};
+        *out = (game_values){0};
         return error_set(error, XAI_ERROR_ARGUMENT, NULL,
                          "LIME of %zu features would solve a system of that size; at most %d: give "
                          "segments",
@@ -189,7 +189,7 @@ xai_status lime_fit(const set_function *of, const attribution_options *options,
     lime_rows rows = {.x = memory_allocate(samples, m),
                       .y = memory_allocate(samples, sizeof(double)),
                       .weights = memory_allocate(samples, sizeof(double))};
-    xai_status status = attribution_begin(out, of, error);
+    xai_status status = game_values_begin(out, of, error);
     if (status == XAI_OK && (rows.x == NULL || rows.y == NULL || rows.weights == NULL))
         status = error_memory(error, "coalitions", samples * m);
     if (status == XAI_OK)
@@ -208,7 +208,7 @@ xai_status lime_fit(const set_function *of, const attribution_options *options,
             status =
                 ridge_fit(rows.x, rows.y, rows.weights, rows.count, m, kernel->alpha, out, error);
         if (status != XAI_OK || goal == samples ||
-            attribution_relative_error(out) <= options->tolerance)
+            game_values_relative_error(out) <= options->tolerance)
             break;
         goal += goal / 2;
     }

@@ -1,9 +1,9 @@
 /* Binary trees over players. */
 #include <string.h>
 
-#include "attribution/private.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "games/private.h"
 
 #define MAX_AXES 8
 
