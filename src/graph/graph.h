@@ -54,7 +54,8 @@ typedef struct graph {
 xai_status graph_import(const onnx_model *model, graph **out, xai_error **error);
 
 /* Copy `source` for concrete input shapes (one per graph input): shape inference, constant
- * folding, dead code removal, and, when `rewrite`, the exact rewrites of rewrite.h. Values
+ * folding, dead code removal, and, when `rewrite`, the exact rewrites of rewrite.h (else only those
+ * without which gradients do not pass). Values
  * listed in `keep` (and the outputs) survive with their meaning. */
 xai_status graph_specialise(const graph *source, const shape *input_shapes, const int *keep,
                             size_t keep_count, bool rewrite, graph **out, xai_error **error);

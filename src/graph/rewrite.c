@@ -7,9 +7,11 @@
 #include "base/text.h"
 #include "graph/private.h"
 
+/* The first is needed for gradients, the others make graphs fast. */
+enum { NEEDED_RULES = 1 };
 static const rewrite_rule rules[] = {
-    rewrite_identity, rewrite_gemm,       rewrite_affine, rewrite_activation,
-    rewrite_gelu,     rewrite_layer_norm, rewrite_pad,    rewrite_pool,
+    rewrite_quantise, rewrite_identity,   rewrite_gemm, rewrite_affine, rewrite_activation,
+    rewrite_gelu,     rewrite_layer_norm, rewrite_pad,  rewrite_pool,
 };
 
 /* Each pass makes the graph smaller or more specific; more than this would be two rules that undo each other. */
@@ -63,8 +65,9 @@ static void count_uses(rewriter *self)
     }
 }
 
-static xai_status pass(rewriter *self)
+static xai_status pass(rewriter *self, bool for_speed)
 {
+    const size_t rule_count = for_speed ? sizeof rules / sizeof *rules : NEEDED_RULES;
     graph *g = self->graph;
     count_uses(self);
     self->changed = self->appended = false;
@@ -72,7 +75,7 @@ static xai_status pass(rewriter *self)
     for (size_t i = 0; i < count; i++) {
         for (int k = 0; k < g->nodes[i].input_count; k++)
             g->nodes[i].inputs[k] = resolve(self, g->nodes[i].inputs[k]);
-        for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {
+        for (size_t r = 0; r < rule_count; r++) {
             if (g->nodes[i].removed)
                 break;
             const xai_status status = rules[r](self, (int)i);
@@ -83,13 +86,13 @@ static xai_status pass(rewriter *self)
     return self->appended ? graph_sort(g, self->error) : XAI_OK;
 }
 
-xai_status graph_rewrite(graph *self, const bool *protect, xai_error **error)
+xai_status graph_rewrite(graph *self, const bool *protect, bool for_speed, xai_error **error)
 {
     rewriter state = {
         .graph = self, .protect = protect, .protect_count = self->value_count, .error = error};
     xai_status status = XAI_OK;
     for (int i = 0; i < MAX_PASSES; i++) {
-        status = follow_values(&state) ? pass(&state) : out_of_memory(&state);
+        status = follow_values(&state) ? pass(&state, for_speed) : out_of_memory(&state);
         if (status != XAI_OK || (!state.changed && !state.appended))
             break;
         bool *all = memory_allocate_zeroed(self->value_count, sizeof *all);

@@ -36,10 +36,13 @@ xai_status rewrite_layer_norm(rewriter *self, int node);
 xai_status rewrite_pad(rewriter *self, int node); /* Pad into the convolution or pool behind it */
 xai_status rewrite_pool(rewriter *self,
                         int node); /* means over the whole plane -> GlobalAveragePool */
+xai_status rewrite_quantise(rewriter *self,
+                            int node); /* QuantizeLinear, DequantizeLinear -> FakeQuantize */
 xai_status rewrite_gemm(rewriter *self, int node); /* 2-D MatMul by a constant -> Gemm */
 
-/* All rules until nothing changes, and dead code removal. `protect` has the graph's value_count entries. */
-xai_status graph_rewrite(graph *self, const bool *protect, xai_error **error);
+/* All rules until nothing changes, and dead code removal; or, with `for_speed` false, only those without which gradients do
+ * not pass. `protect` has the graph's value_count entries. */
+xai_status graph_rewrite(graph *self, const bool *protect, bool for_speed, xai_error **error);
 
 /* For rules. Pointers to nodes and values are valid until the next call that adds one. */
 

@@ -314,8 +314,8 @@ xai_status graph_specialise(const graph *source, const shape *input_shapes, cons
         status = infer_shapes(self, error);
     if (status == XAI_OK)
         status = graph_remove_dead(self, protect, error);
-    if (status == XAI_OK && rewrite)
-        status = graph_rewrite(self, protect, error);
+    if (status == XAI_OK)
+        status = graph_rewrite(self, protect, rewrite, error);
     if (status != XAI_OK)
         goto done;
     *out = self;

@@ -46,23 +46,29 @@
     X(batch_normalization) X(scale_shift) X(instance_normalization) X(layer_normalization) \
     X(group_normalization) X(rms_normalization) X(lrn) X(lp_normalization)                 \
     X(mean_variance_normalization)
+#define OPERATORS_RECURRENT(X) X(rnn) X(gru) X(lstm)
+#define OPERATORS_QUANTISED(X)                                                            \
+    X(quantize_linear) X(dequantize_linear) X(dynamic_quantize_linear) X(fake_quantize)   \
+    X(matmul_integer) X(conv_integer) X(qlinear_matmul) X(qlinear_conv)
 /* clang-format on */
 
-#define OPERATORS(X)         \
-    OPERATORS_CONVOLUTION(X) \
-    OPERATORS_POOL(X)        \
-    OPERATORS_MATMUL(X)      \
-    OPERATORS_RESIZE(X)      \
-    OPERATORS_SHAPE(X)       \
-    OPERATORS_SLICE(X)       \
-    OPERATORS_CONSTANT(X)    \
-    OPERATORS_UNARY(X)       \
-    OPERATORS_ACTIVATION(X)  \
-    OPERATORS_BINARY(X)      \
-    OPERATORS_COMPARE(X)     \
-    OPERATORS_REDUCE(X)      \
-    OPERATORS_SOFTMAX(X)     \
-    OPERATORS_NORMALISATION(X)
+#define OPERATORS(X)           \
+    OPERATORS_CONVOLUTION(X)   \
+    OPERATORS_POOL(X)          \
+    OPERATORS_MATMUL(X)        \
+    OPERATORS_RESIZE(X)        \
+    OPERATORS_SHAPE(X)         \
+    OPERATORS_SLICE(X)         \
+    OPERATORS_CONSTANT(X)      \
+    OPERATORS_UNARY(X)         \
+    OPERATORS_ACTIVATION(X)    \
+    OPERATORS_BINARY(X)        \
+    OPERATORS_COMPARE(X)       \
+    OPERATORS_REDUCE(X)        \
+    OPERATORS_SOFTMAX(X)       \
+    OPERATORS_NORMALISATION(X) \
+    OPERATORS_RECURRENT(X)     \
+    OPERATORS_QUANTISED(X)
 
 #define OPERATOR_DECLARE(name) extern const operator_definition operator_##name;
 OPERATORS(OPERATOR_DECLARE)

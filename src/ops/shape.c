@@ -197,8 +197,9 @@ static xai_status dropout_infer(operator_call *call)
         const tensor *mode = call->inputs[2],
                      *ratio = operator_has_input(call, 1) ? call->inputs[1] : NULL;
         if (!mode->data || tensor_count(mode) != 1)
-            return operator_error(call, XAI_ERROR_UNSUPPORTED,
-                                  "training_mode is computed at run time where a constant is needed");
+            return operator_error(
+                call, XAI_ERROR_UNSUPPORTED,
+                "training_mode is computed at run time where a constant is needed");
         if (tensor_get(mode, 0) != 0 &&
             !(ratio && ratio->data && tensor_count(ratio) == 1 && tensor_get(ratio, 0) == 0))
             return operator_error(

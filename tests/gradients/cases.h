@@ -36,8 +36,10 @@ typedef struct gradient_case {
 /* Up to the first without an operator. */
 extern const gradient_case gradient_cases_a[];
 extern const gradient_case gradient_cases_b[];
+extern const gradient_case gradient_cases_sequence[];
 
 #define COUNT_OF(type, ...) (sizeof((const type[]){__VA_ARGS__}) / sizeof(type))
+/* A scalar has no dimensions: RANDOM_SCALAR. */
 #define SHAPE(...)                                                           \
     {                                                                        \
         .rank = (int)COUNT_OF(int64_t, __VA_ARGS__), .dims = { __VA_ARGS__ } \
@@ -94,6 +96,14 @@ extern const gradient_case gradient_cases_b[];
         .omitted = true \
     }
 
+/* An entry of a list. */
+#define CASE(name, text, version, count, ...)                                         \
+    {                                                                                 \
+        .op = name, .note = text, .opset = version, .input_count = count, __VA_ARGS__ \
+    }
+#define INPUTS(...) .inputs = {__VA_ARGS__}
+#define ATTRIBUTES(...) .attributes = {__VA_ARGS__}
+
 /* Entries of `attributes`. */
 #define ATTRIBUTE_INT(key, value)                           \
     {                                                       \
@@ -114,6 +124,14 @@ extern const gradient_case gradient_cases_b[];
         {                                                                                  \
             __VA_ARGS__                                                                    \
         }                                                                                  \
+    }
+#define ATTRIBUTE_TEXTS(key, ...)                                                            \
+    {                                                                                        \
+        .name = key, .type = ONNX_ATTRIBUTE_STRINGS, .count = COUNT_OF(char *, __VA_ARGS__), \
+        .strings = (const char *const[])                                                     \
+        {                                                                                    \
+            __VA_ARGS__                                                                      \
+        }                                                                                    \
     }
 #define ATTRIBUTE_FLOATS(key, ...)                                                         \
     {                                                                                      \

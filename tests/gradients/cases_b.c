@@ -1,12 +1,6 @@
 /* Convolutions, pools, matrix products, Resize and the operators that move data. */
 #include "cases.h"
 
-#define CASE(name, text, version, count, ...)                                         \
-    {                                                                                 \
-        .op = name, .note = text, .opset = version, .input_count = count, __VA_ARGS__ \
-    }
-#define INPUTS(...) .inputs = {__VA_ARGS__}
-#define ATTRIBUTES(...) .attributes = {__VA_ARGS__}
 #define X4 RANDOM(-1, 1, 2, 3, 4, 5)
 /* Constant floats: scales, regions. */
 #define CONSTANT_FLOATS(...)                                                                     \
