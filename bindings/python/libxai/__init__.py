@@ -22,6 +22,7 @@ from ._errors import (
 )
 from ._explainer import Explainer, explain, methods
 from ._explanation import Explanation
+from ._frameworks import from_keras, from_sklearn, from_torch
 from ._library import abi_version, math_library, version
 from ._model import Layer, Model, ValueInfo
 
@@ -47,6 +48,9 @@ __all__ = [
     "WrongTypeError",
     "abi_version",
     "explain",
+    "from_keras",
+    "from_sklearn",
+    "from_torch",
     "math_library",
     "methods",
     "version",

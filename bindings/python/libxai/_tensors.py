@@ -34,19 +34,42 @@ def _to_bfloat16(array: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(array), np.uint32(0x7FC0), rounded).astype(np.uint16, order="C")
 
 
+_HOST = (1, 3)  # DLPack's kinds of memory that numpy can read: CPU, and CPU pinned by CUDA
+
+
+def as_numpy(value: Any, what: str = "input") -> np.ndarray:
+    """View an array of another library as numpy's; copied only where the types force it."""
+    if isinstance(value, np.ndarray):
+        return value
+    if hasattr(value, "detach"):  # PyTorch exports nothing that is being differentiated
+        value = value.detach()
+    if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
+        kind = int(value.__dlpack_device__()[0])
+        if kind not in _HOST:
+            raise WrongTypeError(
+                f"{what}: the array is on another device (DLPack type {kind}): "
+                "bring it to the CPU first, as with x.cpu()",
+                what,
+            )
+        try:
+            return np.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError, ValueError):
+            if not hasattr(value, "__array__"):
+                raise
+    try:
+        return np.asarray(value)
+    except TypeError:
+        if hasattr(value, "float"):  # bfloat16 of PyTorch, which numpy lacks
+            return np.asarray(value.float())
+        raise
+
+
 def to_array(value: Any, dtype: int, what: str = "input") -> np.ndarray:
     """Make a contiguous array of the element type that the model takes.
 
     Integers and other float widths are converted for a float input; nothing else is guessed.
     """
-    if isinstance(value, np.ndarray):
-        array = value
-    elif hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        array = np.from_dlpack(value)
-    else:
-        if hasattr(value, "detach"):
-            value = value.detach()
-        array = np.asarray(value)
+    array = as_numpy(value, what)
     if array.dtype.name == "bfloat16":
         array = array.astype(np.float32)
     if array.dtype == object or array.dtype.kind not in "fiub":
