@@ -26,6 +26,22 @@ enum {
     ENGINE_PRECISION_REFERENCE = 1 /* portable kernels, double accumulation */
 };
 
+/* What a backward pass sends through the network. Linear operators pass it on by their
+ * vector-Jacobian product under every rule. */
+enum {
+    /* d score / d value. */
+    ENGINE_RULE_GRADIENT = 0,
+    /* Springenberg et al. 2015: behind every ReLU only what is positive, where the ReLU was on. */
+    ENGINE_RULE_GUIDED,
+    /* Zeiler & Fergus 2014: behind every ReLU only what is positive. */
+    ENGINE_RULE_DECONVNET,
+    /* Multipliers of DeepLIFT Rescale (Shrikumar et al. 2017) against a baseline: sum over a layer
+     * of multiplier * (value - its baseline) = seed . (score - its baseline). */
+    ENGINE_RULE_DEEPLIFT,
+    /* Layer-wise relevance propagation: relevance / value. */
+    ENGINE_RULE_LRP
+};
+
 typedef struct plan_request {
     const shape
         *input_shapes; /* one per graph input, static, of one row (or of the model's fixed batch) */
@@ -37,6 +53,7 @@ typedef struct plan_request {
     const int *gradients; /* value ids (inputs or inner values) whose gradient is wanted */
     size_t gradient_count;
     int precision;       /* ENGINE_PRECISION_* */
+    int rule;            /* ENGINE_RULE_* of run_backward() */
     int threads;         /* threads per row; 0 = all processors */
     size_t memory_limit; /* bytes of arena; 0 = none */
 } plan_request;
@@ -86,6 +103,20 @@ xai_status run_backward(run *self, int seed_value, const float *seed, xai_error 
 /* A wanted gradient after run_backward, plain float32; zero when the seed does not depend on the
  * value. */
 xai_status run_gradient(run *self, int value, const tensor **out, xai_error **error);
+
+/* Baselines, for ENGINE_RULE_DEEPLIFT: what the backward pass reads of a forward pass on other
+ * inputs. A baseline serves every run of its plan, on many threads at once; it must outlive the
+ * backward passes that use it. */
+typedef struct baseline baseline;
+/* From the last forward pass of `from`, a run of the plan. */
+xai_status baseline_create(const run *from, baseline **out, xai_error **error);
+void baseline_free(baseline *self);
+size_t plan_baseline_bytes(const plan *self);
+/* For the backward passes of `self` that follow, until another one is set. */
+void run_set_baseline(run *self, const baseline *against);
+/* Operators of the plan on the way of the backward pass without an own rule, by name, each once:
+ * DeepLIFT averages their gradients along the straight line from the baseline. */
+size_t plan_unruled(const plan *self, const char *const **names);
 
 /* Rows. body(user, run, row) is called once per row after its forward pass; rows may run
  * concurrently on different runs, in any order, so a body writes only to its own row. The first

@@ -192,8 +192,11 @@ xai_status gradient_through(builder *b, const unit *self, operand *out, bool *ma
         return status;
     *may_keep = !state->wants_gradient && !shares_gradient(b, self->output);
     *out = gradient;
-    if (self->post.kind == ACTIVATION_NONE)
-        return XAI_OK;
+    activation post = self->post;
+    status = rule_guide(b, self, &gradient, &post);
+    *out = gradient;
+    if (status != XAI_OK || post.kind == ACTIVATION_NONE)
+        return status;
     result = state->wants_gradient
                  ? builder_buffer(b, layout_bytes(b, self->output, state->primary))
                  : gradient;
@@ -205,7 +208,7 @@ xai_status gradient_through(builder *b, const unit *self, operand *out, bool *ma
         status = builder_step(b, step_activate_backward, self->node, "activation", &s);
     if (status != XAI_OK)
         return status;
-    s->post = self->post;
+    s->post = post;
     s->count = layout_bytes(b, self->output, state->primary) / sizeof(float);
     builder_read(b, s, 0, output);
     builder_read(b, s, 1, gradient);

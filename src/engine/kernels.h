@@ -112,4 +112,27 @@ void kernel_layer_norm(const float *x, const float *scale, const float *shift, f
 void kernel_layer_norm_backward(const float *x, const float *scale, float epsilon, const float *gy,
                                 float *gx, size_t rows, size_t width, bool accumulate, int threads);
 
+/* DeepLIFT's Rescale rule (kernels_rescale.c): gx (+)= multipliers times gy, from the values x and those
+ * of the baseline, r. gx may be gy when not accumulating, where shapes are equal. */
+void kernel_rescale(const activation *f, const float *x, const float *r, const float *gy, float *gx,
+                    size_t n, bool accumulate, int threads);
+/* relu(scale[c] x + shift[c]), blocked. */
+void kernel_scale_shift_rescale(const float *x, const float *r, const float *scale,
+                                const float *shift, const float *gy, float *gx, size_t channels,
+                                size_t spatial, int block, bool accumulate, int threads);
+/* Where a window's maximum rose, the change goes to its winner in x, else to its winner in r. */
+void kernel_max_pool_rescale(const window *w, const float *x, const float *r, const int32_t *argmax,
+                             const int32_t *argmax_r, const float *gy, float *gx, size_t channels,
+                             int block, bool accumulate, int threads);
+void kernel_softmax_rescale(const float *x, const float *r, const float *y, const float *y_r,
+                            const float *gy, float *gx, size_t rows, size_t width, bool accumulate,
+                            int threads);
+void kernel_layer_norm_rescale(const float *x, const float *r, const float *scale, float epsilon,
+                               const float *gy, float *gx, size_t rows, size_t width,
+                               bool accumulate, int threads);
+/* y = (x + r) / 2 */
+void kernel_mean(const float *x, const float *r, float *y, size_t n, int threads);
+/* y = max(x, 0); y may be x. */
+void kernel_positive(const float *x, float *y, size_t n, int threads);
+
 #endif

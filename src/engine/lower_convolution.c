@@ -108,7 +108,8 @@ static xai_status create(builder *b, unit *self, int add, int other, const primi
         activation f = {ACTIVATION_NONE, 0, 0};
         const int sum = attempt < 2 ? add : GRAPH_NONE;
         int end = sum == GRAPH_NONE ? own : g->nodes[sum].outputs[0];
-        const int act = attempt == 2 ? GRAPH_NONE : fusable_activation(b, end, &f);
+        const int act =
+            attempt == 2 || rule_reads_input(b, end) ? GRAPH_NONE : fusable_activation(b, end, &f);
         if (attempt > 0 && act == GRAPH_NONE && sum == add && attempt < 2)
             continue;
         if (attempt == 1) { /* the Add alone */

@@ -47,11 +47,16 @@ xai_status lower_activation_backward(builder *b, const unit *self)
     operand known, gradient, target;
     bool accumulate = false;
     step *s = NULL;
+    activation post = self->post;
+    if (b->rule == ENGINE_RULE_DEEPLIFT)
+        return rescale_activation(b, self);
     const bool direct = b->values[x].primary == form;
-    xai_status status = builder_input(
-        b, activation_backward_uses_output(&self->post) ? self->output : x, form, &known);
+    xai_status status = gradient_read(b, self->output, &gradient);
     if (status == XAI_OK)
-        status = gradient_read(b, self->output, &gradient);
+        status = rule_guide(b, self, &gradient, &post);
+    if (status == XAI_OK)
+        status = builder_input(b, activation_backward_uses_output(&post) ? self->output : x, form,
+                               &known);
     if (status == XAI_OK && direct)
         status = gradient_write(b, x, &target, &accumulate);
     else if (status == XAI_OK) {
@@ -62,7 +67,7 @@ xai_status lower_activation_backward(builder *b, const unit *self)
         status = builder_step(b, step_activate_backward, self->node, "activation", &s);
     if (status != XAI_OK)
         return status;
-    s->post = self->post;
+    s->post = post;
     s->accumulate = accumulate;
     s->count = layout_bytes(b, x, form) / sizeof(float);
     builder_read(b, s, 0, known);
@@ -98,18 +103,23 @@ static xai_status scale_shift_backward(builder *b, const unit *self)
 {
     const int x = b->graph->nodes[self->node].inputs[0];
     operand source, gradient, target;
+    activation post = self->post;
     bool accumulate;
     step *s = NULL;
+    if (b->rule == ENGINE_RULE_DEEPLIFT && post.kind == ACTIVATION_RELU)
+        return rescale_scale_shift(b, self);
     xai_status status = builder_input(b, x, LAYOUT_BLOCKED, &source);
     if (status == XAI_OK)
         status = gradient_read(b, self->output, &gradient);
+    if (status == XAI_OK)
+        status = rule_guide(b, self, &gradient, &post);
     if (status == XAI_OK)
         status = gradient_write(b, x, &target, &accumulate);
     if (status == XAI_OK)
         status = builder_step(b, step_scale_shift_backward, self->node, "scale shift", &s);
     if (status != XAI_OK)
         return status;
-    s->post = self->post;
+    s->post = post;
     s->accumulate = accumulate;
     s->channels = layout_channels(&b->graph->values[x]);
     s->spatial = layout_spatial(&b->graph->values[x]);
@@ -240,6 +250,8 @@ static xai_status multiply_backward(builder *b, const unit *self)
             continue;
         const bool direct = b->values[x].primary == form;
         status = builder_input(b, node->inputs[1 - i], form, &other);
+        if (status == XAI_OK)
+            status = rescale_mean(b, node->inputs[1 - i], form, &other);
         if (status == XAI_OK && direct)
             status = gradient_write(b, x, &target, &accumulate);
         else if (status == XAI_OK) {
@@ -272,6 +284,10 @@ static xai_status gate_backward(builder *b, const unit *self)
     xai_status status = builder_input(b, x, LAYOUT_BLOCKED, &map);
     if (status == XAI_OK)
         status = builder_input(b, gate, LAYOUT_BLOCKED, &factor);
+    if (status == XAI_OK && b->values[gate].needs_gradient)
+        status = rescale_mean(b, x, LAYOUT_BLOCKED, &map);
+    if (status == XAI_OK)
+        status = rescale_mean(b, gate, LAYOUT_BLOCKED, &factor);
     if (status == XAI_OK)
         status = gradient_read(b, self->output, &gradient);
     if (status == XAI_OK && b->values[x].needs_gradient)
@@ -332,7 +348,7 @@ xai_status lower_binary(builder *b, int index, bool *done)
     }
     *done = true;
     xai_status status = XAI_OK;
-    if (add && form == LAYOUT_BLOCKED) {
+    if (add && form == LAYOUT_BLOCKED && !rule_reads_input(b, self.output)) {
         const int next = fusable_activation(b, self.output, &self.post);
         if (next != GRAPH_NONE && activation_keeps_zero(&self.post)) {
             self.output = g->nodes[next].outputs[0];

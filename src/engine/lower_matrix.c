@@ -197,6 +197,8 @@ static xai_status gradient_of_operand(builder *b, const unit *self, const produc
     if (status == XAI_OK && which == 1 && values[other].is_constant)
         status = builder_constant(b, &values[other].constant, tensor_count(&values[other].constant),
                                   &left);
+    if (status == XAI_OK)
+        status = rescale_mean(b, other, LAYOUT_PLAIN, which == 0 ? &right : &left);
     if (which == 0)
         left = gradient;
     else

@@ -91,6 +91,8 @@ static xai_status backward(builder *b, const unit *self, step_function execute,
 
 static xai_status max_backward(builder *b, const unit *self)
 {
+    if (b->rule == ENGINE_RULE_DEEPLIFT)
+        return rescale_max_pool(b, self);
     return backward(b, self, step_max_pool_backward, "max pool", self->argmax, false);
 }
 

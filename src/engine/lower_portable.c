@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "engine/lower.h"
+#include "ops/rescale.h"
 
 /* Tensors of one call without data; step_portable binds `places` to a run. `tensors` holds the
  * inputs, the outputs, then (backward) the output gradients and the input gradients; dtype
@@ -12,7 +13,7 @@
 struct portable {
     const graph *graph;
     const graph_node *node;
-    bool backward;
+    bool backward, rescale;
     size_t count;
     tensor *tensors;
     operand *places;
@@ -23,9 +24,10 @@ static xai_status step_portable(const step *self, run *state, xai_error **error)
     const portable *p = self->call;
     const size_t inputs = (size_t)p->node->input_count, outputs = (size_t)p->node->output_count;
     tensor *bound = memory_allocate(p->count + 1, sizeof *bound);
-    const tensor **pointers = memory_allocate_zeroed(p->count + 1, sizeof *pointers);
+    const tensor **pointers = memory_allocate_zeroed(p->count + inputs + 1, sizeof *pointers);
+    tensor *against = memory_allocate(inputs + 1, sizeof *against); /* of a baseline */
     xai_status status;
-    if (!bound || !pointers) {
+    if (!bound || !pointers || !against) {
         status = error_memory(error, "operator call", p->count * sizeof *bound);
         goto done;
     }
@@ -35,6 +37,11 @@ static xai_status step_portable(const step *self, run *state, xai_error **error)
             continue;
         pointers[i] = &bound[i];
         bound[i].data = run_address(state, p->places[i]);
+        if (!p->rescale || i >= inputs)
+            continue;
+        against[i] = bound[i];
+        against[i].data = (void *)(uintptr_t)run_baseline_address(state, p->places[i]);
+        pointers[p->count + i] = &against[i];
     }
     operator_call call = {
         .definition = p->node->definition,
@@ -50,9 +57,13 @@ static xai_status step_portable(const step *self, run *state, xai_error **error)
         .place = p->node->place,
         .error = error,
     };
-    status =
-        p->backward ? p->node->definition->backward(&call) : p->node->definition->forward(&call);
+    if (p->rescale)
+        status = operator_rescale(&call, pointers + p->count);
+    else
+        status = p->backward ? p->node->definition->backward(&call)
+                             : p->node->definition->forward(&call);
 done:
+    memory_free(against);
     memory_free(bound);
     memory_free(pointers);
     return status;
@@ -128,29 +139,72 @@ static xai_status plain_gradient(builder *b, int value, operand *out)
     return builder_convert(b, value, primary, LAYOUT_BLOCKED, *out, LAYOUT_PLAIN);
 }
 
-static bool reads(const graph_node *node, bool output, int i)
+/* Which values a rule reads; operator_rescale() reads inputs only. */
+static bool reads(const graph_node *node, bool rescale, bool output, int i)
 {
+    if (rescale && operator_rescale_kind(node->definition) != RESCALE_MIDDLE)
+        return !output;
     const uint32_t bit =
         output ? OPERATOR_READS_OUTPUT(i < 15 ? i : 15) : OPERATOR_READS_INPUT(i < 15 ? i : 15);
     return (node->definition->backward_reads & bit) != 0;
+}
+
+/* A ReLU under a guided rule: *out is its gradient with what is not positive taken away, or the
+ * work is *finished with that. */
+static xai_status guide(builder *b, const unit *self, operand *out, bool *finished)
+{
+    const graph_node *node = &b->graph->nodes[self->node];
+    activation post;
+    if (!rule_is_guided(b))
+        return XAI_OK;
+    if (node_is(node, "", "Relu") && b->graph->values[self->output].dtype != DTYPE_FLOAT)
+        return error_set(b->error, XAI_ERROR_UNSUPPORTED, node->place,
+                         "guided backpropagation and deconvnet need a model in float32");
+    if (!activation_of_node(b->graph, node, &post))
+        return XAI_OK;
+    operand gradient;
+    xai_status status = plain_gradient(b, self->output, &gradient);
+    const operand before = gradient;
+    const activation_kind kind = post.kind;
+    if (status == XAI_OK)
+        status = rule_guide(b, self, &gradient, &post);
+    if (status != XAI_OK)
+        return status;
+    if (post.kind != kind) { /* passed over */
+        *finished = true;
+        return gradient_add(b, node->inputs[0], gradient, LAYOUT_PLAIN,
+                            gradient.buffer != before.buffer);
+    }
+    *out = gradient;
+    return XAI_OK;
 }
 
 static xai_status portable_backward(builder *b, const unit *self)
 {
     const graph_node *node = &b->graph->nodes[self->node];
     const size_t inputs = (size_t)node->input_count, outputs = (size_t)node->output_count;
+    const bool rescale = b->rule == ENGINE_RULE_DEEPLIFT;
     portable *call = NULL;
     step *s = NULL;
-    operand place;
+    operand place, guided = OPERAND_NONE;
+    bool finished = false;
     if (!node->definition->backward)
         return error_set(b->error, XAI_ERROR_UNSUPPORTED, node->place,
                          "this operator has no gradient");
-    xai_status status = portable_create(b, self->node, true, &call);
+    xai_status status = guide(b, self, &guided, &finished);
+    if (status != XAI_OK || finished)
+        return status;
+    status = portable_create(b, self->node, true, &call);
+    if (status == XAI_OK) {
+        call->rescale = rescale;
+        if (rescale && operator_rescale_kind(node->definition) == RESCALE_PATH)
+            status = rule_note_unruled(b, node);
+    }
     for (int i = 0; status == XAI_OK && i < node->input_count; i++) {
         if (node->inputs[i] == GRAPH_NONE)
             continue;
         place = OPERAND_NONE;
-        if (reads(node, false, i) || b->graph->values[node->inputs[i]].is_constant)
+        if (reads(node, rescale, false, i) || b->graph->values[node->inputs[i]].is_constant)
             status = builder_input(b, node->inputs[i], LAYOUT_PLAIN, &place);
         set_tensor(b, call, (size_t)i, node->inputs[i], place);
     }
@@ -159,11 +213,13 @@ static xai_status portable_backward(builder *b, const unit *self)
         if (y == GRAPH_NONE)
             continue;
         place = OPERAND_NONE;
-        if (reads(node, true, i))
+        if (reads(node, rescale, true, i))
             status = builder_input(b, y, LAYOUT_PLAIN, &place);
         set_tensor(b, call, inputs + (size_t)i, y, place);
         if (status == XAI_OK && gradient_exists(b, y)) {
-            status = plain_gradient(b, y, &place);
+            place = guided;
+            if (guided.buffer == BUFFER_NONE)
+                status = plain_gradient(b, y, &place);
             set_tensor(b, call, inputs + outputs + (size_t)i, y, place);
         }
     }

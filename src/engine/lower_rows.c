@@ -57,6 +57,8 @@ static xai_status backward(builder *b, const unit *self)
     operand known, gradient, target = OPERAND_NONE;
     bool accumulate = false;
     step *s = NULL;
+    if (b->rule == ENGINE_RULE_DEEPLIFT)
+        return rescale_rows(b, self);
     if (!b->values[x].needs_gradient)
         return XAI_OK;
     const bool direct = b->values[x].primary == LAYOUT_PLAIN;

@@ -261,10 +261,15 @@ static xai_status build_programs(builder *b, const plan_request *request)
     }
     /* What the forward pass made and a backward program reads outlives every program: there may
      * be many seeds. */
-    for (size_t i = 0; i < p->buffer_count; i++)
-        if (p->buffers[i].used && p->buffers[i].first < p->forward_count &&
-            p->buffers[i].last >= p->forward_count)
-            p->buffers[i].last = BUFFER_LAST_FOREVER;
+    for (size_t i = 0; i < p->buffer_count; i++) {
+        buffer *each = &p->buffers[i];
+        if (!each->used || each->first >= p->forward_count || each->last < p->forward_count)
+            continue;
+        each->last = BUFFER_LAST_FOREVER;
+        each->kept = true;
+        each->copy = p->baseline_bytes;
+        p->baseline_bytes += (each->bytes + 63) / 64 * 64;
+    }
     return XAI_OK;
 }
 
@@ -274,6 +279,7 @@ static xai_status build(plan *self, const plan_request *request, xai_error **err
     builder b = {.program = self,
                  .graph = self->graph,
                  .reference = self->precision == ENGINE_PRECISION_REFERENCE,
+                 .rule = self->rule,
                  .error = error};
     xai_error *own = NULL;
     if (!error)
@@ -319,6 +325,7 @@ xai_status plan_create(network *net, const plan_request *request, plan **out, xa
     network_retain(net);
     self->net = net;
     self->precision = request->precision;
+    self->rule = request->rule;
     self->threads = request->threads > 0 ? request->threads : parallel_processors();
     self->block = primitive_block();
     self->pool = memory_pool_create();
@@ -360,6 +367,7 @@ void plan_free(plan *self)
         primitive_free(self->primitives[i]);
     memory_free(self->primitives);
     memory_free(self->programs);
+    memory_free(self->unruled);
     memory_free(self->plain);
     memory_free(self->buffers);
     memory_free(self->steps);

@@ -28,6 +28,8 @@ typedef struct buffer {
     size_t start; /* byte offset in the arena, set by arena_place() */
     int value;    /* graph value that it was made for, or GRAPH_NONE */
     bool used;
+    bool kept;   /* made by the forward pass and read by backward programs: part of a baseline */
+    size_t copy; /* byte offset in a baseline, when kept */
 } buffer;
 
 /* Where a step finds its data: a place in a buffer, or constant memory that outlives the plan. */
@@ -124,7 +126,7 @@ typedef struct backward_program {
 struct plan {
     network *net;
     graph *graph; /* specialised, owned */
-    int precision, threads, block;
+    int precision, threads, block, rule;
     int *wanted; /* request.wanted, then nothing: the outputs are always wanted */
     size_t wanted_count;
     int *gradients;
@@ -138,8 +140,10 @@ struct plan {
     size_t program_count;
     primitive **primitives;
     size_t primitive_count, primitive_capacity;
-    memory_pool *pool; /* portable calls, names */
-    size_t arena_bytes, scratchpad_bytes;
+    memory_pool *pool;    /* portable calls, names */
+    const char **unruled; /* names of operators without an own rule */
+    size_t unruled_count, unruled_capacity;
+    size_t arena_bytes, scratchpad_bytes, baseline_bytes;
     pthread_mutex_t idle_lock;
     run *idle; /* finished runs, kept for their arenas */
 };
@@ -155,6 +159,7 @@ struct builder {
     size_t root_count, root_capacity;
     bool any_gradient; /* the plan has backward programs */
     bool reference;
+    int rule;
     xai_error **error;
 };
 
@@ -163,6 +168,7 @@ struct run {
     char *arena;
     void *scratchpad;
     bool has_forward;
+    const baseline *against;               /* of the backward passes, or NULL */
     const backward_program *last_backward; /* whose gradients run_gradient() gives */
     tensor view;                           /* what run_value() and run_gradient() hand out */
     double *times;                         /* milliseconds of each step, or NULL: nobody asks */
@@ -253,11 +259,34 @@ int fusable_activation(const builder *b, int value, activation *out);
 /* facts.c */
 double facts_now(void); /* milliseconds */
 
+/* rules.c: the backward steps of rules other than the gradient. */
+bool rule_is_guided(const builder *b);
+/* The rule reads the input of an activation behind `value`, which fusing would not keep. */
+bool rule_reads_input(const builder *b, int value);
+/* The output's gradient as the guided rules see it before the activation `post`: only what is
+ * positive. *post becomes ACTIVATION_NONE where the rule passes the activation over. Nothing
+ * changes for activations that are not ReLUs. */
+xai_status rule_guide(builder *b, const unit *self, operand *gradient, activation *post);
+
+/* For plan_unruled(). */
+xai_status rule_note_unruled(builder *b, const graph_node *node);
+
+/* rescale.c: DeepLIFT. */
+xai_status rescale_activation(builder *b, const unit *self);
+xai_status rescale_scale_shift(builder *b, const unit *self);
+xai_status rescale_max_pool(builder *b, const unit *self);
+xai_status rescale_rows(builder *b, const unit *self);
+/* Under DeepLIFT the mean of `place` over the run and its baseline, which makes the backward step of
+ * a product additive; `place` itself under other rules and for constants. */
+xai_status rescale_mean(builder *b, int value, layout form, operand *place);
+
 /* arena.c */
 xai_status arena_place(plan *self, size_t memory_limit, xai_error **error);
 
 /* run.c */
 void *run_address(const run *state, operand place);
+/* The same place in the baseline of the run; what is not kept there is the run's own. */
+const void *run_baseline_address(const run *state, operand place);
 xai_status run_acquire(plan *self, run **out, xai_error **error);
 void run_release(plan *self, run *state);
 

@@ -12,6 +12,57 @@ void *run_address(const run *state, operand place)
     return state->arena + state->program->buffers[place.buffer].start + place.offset;
 }
 
+struct baseline {
+    const plan *program;
+    char *bytes;
+};
+
+const void *run_baseline_address(const run *state, operand place)
+{
+    if (place.buffer == BUFFER_NONE || !state->program->buffers[place.buffer].kept)
+        return run_address(state, place);
+    return state->against->bytes + state->program->buffers[place.buffer].copy + place.offset;
+}
+
+xai_status baseline_create(const run *from, baseline **out, xai_error **error)
+{
+    const plan *p = from->program;
+    if (!from->has_forward)
+        return error_set(error, XAI_ERROR_INTERNAL, NULL, "a baseline before a forward pass");
+    baseline *self = memory_allocate_zeroed(1, sizeof *self);
+    if (self)
+        self->bytes = memory_allocate_aligned(p->baseline_bytes ? p->baseline_bytes : 1);
+    if (!self || !self->bytes) {
+        memory_free(self);
+        return error_memory(error, "the activations of a baseline", p->baseline_bytes);
+    }
+    self->program = p;
+    for (size_t i = 0; i < p->buffer_count; i++)
+        if (p->buffers[i].kept)
+            memcpy(self->bytes + p->buffers[i].copy, from->arena + p->buffers[i].start,
+                   p->buffers[i].bytes);
+    *out = self;
+    return XAI_OK;
+}
+
+void baseline_free(baseline *self)
+{
+    if (!self)
+        return;
+    memory_free(self->bytes);
+    memory_free(self);
+}
+
+size_t plan_baseline_bytes(const plan *self)
+{
+    return self->baseline_bytes;
+}
+
+void run_set_baseline(run *self, const baseline *against)
+{
+    self->against = against;
+}
+
 xai_status run_create(const plan *program, run **out, xai_error **error)
 {
     run *self = memory_allocate_zeroed(1, sizeof *self);
@@ -109,6 +160,9 @@ xai_status run_backward(run *self, int seed_value, const float *seed, xai_error 
     if (!program || !self->has_forward)
         return error_set(error, XAI_ERROR_INTERNAL, NULL,
                          "a backward pass without its forward pass or outside its plan");
+    if (p->rule == ENGINE_RULE_DEEPLIFT && (!self->against || self->against->program != p))
+        return error_set(error, XAI_ERROR_INTERNAL, NULL,
+                         "a backward pass of DeepLIFT without a baseline of its plan");
     shape_count(&p->graph->values[seed_value].shape, &count);
     memcpy(run_address(self, program->seed_place), seed, count * sizeof *seed);
     self->last_backward = NULL;
@@ -152,6 +206,7 @@ void run_release(plan *self, run *state)
 {
     if (!state)
         return;
+    state->against = NULL;
     pthread_mutex_lock(&self->idle_lock);
     state->next = self->idle;
     self->idle = state;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "ops/families.h"
+#include "ops/rescale.h"
 #include "ops/support.h"
 
 typedef struct standardisation {
@@ -407,3 +408,82 @@ static xai_status rms_normalization_infer(operator_call *call)
     return standardise_infer(call, rms_normalization_describe);
 }
 STANDARDISE(rms_normalization, "RMSNormalization", 2, 2, 1, 23);
+
+/* DeepLIFT's Rescale rule. With c = x - mean, u = 1 / sqrt(variance + epsilon), h = scale g, and the
+ * same of the baseline (c_r, u_r):
+ *     m_c = h (u + u_r) / 2 - (c + c_r) sum(h (c + c_r)) / 2 * (u u_r)^2 / (u + u_r) / width
+ *     m = m_c - mean m_c (m_c when not centred) */
+static void rescale_row(const standardisation *s, const double *x, const double *r, double u,
+                        double u_r, double mean, double mean_r, double *h)
+{
+    const double width = (double)s->width, both = mean + mean_r;
+    double inner = 0, sum = 0;
+    for (size_t i = 0; i < s->width; i++) {
+        inner += h[i] * (x[i] + r[i] - both);
+        sum += h[i];
+    }
+    const double slope = 0.5 * inner * (u * u_r) * (u * u_r) / (u + u_r) / width;
+    const double level = s->centred ? sum / width : 0;
+    for (size_t i = 0; i < s->width; i++)
+        h[i] = 0.5 * (u + u_r) * (h[i] - level) - slope * (x[i] + r[i] - both);
+}
+
+static xai_status describe_any(const operator_call *call, standardisation *out)
+{
+    const char *name = call->definition->name;
+    if (strcmp(name, "InstanceNormalization") == 0)
+        return instance_normalization_describe(call, out);
+    if (strcmp(name, "GroupNormalization") == 0)
+        return group_normalization_describe(call, out);
+    if (strcmp(name, "RMSNormalization") == 0)
+        return rms_normalization_describe(call, out);
+    return layer_normalization_describe(call, out);
+}
+
+xai_status standardise_rescale(operator_call *call, const tensor *const *baseline)
+{
+    standardisation s;
+    double *x = NULL, *r = NULL, *normal = NULL, *h = NULL, *statistics = NULL;
+    void *scale = NULL;
+    const size_t count = tensor_count(call->inputs[0]);
+    if (!operator_wanted_gradient(call, 0))
+        return XAI_OK;
+    xai_status status = describe_any(call, &s);
+    if (status == XAI_OK)
+        status = operator_read_doubles(call, call->inputs[0], &x);
+    if (status == XAI_OK)
+        status = operator_read_doubles(call, baseline[0], &r);
+    if (status == XAI_OK)
+        status = operator_read_doubles(call, operator_output_gradient(call, 0), &h);
+    if (status == XAI_OK)
+        status = operator_allocate(call, count, &normal);
+    if (status == XAI_OK)
+        status = operator_allocate(call, 4 * s.rows, &statistics);
+    if (status == XAI_OK) {
+        tensor as_view = *call->inputs[1];
+        as_view.shape = s.scale;
+        status = operator_read_repeated(call, &as_view, true, &s.view, &scale);
+    }
+    if (status == XAI_OK) {
+        const double *factors = scale;
+        double *means = statistics, *means_r = statistics + s.rows, *inverses = means_r + s.rows,
+               *inverses_r = inverses + s.rows;
+        memcpy(normal, x, count * sizeof *x);
+        standardise_rows(&s, normal, means, inverses);
+        memcpy(normal, r, count * sizeof *r);
+        standardise_rows(&s, normal, means_r, inverses_r);
+        for (size_t i = 0; i < count; i++)
+            h[i] *= factors[i];
+        for (size_t k = 0; k < s.rows; k++)
+            rescale_row(&s, x + k * s.width, r + k * s.width, inverses[k], inverses_r[k], means[k],
+                        means_r[k], h + k * s.width);
+        tensor_write_doubles(call->input_gradients[0], 0, count, h);
+    }
+    memory_free(x);
+    memory_free(r);
+    memory_free(h);
+    memory_free(normal);
+    memory_free(statistics);
+    memory_free(scale);
+    return status;
+}
