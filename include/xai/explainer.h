@@ -5,11 +5,7 @@
  * An explainer is used by one thread at a time and keeps its model alive. Make one and use it for
  * many inputs: what it compiles for the shape of an input it keeps.
  *
- * Methods of this version:
- *   gradcam    Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via
- *              Gradient-based Localization"
- *   gradcam++  Chattopadhyay et al. 2018, "Grad-CAM++: Improved Visual Explanations for Deep
- *              Convolutional Networks"
+ * xai_method_name() lists the methods; docs/methods has a page for each.
  */
 #ifndef XAI_EXPLAINER_H
 #define XAI_EXPLAINER_H
@@ -38,6 +34,24 @@ XAI_API const char *xai_method_name(size_t index);
 /** @return one line on what it computes and where it comes from; static storage. @since 0.1 */
 XAI_API const char *xai_method_description(size_t index);
 
+/** An option takes a number: xai_explainer_options_set_number(). @since 0.1 */
+#define XAI_OPTION_NUMBER ((int32_t)1)
+/** An option takes text: xai_explainer_options_set_text(). @since 0.1 */
+#define XAI_OPTION_TEXT ((int32_t)2)
+/** An option takes a tensor an input: xai_explainer_options_set_tensor(). @since 0.1 */
+#define XAI_OPTION_TENSOR ((int32_t)4)
+
+/** @return the number of options of a method; 0 for an unknown method. @since 0.1 */
+XAI_API size_t xai_method_option_count(const char *method);
+/** @return the name of an option, such as "samples"; "" when out of range; static. @since 0.1 */
+XAI_API const char *xai_method_option_name(const char *method, size_t index);
+/** @return its default as text, such as "50"; "" when out of range; static. @since 0.1 */
+XAI_API const char *xai_method_option_default(const char *method, size_t index);
+/** @return one line on what it does; "" when out of range; static. @since 0.1 */
+XAI_API const char *xai_method_option_description(const char *method, size_t index);
+/** @return the XAI_OPTION_* kinds that it takes, added; 0 when out of range. @since 0.1 */
+XAI_API int32_t xai_method_option_kinds(const char *method, size_t index);
+
 /** Divide a map by its maximum, so that 0 keeps its meaning: no positive evidence. @since 0.1 */
 #define XAI_SCALING_MAX ((int32_t)0)
 /**
@@ -59,7 +73,40 @@ typedef struct xai_explainer_options xai_explainer_options;
 XAI_API xai_status xai_explainer_options_create(xai_explainer_options **out, xai_error **error);
 
 /**
- * The layer to explain, for the CAM methods.
+ * An option of the method, by name: which there are, with defaults, xai_method_option_name() lists
+ * and docs/methods describes. Names and values are checked by xai_explainer_create(), which knows
+ * the method. Setting an option again replaces its value.
+ *
+ * @param name   such as "samples", "steps", "seed", "noise", "tolerance" or "baseline"; copied
+ * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_MEMORY
+ * @since 0.1
+ */
+XAI_API xai_status xai_explainer_options_set_number(xai_explainer_options *options,
+                                                    const char *name, double value,
+                                                    xai_error **error);
+/**
+ * The same for an option that takes text: "baseline" ("mean", "blur"), "segments" ("slic:50").
+ * @param value  copied; NULL = back to the default
+ * @return as xai_explainer_options_set_number()
+ * @since 0.1
+ */
+XAI_API xai_status xai_explainer_options_set_text(xai_explainer_options *options, const char *name,
+                                                  const char *value, xai_error **error);
+/**
+ * The same for an option that takes tensors: "background" (B, ...), "baseline" (1, ...) or
+ * (N, ...), "segments" (H, W) or (N, H, W) of integers.
+ * @param input  the position of the input of the model that it belongs to; 0 for "segments"
+ * @param value  copied
+ * @return as xai_explainer_options_set_number()
+ * @since 0.1
+ */
+XAI_API xai_status xai_explainer_options_set_tensor(xai_explainer_options *options,
+                                                    const char *name, size_t input,
+                                                    const xai_tensor *value, xai_error **error);
+
+/**
+ * The layer to explain, for the methods that explain one: xai_explainer_options_set_text() with
+ * "layer".
  * @param layer  the name of an ONNX value or node, or the index of a layer (xai_model_layer_name())
  *               as text; copied; NULL = the default layer of the model. An unknown name is found by
  *               xai_explainer_create()
@@ -98,8 +145,9 @@ typedef struct xai_explainer xai_explainer;
  * @param options  copied; NULL = the defaults
  * @param out      set on success only; free with xai_explainer_free()
  * @param error    optional; set on failure, free with xai_error_free()
- * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_NOT_FOUND for an unknown method or layer (the
- *         message lists near ones); XAI_ERROR_MEMORY. Whether the layer and the score kind suit the
+ * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_ARGUMENT also for an option that the method does
+ *         not have (the message lists those it has) or a value out of range; XAI_ERROR_NOT_FOUND for
+ *         an unknown method or layer (the message lists near ones); XAI_ERROR_MEMORY. Whether the layer and the score kind suit the
  *         model is known when the shape of an input is: xai_explainer_explain() tells
  * @since 0.1
  */

@@ -26,22 +26,85 @@ typedef struct xai_explanation xai_explanation;
 XAI_API size_t xai_explanation_row_count(const xai_explanation *explanation);
 
 /**
- * The attributions as the method defines them, float32. For the CAM methods the map of the layer,
- * (N, h, w) in its resolution, before negative values are cut and before scaling ((N, l) or (N, d,
- * h, w) for 1-D and 3-D layers).
+ * The attributions as the method defines them, float32. Methods that attribute to the input give
+ * the shape of the input, signed: positive speaks for the target. The CAM methods give the map of
+ * the layer, (N, h, w) in its resolution, before negative values are cut and before scaling ((N, l)
+ * or (N, d, h, w) for 1-D and 3-D layers). With segments, a segment's attribution is spread evenly
+ * over its elements. For a model of several inputs these are the values of the first part.
  * @since 0.1
  */
 XAI_API const xai_tensor *xai_explanation_values(const xai_explanation *explanation);
 
 /**
+ * The standard error of each of xai_explanation_values(), the same shape.
+ * @return NULL for methods that do not sample
+ * @since 0.1
+ */
+XAI_API const xai_tensor *xai_explanation_standard_error(const xai_explanation *explanation);
+
+/**
+ * What was attributed to: each floating-point input of the model, or the layer.
+ * @return the number of parts; 1 but for models with several inputs
+ * @since 0.1
+ */
+XAI_API size_t xai_explanation_part_count(const xai_explanation *explanation);
+/** @return the name of the input or layer of a part; "" when out of range. @since 0.1 */
+XAI_API const char *xai_explanation_part_name(const xai_explanation *explanation, size_t part);
+/** @return as xai_explanation_values(), of a part; NULL when out of range. @since 0.1 */
+XAI_API const xai_tensor *xai_explanation_part_values(const xai_explanation *explanation,
+                                                      size_t part);
+/** @return as xai_explanation_standard_error(), of a part; NULL when out of range. @since 0.1 */
+XAI_API const xai_tensor *xai_explanation_part_standard_error(const xai_explanation *explanation,
+                                                              size_t part);
+
+/**
  * The map to look at: (N, H, W) float32 at the resolution of the input, in [0, 1] ((N, L) or (N, D,
  * H, W) for 1-D and 3-D inputs). 0 means no positive evidence; a row without any is all zero, and a
- * warning says so. Negative values are cut, each row is divided by its maximum, then resized
- * linearly with half-pixel centres.
- * @return NULL when the input has no spatial axes
+ * warning says so. Attributions to the input are summed over channels, negative sums are cut, and
+ * each row is divided by its maximum. The map of a CAM method is cut, divided by its maximum, then
+ * resized linearly with half-pixel centres.
+ * @return NULL when the input has no spatial axes (a table)
  * @since 0.1
  */
 XAI_API const xai_tensor *xai_explanation_map(const xai_explanation *explanation);
+
+/**
+ * The map with its negative evidence: attributions summed over channels, each row divided by its
+ * largest absolute value, so in [-1, 1].
+ * @return NULL where xai_explanation_map() is NULL, and for methods without negative evidence
+ * @since 0.1
+ */
+XAI_API const xai_tensor *xai_explanation_signed_map(const xai_explanation *explanation);
+
+/**
+ * The segments that were explained: (N, H, W) int32, labels 0 to K - 1.
+ * @return NULL for an explanation without segments
+ * @since 0.1
+ */
+XAI_API const xai_tensor *xai_explanation_segments(const xai_explanation *explanation);
+/** @return the attribution of each segment as a whole: (N, K) float32, or NULL. @since 0.1 */
+XAI_API const xai_tensor *xai_explanation_segment_values(const xai_explanation *explanation);
+/** @return the standard error of each segment's: (N, K) float32, or NULL. @since 0.1 */
+XAI_API const xai_tensor *
+xai_explanation_segment_standard_error(const xai_explanation *explanation);
+
+/**
+ * What stood for the absence of a feature: "0", "the mean of each channel", "a background of 20
+ * rows".
+ * @return "" for methods that need nothing of that kind
+ * @since 0.1
+ */
+XAI_API const char *xai_explanation_baseline(const xai_explanation *explanation);
+
+/** @return how many samples a row's attributions are the mean of; 0 = none. @since 0.1 */
+XAI_API int64_t xai_explanation_samples(const xai_explanation *explanation, size_t row);
+
+/**
+ * Whether the tolerance that was asked for was reached.
+ * @return 1 or 0; -1 when none was asked for
+ * @since 0.1
+ */
+XAI_API int32_t xai_explanation_converged(const xai_explanation *explanation, size_t row);
 
 /** @return the name of the method. @since 0.1 */
 XAI_API const char *xai_explanation_method(const xai_explanation *explanation);
@@ -104,8 +167,8 @@ XAI_API int64_t xai_explanation_warning_row(const xai_explanation *explanation, 
 
 /**
  * The facts as JSON text in UTF-8: versions, method, layer, input shape, and for each row target,
- * label, score, evaluations and the peak of the map; base value and completeness error where they
- * exist; warnings. Numbers that do not exist are null. Made with the explanation.
+ * label, score, evaluations and the peak of the map; options, baseline, base value, completeness
+ * error, samples and convergence where they exist; warnings. Numbers that do not exist are null. Made with the explanation.
  * @since 0.1
  */
 XAI_API const char *xai_explanation_json(const xai_explanation *explanation);

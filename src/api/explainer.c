@@ -18,6 +18,43 @@ const char *xai_method_description(size_t index)
     return found != NULL ? found->description : "";
 }
 
+/* An option of a method; NULL when there is none. */
+static const option_definition *option_of(const char *method, size_t index)
+{
+    const method_definition *found = method != NULL ? method_find(method) : NULL;
+    return found != NULL && index < option_count(found->options) ? &found->options[index] : NULL;
+}
+
+size_t xai_method_option_count(const char *method)
+{
+    const method_definition *found = method != NULL ? method_find(method) : NULL;
+    return found != NULL ? option_count(found->options) : 0;
+}
+
+const char *xai_method_option_name(const char *method, size_t index)
+{
+    const option_definition *found = option_of(method, index);
+    return found != NULL ? found->name : "";
+}
+
+const char *xai_method_option_default(const char *method, size_t index)
+{
+    const option_definition *found = option_of(method, index);
+    return found != NULL && found->text != NULL ? found->text : "";
+}
+
+const char *xai_method_option_description(const char *method, size_t index)
+{
+    const option_definition *found = option_of(method, index);
+    return found != NULL ? found->description : "";
+}
+
+int32_t xai_method_option_kinds(const char *method, size_t index)
+{
+    const option_definition *found = option_of(method, index);
+    return found != NULL ? found->kinds : 0;
+}
+
 xai_status xai_explainer_create(xai_model *model, const char *method,
                                 const xai_explainer_options *options, xai_explainer **out,
                                 xai_error **error)
@@ -35,7 +72,7 @@ xai_status xai_explainer_create(xai_model *model, const char *method,
     if (made == NULL)
         return error_memory(error, "an explainer", sizeof *made);
     const explainer_settings settings = {
-        .layer = options->layer,
+        .options = &options->values,
         .score = options->score,
         .scaling = options->scaling,
         .evaluator = session_evaluator_options(&options->session, &made->progress),
@@ -61,17 +98,37 @@ void xai_explainer_free(xai_explainer *self)
     memory_free(self);
 }
 
+static xai_tensor view_of(const tensor *self)
+{
+    xai_tensor view = {.value = *self};
+    view.value.owned = false;
+    return view;
+}
+
 /* A handle around one explanation; takes it over. */
 static xai_explanation *wrap(explanation *body)
 {
     xai_explanation *made = memory_allocate_zeroed(1, sizeof *made);
     if (made == NULL)
         return NULL;
+    made->values = memory_allocate_zeroed(body->part_count, sizeof *made->values);
+    made->standard_errors = memory_allocate_zeroed(body->part_count, sizeof *made->standard_errors);
+    if (made->values == NULL || made->standard_errors == NULL) {
+        memory_free(made->values);
+        memory_free(made->standard_errors);
+        memory_free(made);
+        return NULL;
+    }
     made->body = body;
-    made->values.value = body->values;
-    made->values.value.owned = false;
-    made->map.value = body->map;
-    made->map.value.owned = false;
+    for (size_t i = 0; i < body->part_count; i++) {
+        made->values[i] = view_of(&body->parts[i].values);
+        made->standard_errors[i] = view_of(&body->parts[i].standard_error);
+    }
+    made->map = view_of(&body->map);
+    made->signed_map = view_of(&body->signed_map);
+    made->segments = view_of(&body->segments);
+    made->segment_values = view_of(&body->segment_values);
+    made->segment_errors = view_of(&body->segment_errors);
     return made;
 }
 

@@ -51,8 +51,8 @@ struct xai_session {
 };
 
 struct xai_explainer_options {
-    char *layer; /* NULL = the default */
     int32_t score, scaling;
+    option_list values;
     struct xai_session_options session;
 };
 
@@ -64,7 +64,9 @@ struct xai_explainer {
 
 struct xai_explanation {
     explanation *body;
-    xai_tensor values, map; /* views of the body's */
+    /* Views of the body's. */
+    xai_tensor map, signed_map, segments, segment_values, segment_errors;
+    xai_tensor *values, *standard_errors; /* one a part */
 };
 
 xai_status argument_missing(xai_error **error, const char *call, const char *argument);

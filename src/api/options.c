@@ -1,8 +1,8 @@
 #include "api/handles.h"
 #include "base/error.h"
-#include "base/text.h"
 
 #define THREADS_MAX 1024
+#define OPTION_INPUTS_MAX 1024
 
 xai_status xai_session_options_create(xai_session_options **out, xai_error **error)
 {
@@ -118,17 +118,50 @@ xai_status xai_explainer_options_create(xai_explainer_options **out, xai_error *
     return XAI_OK;
 }
 
-xai_status xai_explainer_options_set_layer(xai_explainer_options *self, const char *layer,
-                                           xai_error **error)
+xai_status xai_explainer_options_set_number(xai_explainer_options *self, const char *name,
+                                            double value, xai_error **error)
 {
     if (self == NULL)
         return argument_missing(error, __func__, "options");
-    char *copy = NULL;
-    if (layer != NULL && (copy = text_duplicate(layer)) == NULL)
-        return error_memory(error, "the name of a layer", 0);
-    memory_free(self->layer);
-    self->layer = copy;
-    return XAI_OK;
+    if (name == NULL)
+        return argument_missing(error, __func__, "name");
+    return option_list_set_number(&self->values, name, value, error);
+}
+
+xai_status xai_explainer_options_set_text(xai_explainer_options *self, const char *name,
+                                          const char *value, xai_error **error)
+{
+    if (self == NULL)
+        return argument_missing(error, __func__, "options");
+    if (name == NULL)
+        return argument_missing(error, __func__, "name");
+    if (value == NULL) {
+        option_list_remove(&self->values, name);
+        return XAI_OK;
+    }
+    return option_list_set_text(&self->values, name, value, error);
+}
+
+xai_status xai_explainer_options_set_tensor(xai_explainer_options *self, const char *name,
+                                            size_t input, const xai_tensor *value,
+                                            xai_error **error)
+{
+    if (self == NULL)
+        return argument_missing(error, __func__, "options");
+    if (name == NULL)
+        return argument_missing(error, __func__, "name");
+    if (value == NULL)
+        return argument_missing(error, __func__, "value");
+    if (input >= OPTION_INPUTS_MAX)
+        return error_set(error, XAI_ERROR_ARGUMENT, __func__, "input %zu of at most %d", input,
+                         OPTION_INPUTS_MAX);
+    return option_list_set_tensor(&self->values, name, input, &value->value, error);
+}
+
+xai_status xai_explainer_options_set_layer(xai_explainer_options *self, const char *layer,
+                                           xai_error **error)
+{
+    return xai_explainer_options_set_text(self, "layer", layer, error);
 }
 
 xai_status xai_explainer_options_set_score(xai_explainer_options *self, int32_t score,
@@ -167,6 +200,6 @@ void xai_explainer_options_free(xai_explainer_options *self)
 {
     if (self == NULL)
         return;
-    memory_free(self->layer);
+    option_list_free(&self->values);
     memory_free(self);
 }

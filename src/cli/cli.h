@@ -24,11 +24,24 @@ int report_usage(const char *command, const char *format, ...)
 
 /* One option of a command. The value is written to the field that fits `kind`. */
 typedef struct option {
-    enum { OPTION_TEXT, OPTION_COUNT, OPTION_NUMBER, OPTION_FLAG } kind;
+    enum { OPTION_TEXT, OPTION_COUNT, OPTION_NUMBER, OPTION_FLAG, OPTION_LIST } kind;
     const char *name; /* "--threads" */
     char letter;      /* 'o' for "-o"; 0 = none */
-    void *value;      /* const char **, int64_t * (0 or more), double *, bool * */
+    void *value;      /* const char **, int64_t * (0 or more), double *, bool *, setting_list * */
 } option;
+
+/* Options of a method: --option NAME=VALUE, and those that have a flag of their own. */
+enum { SETTINGS_MAX = 64, SETTING_NAMES = 8 };
+typedef struct setting_list {
+    const char *texts[SETTINGS_MAX]; /* "NAME=VALUE" */
+    size_t count;
+    const char *named[SETTING_NAMES]; /* values for setting_names; NULL = not given */
+} setting_list;
+extern const char *const setting_names[SETTING_NAMES]; /* "samples", ... */
+
+/* Hand them to the options of `method`. Reports failure. */
+bool settings_apply(const setting_list *list, xai_explainer_options *options,
+                    const xai_model *model, const char *method);
 
 /* Split the arguments after the command's name. At most `limit` positional ones. Reports what is
  * wrong. Returns EXIT_OK or EXIT_USAGE. */

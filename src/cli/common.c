@@ -69,6 +69,13 @@ static bool set_value(const option *self, const char *text)
     case OPTION_TEXT:
         *(const char **)self->value = text;
         return true;
+    case OPTION_LIST: {
+        setting_list *list = self->value;
+        if (list->count == SETTINGS_MAX)
+            return false;
+        list->texts[list->count++] = text;
+        return true;
+    }
     case OPTION_COUNT: {
         const long long number = strtoll(text, &end, 10);
         *(int64_t *)self->value = number;

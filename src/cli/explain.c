@@ -19,6 +19,7 @@ typedef struct request {
     int64_t threads, row;
     double alpha;
     window range;
+    setting_list settings;
     int32_t score_kind, scaling_kind;
 } request;
 
@@ -88,10 +89,12 @@ static xai_status make_target(const request *wanted, const xai_model *model, xai
     return status;
 }
 
-static xai_status make_explainer(const request *wanted, xai_model *model,
-                                 const xai_session_options *session, xai_explainer **out,
-                                 xai_error **error)
+/* NULL after a report. */
+static xai_explainer *make_explainer(const request *wanted, xai_model *model,
+                                     const xai_session_options *session)
 {
+    xai_error *failure = NULL, **error = &failure;
+    xai_explainer *made = NULL;
     xai_explainer_options *options = NULL;
     xai_status status = xai_explainer_options_create(&options, error);
     if (status == XAI_OK && wanted->layer)
@@ -102,10 +105,15 @@ static xai_status make_explainer(const request *wanted, xai_model *model,
         status = xai_explainer_options_set_scaling(options, wanted->scaling_kind, error);
     if (status == XAI_OK)
         status = xai_explainer_options_set_session(options, session, error);
+    if (status == XAI_OK && !settings_apply(&wanted->settings, options, model, wanted->method))
+        goto done;
     if (status == XAI_OK)
-        status = xai_explainer_create(model, wanted->method, options, out, error);
+        status = xai_explainer_create(model, wanted->method, options, &made, error);
+    if (status != XAI_OK)
+        report_error(NULL, failure);
+done:
     xai_explainer_options_free(options);
-    return status;
+    return made;
 }
 
 static bool write_overlay(const request *wanted, const xai_explanation *result,
@@ -205,8 +213,10 @@ static int explain(request *wanted, const char *const *paths, size_t given)
     session = session_options(wanted->threads);
     if (!session)
         goto done;
-    if (make_explainer(wanted, model, session, &explainer, &error) != XAI_OK ||
-        make_target(wanted, model, &target, &error) != XAI_OK)
+    explainer = make_explainer(wanted, model, session);
+    if (!explainer)
+        goto done;
+    if (make_target(wanted, model, &target, &error) != XAI_OK)
         goto failed;
     /* Outputs are opened before the work, so that an unwritable one is told at once. */
     if (!output_open(overlay, wanted->overlay, paths) || !output_open(json, wanted->json, paths) ||
@@ -272,6 +282,16 @@ int command_explain(int count, char **arguments)
         {OPTION_COUNT, "--threads", 0, &wanted.threads},
         {OPTION_COUNT, "--row", 0, &wanted.row},
         {OPTION_NUMBER, "--alpha", 0, &wanted.alpha},
+        {OPTION_LIST, "--option", 0, &wanted.settings},
+        /* In the order of setting_names. */
+        {OPTION_TEXT, "--samples", 0, &wanted.settings.named[0]},
+        {OPTION_TEXT, "--steps", 0, &wanted.settings.named[1]},
+        {OPTION_TEXT, "--seed", 0, &wanted.settings.named[2]},
+        {OPTION_TEXT, "--noise", 0, &wanted.settings.named[3]},
+        {OPTION_TEXT, "--tolerance", 0, &wanted.settings.named[4]},
+        {OPTION_TEXT, "--baseline", 0, &wanted.settings.named[5]},
+        {OPTION_TEXT, "--background", 0, &wanted.settings.named[6]},
+        {OPTION_TEXT, "--segments", 0, &wanted.settings.named[7]},
     };
     const char *paths[INPUT_LIMIT + 2] = {NULL};
     size_t given;

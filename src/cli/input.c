@@ -301,6 +301,23 @@ done:
     return done;
 }
 
+xai_tensor *npy_read(const xai_model *model, const char *path)
+{
+    size_t size;
+    npy_array array;
+    xai_tensor *made = NULL;
+    void *bytes = file_read(path, file_limit, &size);
+    if (!bytes)
+        return NULL;
+    const char *problem = npy_parse(bytes, size, &array);
+    if (problem)
+        report("cannot read %s: %s", path, problem);
+    else if (!tensor_from_array(&array, model, 0, path, &made))
+        made = NULL;
+    memory_free(bytes);
+    return made;
+}
+
 static bool make_room(input_set *self, size_t count)
 {
     *self = (input_set){.count = count};

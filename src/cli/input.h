@@ -37,6 +37,10 @@ bool input_set_read(input_set *self, const xai_model *model, const char *const *
 bool input_set_invent(input_set *self, const xai_model *model, int64_t rows, int64_t size);
 void input_set_free(input_set *self);
 
+/* An NPY file as a tensor for the model's first input; integers stay as they are. NULL after a
+ * report. */
+xai_tensor *npy_read(const xai_model *model, const char *path);
+
 /* Write a tensor as NPY. Reports failure; `path` is for messages. */
 bool npy_write(const char *path, FILE *file, const xai_tensor *values);
 

@@ -30,6 +30,12 @@ static const command commands[] = {
      "  --target T      the score to explain: a label of the model card, or an index (default: the "
      "highest score)\n"
      "  --output NAME   the output that the target is in (default: the first)\n"
+     "  --option NAME=VALUE  an option of the method ('xai methods METHOD' lists them); may be "
+     "repeated;\n"
+     "                  a VALUE that ends in .npy is read as an array\n"
+     "  --samples N, --steps N, --seed N, --noise X, --tolerance X, --baseline B, --background "
+     "FILE.npy,\n"
+     "  --segments S    the same for the most usual ones\n"
      "  --layer L       a value, a node or an index of 'xai info --layers' (default: the last "
      "before the head)\n"
      "  --score KIND    raw (default), logit or probability\n"
@@ -47,7 +53,10 @@ static const command commands[] = {
      "  --threads N     threads to use (default: all processors)\n"
      "\n"
      "FILE may be - for standard output. Files are complete or not written at all.\n"},
-    {"methods", command_methods, "the methods of explanation", "usage: xai methods\n"},
+    {"methods", command_methods, "the methods of explanation",
+     "usage: xai methods [METHOD]\n"
+     "\n"
+     "With METHOD, its options.\n"},
     {"bench", command_bench, "how fast a model runs: scores, gradient, Grad-CAM",
      "usage: xai bench MODEL [options]\n"
      "\n"

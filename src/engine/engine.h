@@ -45,6 +45,11 @@ enum {
 typedef struct plan_request {
     const shape
         *input_shapes; /* one per graph input, static, of one row (or of the model's fixed batch) */
+    /* Inner values that the plan starts from: further inputs behind the model's (see
+     * graph_specialise_from), float32, with these static shapes. */
+    const int *starts;
+    const shape *start_shapes;
+    size_t start_count;
     const int *
         wanted; /* value ids that run_value() must give after a forward pass, besides the outputs */
     size_t wanted_count;
@@ -91,8 +96,8 @@ xai_status plan_profile(plan *self, const tensor *const *inputs, int runs, doubl
 
 xai_status run_create(const plan *program, run **out, xai_error **error);
 void run_free(run *self);
-/* Forward pass of one row. inputs[i] fits plan_request.input_shapes[i] and the input's dtype;
- * read during the call only. Non-finite float inputs are the caller's to check. */
+/* Forward pass of one row. inputs[i] fits plan_request.input_shapes[i] and the input's dtype (then
+ * the starts); read during the call only. Non-finite float inputs are the caller's to check. */
 xai_status run_forward(run *self, const tensor *const *inputs, xai_error **error);
 /* A wanted value or an output after run_forward, as a plain tensor view that stays valid until
  * the next call on this run. */
@@ -128,10 +133,20 @@ typedef bool (*row_progress)(void *user, size_t done, size_t total);
 typedef struct rows_options {
     int threads;     /* total; 0 = all processors */
     bool throughput; /* a row a thread instead of all threads on one row */
+    /* Called behind the body of each row in the order of rows, one at a time: sums taken here have
+     * the same bits for any number of threads. May be NULL. */
+    row_body in_order;
     row_progress progress;
     void *progress_user;
 } rows_options;
 xai_status rows_run(plan *program, const tensor *const *inputs, size_t rows,
                     const rows_options *options, row_body body, void *user, xai_error **error);
+
+/* The same for rows that are made when their turn comes. fill(user, row, inputs) writes the data of
+ * all inputs of the plan (its starts included) for one row; rows are made on several threads at
+ * once, in any order. */
+typedef xai_status (*row_fill)(void *user, size_t row, tensor *inputs, xai_error **error);
+xai_status rows_run_made(plan *program, size_t rows, row_fill fill, const rows_options *options,
+                         row_body body, void *user, xai_error **error);
 
 #endif

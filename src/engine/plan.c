@@ -40,8 +40,9 @@ static xai_status specialise(plan *self, const plan_request *request, xai_error 
     for (size_t i = 0; i < request->gradient_count; i++)
         keep[n++] = request->gradients[i];
     const xai_status status =
-        graph_specialise(network_graph(self->net), request->input_shapes, keep, count,
-                         self->precision != ENGINE_PRECISION_REFERENCE, &self->graph, error);
+        graph_specialise_from(network_graph(self->net), request->input_shapes, request->starts,
+                              request->start_shapes, request->start_count, keep, count,
+                              self->precision != ENGINE_PRECISION_REFERENCE, &self->graph, error);
     memory_free(keep);
     return status;
 }

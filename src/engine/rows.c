@@ -8,7 +8,8 @@
 
 typedef struct row_loop {
     plan *program;
-    const tensor *const *inputs;
+    const tensor *const *inputs; /* NULL: `fill` makes them */
+    row_fill fill;
     size_t rows;
     const rows_options *options;
     row_body body;
@@ -16,7 +17,9 @@ typedef struct row_loop {
     atomic_size_t next;
     atomic_bool stop;
     pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t turn;
     size_t finished;
+    size_t next_in_order; /* the row whose in_order() is due */
     xai_status status;
     xai_error *error;
 } row_loop;
@@ -40,20 +43,56 @@ static xai_status check_inputs(const row_loop *self, xai_error **error)
     return XAI_OK;
 }
 
-static xai_status run_row(row_loop *self, run *state, tensor *views, const tensor **pointers,
-                          size_t row, xai_error **error)
+/* The views of the row's slices of the inputs, or inputs made for it. */
+static xai_status find_inputs(const row_loop *self, tensor *views, size_t row, xai_error **error)
 {
     const graph *g = plan_graph(self->program);
+    if (self->fill)
+        return self->fill(self->user, row, views, error);
     for (size_t i = 0; i < g->input_count; i++) {
         views[i] =
             (tensor){.dtype = self->inputs[i]->dtype, .shape = g->values[g->inputs[i]].shape};
         views[i].data =
             (char *)self->inputs[i]->data +
             (g->values[g->inputs[i]].shape.rank > 0 ? row : 0) * tensor_bytes(&views[i]);
-        pointers[i] = &views[i];
     }
-    const xai_status status = run_forward(state, pointers, error);
-    return status == XAI_OK ? self->body(self->user, state, row, error) : status;
+    return XAI_OK;
+}
+
+/* Wait until the rows before this one have had their turn; rows are taken in order, so the lowest
+ * one at work never waits. */
+static xai_status run_in_order(row_loop *self, run *state, size_t row, xai_error **error)
+{
+    pthread_mutex_lock(&self->lock);
+    while (self->next_in_order != row && self->status == XAI_OK)
+        pthread_cond_wait(&self->turn, &self->lock);
+    const bool go_on = self->status == XAI_OK;
+    pthread_mutex_unlock(&self->lock);
+    const xai_status status =
+        go_on ? self->options->in_order(self->user, state, row, error) : XAI_OK;
+    if (status != XAI_OK)
+        return status; /* the others are woken by fail() */
+    pthread_mutex_lock(&self->lock);
+    self->next_in_order++;
+    pthread_cond_broadcast(&self->turn);
+    pthread_mutex_unlock(&self->lock);
+    return XAI_OK;
+}
+
+static xai_status run_row(row_loop *self, run *state, tensor *views, const tensor **pointers,
+                          size_t row, xai_error **error)
+{
+    const size_t inputs = plan_graph(self->program)->input_count;
+    xai_status status = find_inputs(self, views, row, error);
+    for (size_t i = 0; i < inputs; i++)
+        pointers[i] = &views[i];
+    if (status == XAI_OK)
+        status = run_forward(state, pointers, error);
+    if (status == XAI_OK)
+        status = self->body(self->user, state, row, error);
+    if (status == XAI_OK && self->options->in_order)
+        status = run_in_order(self, state, row, error);
+    return status;
 }
 
 static void fail(row_loop *self, xai_status status, xai_error *error)
@@ -64,6 +103,7 @@ static void fail(row_loop *self, xai_status status, xai_error *error)
         self->error = error;
         error = NULL;
     }
+    pthread_cond_broadcast(&self->turn);
     pthread_mutex_unlock(&self->lock);
     xai_error_free(error);
     atomic_store(&self->stop, true);
@@ -97,6 +137,11 @@ static void work(void *user, size_t begin, size_t end)
     const tensor **pointers = memory_allocate_zeroed(inputs + 1, sizeof *pointers);
     xai_status status = views && pointers ? run_acquire(self->program, &state, &error)
                                           : error_memory(&error, "rows", inputs * sizeof *views);
+    for (size_t i = 0; self->fill && status == XAI_OK && i < inputs; i++) {
+        const graph_value *value =
+            &plan_graph(self->program)->values[plan_graph(self->program)->inputs[i]];
+        status = tensor_create(&views[i], value->dtype, &value->shape, &error);
+    }
     while (status == XAI_OK && !atomic_load(&self->stop)) {
         const size_t row = atomic_fetch_add(&self->next, 1);
         if (row >= self->rows)
@@ -108,41 +153,64 @@ static void work(void *user, size_t begin, size_t end)
     if (status != XAI_OK)
         fail(self, status, error);
     run_release(self->program, state);
+    for (size_t i = 0; self->fill && views && i < inputs; i++)
+        tensor_free(&views[i]);
     memory_free(views);
     memory_free(pointers);
+}
+
+static xai_status run_loop(row_loop *loop, xai_error **error)
+{
+    static const rows_options defaults = {0};
+    if (!loop->options)
+        loop->options = &defaults;
+    if (loop->rows == 0)
+        return XAI_OK;
+    atomic_init(&loop->next, 0);
+    atomic_init(&loop->stop, false);
+    pthread_mutex_init(&loop->lock, NULL);
+    pthread_cond_init(&loop->turn, NULL);
+    int workers = 1;
+    if (loop->options->throughput) {
+        workers = loop->options->threads > 0 ? loop->options->threads : parallel_processors();
+        if ((size_t)workers > loop->rows)
+            workers = (int)loop->rows;
+    }
+    if (workers > 1)
+        parallel_for(workers, (size_t)workers, work, loop);
+    else
+        work(loop, 0, 1);
+    pthread_cond_destroy(&loop->turn);
+    pthread_mutex_destroy(&loop->lock);
+    if (loop->status != XAI_OK && error && !*error) {
+        *error = loop->error;
+        loop->error = NULL;
+    }
+    xai_error_free(loop->error);
+    return loop->status;
 }
 
 xai_status rows_run(plan *program, const tensor *const *inputs, size_t rows,
                     const rows_options *options, row_body body, void *user, xai_error **error)
 {
-    static const rows_options defaults = {0};
     row_loop loop = {.program = program,
                      .inputs = inputs,
                      .rows = rows,
-                     .options = options ? options : &defaults,
+                     .options = options,
                      .body = body,
                      .user = user};
-    xai_status status = check_inputs(&loop, error);
-    if (status != XAI_OK || rows == 0)
-        return status;
-    atomic_init(&loop.next, 0);
-    atomic_init(&loop.stop, false);
-    pthread_mutex_init(&loop.lock, NULL);
-    int workers = 1;
-    if (loop.options->throughput) {
-        workers = loop.options->threads > 0 ? loop.options->threads : parallel_processors();
-        if ((size_t)workers > rows)
-            workers = (int)rows;
-    }
-    if (workers > 1)
-        parallel_for(workers, (size_t)workers, work, &loop);
-    else
-        work(&loop, 0, 1);
-    pthread_mutex_destroy(&loop.lock);
-    if (loop.status != XAI_OK && error && !*error) {
-        *error = loop.error;
-        loop.error = NULL;
-    }
-    xai_error_free(loop.error);
-    return loop.status;
+    const xai_status status = check_inputs(&loop, error);
+    return status == XAI_OK ? run_loop(&loop, error) : status;
+}
+
+xai_status rows_run_made(plan *program, size_t rows, row_fill fill, const rows_options *options,
+                         row_body body, void *user, xai_error **error)
+{
+    row_loop loop = {.program = program,
+                     .fill = fill,
+                     .rows = rows,
+                     .options = options,
+                     .body = body,
+                     .user = user};
+    return run_loop(&loop, error);
 }

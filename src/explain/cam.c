@@ -8,6 +8,8 @@
 #include "explain/method.h"
 #include "xai/explainer.h"
 
+const option_definition cam_options[] = {OPTION_LAYER, {0}};
+
 /* What is said about a row afterwards, in order; rows are computed in any order. */
 enum { NO_GRADIENT = 1, NO_GRADIENT_SATURATED, NO_EVIDENCE };
 
@@ -30,15 +32,6 @@ typedef struct cam_job {
     uint8_t *notes;   /* (target, row) */
 } cam_job;
 
-/* (N, dims...) float32 */
-static xai_status create_maps(tensor *out, size_t rows, const spatial *space, xai_error **error)
-{
-    shape dims = {.rank = space->rank + 1, .dims = {(int64_t)rows}};
-    for (int axis = 0; axis < space->rank; axis++)
-        dims.dims[axis + 1] = space->dims[axis];
-    return tensor_create(out, DTYPE_FLOAT, &dims, error);
-}
-
 static xai_status prepare(void *user, const plan *program, const row_layout *layouts,
                           xai_error **error)
 {
@@ -52,11 +45,13 @@ static xai_status prepare(void *user, const plan *program, const row_layout *lay
     for (size_t t = 0; status == XAI_OK && t < job->target_count; t++) {
         const cam_layer *layer = &job->layers[job->layer_of[t]];
         explanation *out = job->out[t];
-        status = create_maps(&out->values, job->rows->rows, &layer->space, error);
+        const shape dims = spatial_rows(&layer->space, job->rows->rows);
+        status = explanation_add_part(out, layer->name, &dims, false, error);
         if (status != XAI_OK || layer->input_space.rank == 0)
             continue;
         out->input_shape = job->rows->inputs[layer->input]->shape;
-        status = create_maps(&out->map, job->rows->rows, &layer->input_space, error);
+        const shape map_dims = spatial_rows(&layer->input_space, job->rows->rows);
+        status = tensor_create(&out->map, DTYPE_FLOAT, &map_dims, error);
     }
     return status;
 }
@@ -84,7 +79,7 @@ static xai_status explain_sample(void *user, const sample *of, xai_error **error
         return XAI_OK;
     explanation *out = job->out[of->target];
     uint8_t *note = &job->notes[of->target * job->rows->rows + of->row];
-    float *values = (float *)out->values.data + of->row * space->pixels;
+    float *values = (float *)out->parts[0].values.data + of->row * space->pixels;
     float *planes[2] = {memory_allocate(of->count, sizeof(float)),
                         memory_allocate(of->count, sizeof(float))};
     double *sums = memory_allocate_zeroed(space->pixels, sizeof *sums);

@@ -6,7 +6,7 @@
 #include "explain/rows.h"
 
 typedef struct job {
-    const evaluator *self;
+    evaluator *self;
     const batch *rows;
     const differentiation *what;
     /* Distinct sources of scores, and which one each target uses. */
@@ -67,8 +67,8 @@ static xai_status find_sources(job *self, xai_error **error)
     return XAI_OK;
 }
 
-static xai_status job_init(job *self, const evaluator *of, const batch *rows,
-                           const differentiation *what, xai_error **error)
+static xai_status job_init(job *self, evaluator *of, const batch *rows, const differentiation *what,
+                           xai_error **error)
 {
     const size_t targets = what->target_count, values = what->wrt_count;
     *self = (job){.self = of, .rows = rows, .what = what};
@@ -337,6 +337,27 @@ static xai_status seed_target(const job *self, size_t target, size_t first_row, 
     return XAI_OK;
 }
 
+/* A score without gradients. */
+static xai_status report_scores(const job *self, size_t target, size_t first_row, const scratch *at,
+                                xai_error **error)
+{
+    const score_source *source = &self->sources[self->source_of[target]];
+    xai_status status = XAI_OK;
+    for (size_t b = 0; status == XAI_OK && b < self->rows->per_plan; b++) {
+        const sample found = {
+            .row = first_row + b,
+            .target = target,
+            .chosen = &at->chosen[b],
+            .output = source->output,
+            .output_shape = &self->source_layouts[self->source_of[target]].row,
+            .score = at->scores[b],
+            .source = source,
+        };
+        status = self->what->body(self->what->user, &found, error);
+    }
+    return status;
+}
+
 static xai_status report(const job *self, run *state, size_t target, size_t v, size_t first_row,
                          const scratch *at, xai_error **error)
 {
@@ -362,6 +383,7 @@ static xai_status report(const job *self, run *state, size_t target, size_t v, s
             .wrt = v,
             .chosen = &at->chosen[b],
             .output = source->output,
+            .output_shape = &self->source_layouts[self->source_of[target]].row,
             .score = at->scores[b],
             .source = source,
             .layout = &self->layouts[v],
@@ -384,7 +406,9 @@ static xai_status differentiate_row(void *user, run *state, size_t index, xai_er
         status = collect(self, state, first_row, &at, error);
     for (size_t t = 0; status == XAI_OK && t < self->what->target_count; t++) {
         status = seed_target(self, t, first_row, &at, error);
-        if (status == XAI_OK)
+        if (status == XAI_OK && self->what->wrt_count == 0)
+            status = report_scores(self, t, first_row, &at, error);
+        else if (status == XAI_OK)
             status =
                 run_backward(state, self->sources[self->source_of[t]].seed_value, at.seed, error);
         for (size_t v = 0; status == XAI_OK && v < self->what->wrt_count; v++)
@@ -401,8 +425,9 @@ xai_status evaluator_differentiate(evaluator *self, const batch *rows, const dif
     plan *program = NULL;
     xai_status status = job_init(&at, self, rows, what, error);
     if (status == XAI_OK) {
-        const plan_wish wanted = {.ids = {at.wanted, at.seeds, at.wrt},
-                                  .counts = {at.wanted_count, at.seed_count, at.wrt_count}};
+        const plan_wish wanted = {
+            .ids = {at.wanted, at.seeds, at.wrt},
+            .counts = {at.wanted_count, at.wrt_count > 0 ? at.seed_count : 0, at.wrt_count}};
         status = evaluator_find_plan(self, rows, &wanted, &program, error);
     }
     if (status == XAI_OK)

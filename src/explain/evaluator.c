@@ -40,7 +40,7 @@ static bool entry_fits(const plan_entry *self, const batch *rows, size_t inputs,
         if (!shape_equal(&self->shapes[i], &rows->shapes[i]))
             return false;
     const int *ids = self->ids;
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < PLAN_LISTS; kind++) {
         if (self->counts[kind] != wanted->counts[kind])
             return false;
         if (wanted->counts[kind] > 0 &&
@@ -55,7 +55,9 @@ static xai_status entry_make(const evaluator *self, const batch *rows, size_t in
                              const plan_wish *wanted, int threads, plan_entry *out,
                              xai_error **error)
 {
-    const size_t id_count = wanted->counts[0] + wanted->counts[1] + wanted->counts[2];
+    size_t id_count = 0;
+    for (int kind = 0; kind < PLAN_LISTS; kind++)
+        id_count += wanted->counts[kind];
     plan_entry made = {.threads = threads};
     xai_status status = XAI_OK;
     made.shapes = memory_allocate(inputs, sizeof *made.shapes);
@@ -68,7 +70,7 @@ static xai_status entry_make(const evaluator *self, const batch *rows, size_t in
     for (size_t i = 0; i < inputs; i++)
         made.shapes[i] = rows->shapes[i];
     int *ids = made.ids;
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < PLAN_LISTS; kind++) {
         for (size_t i = 0; i < wanted->counts[kind]; i++)
             *ids++ = wanted->ids[kind][i];
         made.counts[kind] = wanted->counts[kind];
@@ -81,6 +83,9 @@ static xai_status entry_make(const evaluator *self, const batch *rows, size_t in
         .seed_count = made.counts[1],
         .gradients = made.ids + made.counts[0] + made.counts[1],
         .gradient_count = made.counts[2],
+        .starts = made.ids + made.counts[0] + made.counts[1] + made.counts[2],
+        .start_shapes = wanted->start_shapes,
+        .start_count = made.counts[3],
         .precision = self->options.precision,
         .threads = threads,
         .memory_limit = self->options.memory_limit,
@@ -105,7 +110,8 @@ xai_status evaluator_find_plan(evaluator *self, const batch *rows, const plan_wi
                                plan **out, xai_error **error)
 {
     const size_t inputs = network_graph(self->of->net)->input_count;
-    const int threads = runs_throughput(self, rows) ? 1 : self->options.threads;
+    const int threads =
+        wanted->one_thread || runs_throughput(self, rows) ? 1 : self->options.threads;
     size_t oldest = 0;
     self->clock++;
     for (size_t i = 0; i < EVALUATOR_PLANS; i++) {
@@ -165,21 +171,73 @@ xai_status evaluator_find_value(const evaluator *self, const char *name, int *ou
 
 /* Rows */
 
-static rows_options options_of(const evaluator *self, const batch *rows)
+static bool report_progress(void *user, size_t done, size_t total)
 {
-    return (rows_options){.threads = self->options.threads,
-                          .throughput = runs_throughput(self, rows),
-                          .progress = self->options.progress,
-                          .progress_user = self->options.progress_user};
+    evaluator *self = user;
+    const evaluator_options *options = &self->options;
+    const size_t all = self->total > self->done + total ? self->total : self->done + total;
+    const bool go_on = options->progress(options->progress_user, self->done + done, all);
+    self->cancelled = self->cancelled || !go_on;
+    return go_on;
 }
 
-xai_status evaluator_run_rows(const evaluator *self, plan *program, const batch *rows,
-                              row_body body, void *user, xai_error **error)
+void evaluator_expect(evaluator *self, size_t runs)
 {
-    const rows_options options = options_of(self, rows);
-    if (options.progress != NULL && !options.progress(options.progress_user, 0, rows->runs))
+    self->done = 0;
+    self->total = runs;
+    self->cancelled = false;
+}
+
+static rows_options options_of(evaluator *self, bool throughput, int threads)
+{
+    return (rows_options){.threads = threads,
+                          .throughput = throughput,
+                          .progress = self->options.progress != NULL ? report_progress : NULL,
+                          .progress_user = self};
+}
+
+/* Before a loop: report where we are, so that a call can be cancelled before it starts. */
+static xai_status begin_loop(evaluator *self, size_t runs, xai_error **error)
+{
+    self->cancelled = false;
+    if (self->options.progress != NULL && !report_progress(self, 0, runs))
         return error_set(error, XAI_ERROR_CANCELLED, NULL, "cancelled");
-    return rows_run(program, rows->inputs, rows->runs, &options, body, user, error);
+    return XAI_OK;
+}
+
+/* Behind a loop: a cancellation at its last run stops the call when more was to follow. */
+static xai_status end_loop(evaluator *self, size_t runs, xai_status status, xai_error **error)
+{
+    if (status != XAI_OK || self->total == 0)
+        return status;
+    self->done += runs;
+    if (self->cancelled && self->done < self->total)
+        return error_set(error, XAI_ERROR_CANCELLED, NULL, "cancelled after %zu of %zu", self->done,
+                         self->total);
+    return XAI_OK;
+}
+
+xai_status evaluator_run_rows(evaluator *self, plan *program, const batch *rows, row_body body,
+                              void *user, xai_error **error)
+{
+    const rows_options options =
+        options_of(self, runs_throughput(self, rows), self->options.threads);
+    xai_status status = begin_loop(self, rows->runs, error);
+    if (status == XAI_OK)
+        status = rows_run(program, rows->inputs, rows->runs, &options, body, user, error);
+    return end_loop(self, rows->runs, status, error);
+}
+
+xai_status evaluator_run_made(evaluator *self, plan *program, size_t runs, int workers,
+                              row_fill fill, row_body body, row_body in_order, void *user,
+                              xai_error **error)
+{
+    rows_options options = options_of(self, workers > 1, workers);
+    options.in_order = in_order;
+    xai_status status = begin_loop(self, runs, error);
+    if (status == XAI_OK)
+        status = rows_run_made(program, runs, fill, &options, body, user, error);
+    return end_loop(self, runs, status, error);
 }
 
 /* Forward */
@@ -282,5 +340,25 @@ xai_status evaluator_plan(evaluator *self, const batch *rows, const int *wrt, si
                               .counts = {0, wrt_count > 0 ? source->output_count : 0, wrt_count}};
     const xai_status status = evaluator_find_plan(self, rows, &wanted, &program, error);
     *out = program;
+    return status;
+}
+
+xai_status evaluator_graph(evaluator *self, const batch *rows, const graph **out, xai_error **error)
+{
+    const size_t inputs = network_graph(self->of->net)->input_count;
+    for (size_t i = 0; i < EVALUATOR_PLANS; i++) {
+        const plan_entry *entry = &self->plans[i];
+        bool fits = entry->program != NULL && entry->counts[PLAN_LISTS - 1] == 0;
+        for (size_t k = 0; fits && k < inputs; k++)
+            fits = shape_equal(&entry->shapes[k], &rows->shapes[k]);
+        if (fits) {
+            *out = plan_graph(entry->program);
+            return XAI_OK;
+        }
+    }
+    const plan *program = NULL;
+    const xai_status status = evaluator_plan(self, rows, NULL, 0, &program, error);
+    if (status == XAI_OK)
+        *out = plan_graph(program);
     return status;
 }

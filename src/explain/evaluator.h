@@ -30,13 +30,14 @@ typedef struct batch {
     shape *shapes;               /* of one run, one an input; owned */
 } batch;
 
+#define PLAN_LISTS 4
 #define EVALUATOR_PLANS 6 /* cached, least recently used goes first */
 
 typedef struct plan_entry {
     plan *program; /* NULL = free */
     shape *shapes;
-    int *ids; /* wanted, seeds, gradients, one after the other */
-    size_t counts[3];
+    int *ids; /* wanted, seeds, gradients, starts, one after the other */
+    size_t counts[PLAN_LISTS];
     int threads;
     uint64_t used;
 } plan_entry;
@@ -47,11 +48,17 @@ typedef struct evaluator {
     plan_entry plans[EVALUATOR_PLANS];
     uint64_t clock;
     size_t arena_bytes; /* of the plan used last */
+    /* Progress of a call made of several loops, in runs of the model; total 0 = of one loop. */
+    size_t done, total;
+    bool cancelled;
 } evaluator;
 
 /* `of` must outlive the evaluator. */
 void evaluator_init(evaluator *self, const subject *of, const evaluator_options *options);
 void evaluator_free(evaluator *self);
+
+/* The runs of the model that a call of several loops will make, for its progress; 0 ends it. */
+void evaluator_expect(evaluator *self, size_t runs);
 
 /* The inputs must outlive the batch. */
 xai_status batch_check(const evaluator *self, const tensor *const *inputs, size_t count, batch *out,
@@ -81,15 +88,18 @@ typedef struct sample {
     int output; /* position of the output that holds the score */
     double score;
     const score_source *source;
-    const row_layout *layout; /* of the value */
-    size_t count;             /* elements of the value's row */
-    const float *activation;  /* the value; NULL unless asked for */
-    const float *gradient;    /* d score / d value */
+    const shape *output_shape; /* of a row of the output */
+    const row_layout *layout;  /* of the value */
+    size_t count;              /* elements of the value's row */
+    const float *activation;   /* the value; NULL unless asked for */
+    const float *gradient;     /* d score / d value */
 } sample;
 
 /* May be called for several rows at once, in any order: write to the sample's row only. */
 typedef xai_status (*sample_body)(void *user, const sample *of, xai_error **error);
 
+/* Without values of `wrt` the forward pass alone is made, and the body is called once a row and
+ * target, with wrt 0 and neither activation nor gradient. */
 typedef struct differentiation {
     const xai_target *const *targets; /* NULL entry = the highest score of each row */
     size_t target_count;
@@ -114,5 +124,13 @@ xai_status evaluator_differentiate(evaluator *self, const batch *rows, const dif
  * passes from every float output. */
 xai_status evaluator_plan(evaluator *self, const batch *rows, const int *wrt, size_t wrt_count,
                           plan **out, xai_error **error);
+
+/* The graph of a plan for these inputs, for questions about shapes and axes: of any plan in the
+ * cache, else of a new one that computes the outputs. Valid until the next call. */
+xai_status evaluator_graph(evaluator *self, const batch *rows, const graph **out,
+                           xai_error **error);
+
+/* Index of the first element that is NaN or infinite; SIZE_MAX when there is none. */
+size_t tensor_find_nonfinite(const tensor *self);
 
 #endif

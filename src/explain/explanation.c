@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -26,12 +27,18 @@ xai_status explanation_create(size_t rows, const char *method, const char *layer
     self->base_values = memory_allocate(rows, sizeof *self->base_values);
     self->completeness_errors = memory_allocate(rows, sizeof *self->completeness_errors);
     self->evaluations = memory_allocate_zeroed(rows, sizeof *self->evaluations);
+    self->samples = memory_allocate_zeroed(rows, sizeof *self->samples);
+    self->converged = memory_allocate(rows, sizeof *self->converged);
+    self->baseline = text_duplicate("");
     if (self->layer == NULL || self->model == NULL || self->targets == NULL ||
         self->labels == NULL || self->scores == NULL || self->base_values == NULL ||
-        self->completeness_errors == NULL || self->evaluations == NULL) {
+        self->completeness_errors == NULL || self->evaluations == NULL || self->samples == NULL ||
+        self->converged == NULL || self->baseline == NULL) {
         explanation_free(self);
         return error_memory(error, "an explanation", rows * sizeof *self->scores);
     }
+    for (size_t row = 0; row < rows; row++)
+        self->converged[row] = -1;
     for (size_t row = 0; row < rows; row++)
         self->scores[row] = self->base_values[row] = self->completeness_errors[row] = NAN;
     *out = self;
@@ -46,8 +53,21 @@ void explanation_free(explanation *self)
         memory_free(self->labels[row]);
     for (size_t i = 0; i < self->warning_count; i++)
         memory_free(self->warnings[i].text);
-    tensor_free(&self->values);
+    for (size_t i = 0; i < self->part_count; i++) {
+        memory_free(self->parts[i].name);
+        tensor_free(&self->parts[i].values);
+        tensor_free(&self->parts[i].standard_error);
+    }
+    memory_free(self->parts);
     tensor_free(&self->map);
+    tensor_free(&self->signed_map);
+    tensor_free(&self->segments);
+    tensor_free(&self->segment_values);
+    tensor_free(&self->segment_errors);
+    memory_free(self->baseline);
+    memory_free(self->samples);
+    memory_free(self->converged);
+    memory_free(self->settings);
     memory_free(self->layer);
     memory_free(self->model);
     memory_free(self->targets);
@@ -61,18 +81,57 @@ void explanation_free(explanation *self)
     memory_free(self);
 }
 
+xai_status explanation_add_part(explanation *self, const char *name, const shape *dims,
+                                bool with_error, xai_error **error)
+{
+    explanation_part *grown = memory_resize(self->parts, self->part_count + 1, sizeof *self->parts);
+    if (grown == NULL)
+        return error_memory(error, "attributions", sizeof *grown);
+    self->parts = grown;
+    explanation_part *made = &self->parts[self->part_count++];
+    *made = (explanation_part){.name = text_duplicate(name)};
+    if (made->name == NULL)
+        return error_memory(error, "attributions", sizeof *grown);
+    xai_status status = tensor_create(&made->values, DTYPE_FLOAT, dims, error);
+    if (status == XAI_OK)
+        memset(made->values.data, 0, tensor_bytes(&made->values));
+    if (status == XAI_OK && with_error)
+        status = tensor_create(&made->standard_error, DTYPE_FLOAT, dims, error);
+    if (status == XAI_OK && with_error)
+        memset(made->standard_error.data, 0, tensor_bytes(&made->standard_error));
+    return status;
+}
+
+xai_status explanation_set_baseline(explanation *self, const char *name, xai_error **error)
+{
+    char *copy = text_duplicate(name);
+    if (copy == NULL)
+        return error_memory(error, "the name of a baseline", 0);
+    memory_free(self->baseline);
+    self->baseline = copy;
+    return XAI_OK;
+}
+
+xai_status explanation_set_facts(explanation *self, const subject *of, size_t row,
+                                 const selection *chosen, int output, double score,
+                                 int64_t evaluations, xai_error **error)
+{
+    char *label = selection_label(chosen, of, output);
+    if (label == NULL)
+        return error_memory(error, "a label", 0);
+    memory_free(self->labels[row]);
+    self->labels[row] = label;
+    self->targets[row] = chosen->index;
+    self->scores[row] = score;
+    self->evaluations[row] = evaluations;
+    return XAI_OK;
+}
+
 xai_status explanation_set_row(explanation *self, const subject *of, const sample *from,
                                int64_t evaluations, xai_error **error)
 {
-    char *label = selection_label(from->chosen, of, from->output);
-    if (label == NULL)
-        return error_memory(error, "a label", 0);
-    memory_free(self->labels[from->row]);
-    self->labels[from->row] = label;
-    self->targets[from->row] = from->chosen->index;
-    self->scores[from->row] = from->score;
-    self->evaluations[from->row] = evaluations;
-    return XAI_OK;
+    return explanation_set_facts(self, of, from->row, from->chosen, from->output, from->score,
+                                 evaluations, error);
 }
 
 xai_status explanation_warn(explanation *self, int64_t row, xai_error **error, const char *format,
@@ -93,9 +152,7 @@ xai_status explanation_warn(explanation *self, int64_t row, xai_error **error, c
     return XAI_OK;
 }
 
-/* A JSON number in any locale: the shortest of a few precisions that reads back as the same
- * double; null for NaN and infinity. */
-static void append_number(text *out, double value)
+void explanation_append_number(text *out, double value)
 {
     char digits[40];
     if (!isfinite(value)) {
@@ -142,7 +199,7 @@ static void append_peak(text *out, const tensor *map, size_t row)
         rest /= (size_t)map->shape.dims[axis];
     }
     text_append(out, "{\"value\": ");
-    append_number(out, values[best]);
+    explanation_append_number(out, values[best]);
     text_append(out, ", \"position\": ");
     append_ints(out, position, map->shape.rank - 1);
     text_append(out, "}");
@@ -158,12 +215,16 @@ static void append_row(text *out, const explanation *self, size_t row)
     text_append(out, ", \"label\": ");
     text_append_json(out, self->labels[row] != NULL ? self->labels[row] : "");
     text_append(out, ", \"score\": ");
-    append_number(out, self->scores[row]);
+    explanation_append_number(out, self->scores[row]);
     text_append(out, ", \"base_value\": ");
-    append_number(out, self->base_values[row]);
+    explanation_append_number(out, self->base_values[row]);
     text_append(out, ", \"completeness_error\": ");
-    append_number(out, self->completeness_errors[row]);
+    explanation_append_number(out, self->completeness_errors[row]);
     text_format(out, ", \"evaluations\": %" PRId64, self->evaluations[row]);
+    if (self->samples[row] > 0)
+        text_format(out, ", \"samples\": %" PRId64, self->samples[row]);
+    if (self->converged[row] >= 0)
+        text_format(out, ", \"converged\": %s", self->converged[row] ? "true" : "false");
     append_peak(out, &self->map, row);
     text_append(out, "}");
 }
@@ -186,10 +247,23 @@ xai_status explanation_finish(explanation *self, xai_error **error)
     text_append(&out, ",\n  \"score_kind\": ");
     text_append_json(&out,
                      self->score_kind >= 0 && self->score_kind < 3 ? kinds[self->score_kind] : "");
+    if (self->settings != NULL) {
+        text_append(&out, ",\n  \"options\": ");
+        text_append(&out, self->settings);
+    }
+    if (self->baseline[0] != '\0') {
+        text_append(&out, ",\n  \"baseline\": ");
+        text_append_json(&out, self->baseline);
+    }
     text_append(&out, ",\n  \"input_shape\": ");
     append_ints(&out, self->input_shape.dims, self->input_shape.rank);
     text_append(&out, ",\n  \"values_shape\": ");
-    append_ints(&out, self->values.shape.dims, self->values.shape.rank);
+    if (self->part_count > 0)
+        append_ints(&out, self->parts[0].values.shape.dims, self->parts[0].values.shape.rank);
+    else
+        text_append(&out, "null");
+    if (self->segment_values.data != NULL)
+        text_format(&out, ",\n  \"segment_count\": %" PRId64, self->segment_values.shape.dims[1]);
     text_append(&out, ",\n  \"rows\": [");
     for (size_t row = 0; row < self->rows; row++)
         append_row(&out, self, row);

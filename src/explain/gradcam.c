@@ -35,6 +35,7 @@ const method_definition method_gradcam = {
         "Grad-CAM (Selvaraju et al. 2017): a layer's activations, weighted by their mean gradients",
     .explain = cam_explain,
     .cam = gradcam_map,
+    .options = cam_options,
 };
 
 /* Grad-CAM++ (Chattopadhyay et al. 2018, eq. 10 and 19), its weights up to a factor exp(S) > 0
@@ -63,4 +64,5 @@ const method_definition method_gradcam_plus_plus = {
                    "positive gradients, for several findings of one class",
     .explain = cam_explain,
     .cam = gradcam_plus_plus_map,
+    .options = cam_options,
 };

@@ -147,3 +147,30 @@ xai_status layer_find_spatial(const graph *specialised, int layer, const row_lay
     memory_free(channel_axes);
     return XAI_OK;
 }
+
+xai_status layer_find_input_spatial(const graph *specialised, size_t input, spatial *out,
+                                    xai_error **error)
+{
+    *out = (spatial){0};
+    const int value = specialised->inputs[input];
+    const shape *dims = &specialised->values[value].shape;
+    if (dims->rank < 3 || dims->rank > MAP_MAX_RANK + 2)
+        return XAI_OK;
+    signed char *channel_axes = graph_channel_axes(specialised);
+    if (channel_axes == NULL)
+        return error_memory(error, "the channel axes of a graph", specialised->value_count);
+    const int axis = channel_axes[value];
+    memory_free(channel_axes);
+    *out = (spatial){.channels = 1, .pixel_stride = 1};
+    if (dims->rank == 3 && axis < 0) {
+        set_dims(out, 2, dims->dims + 1);
+        out->channel_stride = out->pixels;
+        return XAI_OK;
+    }
+    const bool last = axis == dims->rank - 1;
+    set_dims(out, dims->rank - 2, dims->dims + (last ? 1 : 2));
+    out->channels = (size_t)dims->dims[last ? dims->rank - 1 : 1];
+    out->channel_stride = last ? 1 : out->pixels;
+    out->pixel_stride = last ? out->channels : 1;
+    return XAI_OK;
+}

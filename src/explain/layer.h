@@ -28,4 +28,10 @@ xai_status layer_find_spatial(const graph *specialised, int layer, const row_lay
                               spatial *layer_space, spatial *input_space, size_t *input,
                               xai_error **error);
 
+/* The axes of one row of input `input`; rank 0 when it has no spatial axes (a table, tokens). An
+ * input of rank 3 to 5 has channels, first or last as the graph tells; one of rank 3 without a
+ * channel axis is an image (N, H, W). */
+xai_status layer_find_input_spatial(const graph *specialised, size_t input, spatial *out,
+                                    xai_error **error);
+
 #endif

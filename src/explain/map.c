@@ -6,6 +6,14 @@
 #include "base/error.h"
 #include "xai/explainer.h"
 
+shape spatial_rows(const spatial *self, size_t rows)
+{
+    shape dims = {.rank = self->rank + 1, .dims = {(int64_t)rows}};
+    for (int axis = 0; axis < self->rank; axis++)
+        dims.dims[axis + 1] = self->dims[axis];
+    return dims;
+}
+
 const float *spatial_planes(const spatial *self, const float *values, float *scratch)
 {
     if (self->offset == 0 && self->pixel_stride == 1 && self->channel_stride == self->pixels)

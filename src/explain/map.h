@@ -15,6 +15,9 @@ typedef struct spatial {
     size_t offset, channel_stride, pixel_stride;
 } spatial;
 
+/* (N, dims...) */
+shape spatial_rows(const spatial *self, size_t rows);
+
 /* The row as planes (channels, pixels): `values` itself when it is one already, else copied to
  * `scratch`. */
 const float *spatial_planes(const spatial *self, const float *values, float *scratch);

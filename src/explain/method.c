@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "explain/names.h"
 
 static const method_definition *const methods[] = {
@@ -26,26 +27,74 @@ static const char *method_name(const void *context, size_t index)
     return methods[index]->name;
 }
 
+const method_definition *method_find(const char *name)
+{
+    for (size_t i = 0; i < method_count(); i++)
+        if (strcmp(methods[i]->name, name) == 0)
+            return methods[i];
+    return NULL;
+}
+
 xai_status explainer_init(explainer *self, const subject *of, const char *method,
                           const explainer_settings *settings, xai_error **error)
 {
     *self =
         (explainer){.layer = GRAPH_NONE, .score = settings->score, .scaling = settings->scaling};
     evaluator_init(&self->engine, of, &settings->evaluator);
-    for (size_t i = 0; i < method_count(); i++)
-        if (strcmp(methods[i]->name, method) == 0)
-            self->method = methods[i];
+    self->method = method_find(method);
     if (self->method == NULL)
         return name_not_found(error, "method", method, method_name, NULL, method_count());
-    if (settings->layer != NULL)
-        return evaluator_find_value(&self->engine, settings->layer, &self->layer, error);
-    return XAI_OK;
+    xai_status status = XAI_OK;
+    if (settings->options != NULL)
+        status = option_list_check(settings->options, self->method->options, method, error);
+    if (status == XAI_OK && settings->options != NULL)
+        status = option_list_copy(&self->options, settings->options, error);
+    const char *layer = option_text(&self->options, "layer");
+    if (status == XAI_OK && layer != NULL)
+        status = evaluator_find_value(&self->engine, layer, &self->layer, error);
+    return status;
 }
 
 void explainer_free(explainer *self)
 {
     layer_memo_free(&self->memo);
+    option_list_free(&self->options);
     evaluator_free(&self->engine);
+}
+
+double explainer_number(const explainer *self, const char *name)
+{
+    return option_number(&self->options, self->method->options, name);
+}
+
+size_t explainer_count(const explainer *self, const char *name)
+{
+    const double number = explainer_number(self, name);
+    return number > 0 ? (size_t)number : 0;
+}
+
+/* {"samples": 50, "baseline": "mean", "background": "array"}: the options as they were used. */
+static char *settings_text(const explainer *self)
+{
+    const option_definition *table = self->method->options;
+    text out = {0};
+    text_append(&out, "{");
+    for (size_t i = 0; i < option_count(table); i++) {
+        const option_value *given = option_given(&self->options, table[i].name);
+        text_append(&out, i == 0 ? "" : ", ");
+        text_append_json(&out, table[i].name);
+        text_append(&out, ": ");
+        if (given == NULL && (table[i].kinds & OPTION_NUMBER) != 0)
+            explanation_append_number(&out, table[i].number);
+        else if (given == NULL)
+            text_append(&out, "null");
+        else if (given->kind == OPTION_NUMBER)
+            explanation_append_number(&out, given->number);
+        else
+            text_append_json(&out, given->kind == OPTION_TEXT ? given->text : "array");
+    }
+    text_append(&out, "}");
+    return text_take(&out);
 }
 
 xai_status explainer_explain(explainer *self, const tensor *const *inputs, size_t input_count,
@@ -58,9 +107,13 @@ xai_status explainer_explain(explainer *self, const tensor *const *inputs, size_
     xai_status status = batch_check(&self->engine, inputs, input_count, &rows, error);
     if (status != XAI_OK)
         return status;
+    evaluator_expect(&self->engine, 0);
     status = self->method->explain(self, &rows, targets, target_count, out, error);
-    for (size_t t = 0; status == XAI_OK && t < target_count; t++)
-        status = explanation_finish(out[t], error);
+    for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
+        out[t]->settings = settings_text(self);
+        status = out[t]->settings != NULL ? explanation_finish(out[t], error)
+                                          : error_memory(error, "the facts as JSON", 0);
+    }
     for (size_t t = 0; status != XAI_OK && t < target_count; t++) {
         explanation_free(out[t]);
         out[t] = NULL;

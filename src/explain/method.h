@@ -1,10 +1,21 @@
-/* Methods and explainers. Adding a method is one file with its definition, and one line in the
- * table of method.c. */
+/* Methods and explainers. Adding a method is one file with its definition and its table of
+ * options, and one line in the table of method.c.
+ *
+ * What a method builds on:
+ *   evaluator_differentiate (evaluator.h)   every row once: scores, values, gradients
+ *   evaluator_fix_scores, evaluator_run_variants, evaluator_scores_of (variants.h)
+ *       many variants of one row, made one at a time, reported in order; with `starts` the variants
+ *       are of inner values, and only the tail of the network behind them is computed
+ *   evaluator_expect (evaluator.h)          the total for the progress of several such loops
+ *   attribution.h, baseline.h, map.h        results shaped like the inputs; baselines; maps
+ *   base/random.h                           random numbers by counter */
 #ifndef EXPLAIN_METHOD_H
 #define EXPLAIN_METHOD_H
 
 #include "explain/explanation.h"
 #include "explain/layer.h"
+#include "explain/options.h"
+#include "explain/variants.h"
 
 typedef struct explainer explainer;
 
@@ -20,23 +31,27 @@ typedef struct method_definition {
     /* Explanations of every target, target_count of them, in out. */
     xai_status (*explain)(explainer *self, const batch *rows, const xai_target *const *targets,
                           size_t target_count, explanation **out, xai_error **error);
-    cam_formula cam; /* for explain = cam_explain */
+    cam_formula cam;                  /* for explain = cam_explain */
+    const option_definition *options; /* ends with a name of NULL; NULL = none */
 } method_definition;
 
 /* NULL past the end. */
 const method_definition *method_at(size_t index);
 size_t method_count(void);
+/* NULL when there is none of that name. */
+const method_definition *method_find(const char *name);
 
 typedef struct explainer_settings {
-    const char *layer; /* NULL = the default */
     int32_t score, scaling;
+    const option_list *options; /* NULL = none set */
     evaluator_options evaluator;
 } explainer_settings;
 
 struct explainer {
     const method_definition *method;
     evaluator engine;
-    int layer; /* value id; GRAPH_NONE = the default for the inputs and the score */
+    option_list options; /* checked: only what the method's table has, within its ranges */
+    int layer;           /* value id; GRAPH_NONE = the default for the inputs and the score */
     int32_t score, scaling;
     layer_memo memo;
 };
@@ -49,8 +64,15 @@ xai_status explainer_explain(explainer *self, const tensor *const *inputs, size_
                              const xai_target *const *targets, size_t target_count,
                              explanation **out, xai_error **error);
 
+/* For methods: an option that was set, or the method's default. */
+double explainer_number(const explainer *self, const char *name);
+size_t explainer_count(const explainer *self, const char *name); /* a whole number >= 0 */
+
 /* Definitions, one file each. */
 extern const method_definition method_gradcam, method_gradcam_plus_plus;
+
+/* The options of a CAM method without further ones: layer. */
+extern const option_definition cam_options[];
 
 /* Shared by the CAM methods. */
 xai_status cam_explain(explainer *self, const batch *rows, const xai_target *const *targets,

@@ -6,8 +6,10 @@
 
 /* What a plan must give besides the outputs. No id twice in a list. */
 typedef struct plan_wish {
-    const int *ids[3]; /* wanted, seeds, gradients: value ids */
-    size_t counts[3];
+    const int *ids[PLAN_LISTS]; /* wanted, seeds, gradients, starts: value ids */
+    size_t counts[PLAN_LISTS];
+    const shape *start_shapes; /* of one run; a function of the inputs' shapes */
+    bool one_thread;           /* the plan is for many runs, each on a thread of its own */
 } plan_wish;
 
 /* From the cache, or compiled; owned by the cache until the next call. */
@@ -16,10 +18,11 @@ xai_status evaluator_find_plan(evaluator *self, const batch *rows, const plan_wi
 
 /* rows_run with the evaluator's options; reports progress 0 first, so that a call can be
  * cancelled before it starts. */
-xai_status evaluator_run_rows(const evaluator *self, plan *program, const batch *rows,
-                              row_body body, void *user, xai_error **error);
-
-/* Index of the first element that is NaN or infinite; SIZE_MAX when there is none. */
-size_t tensor_find_nonfinite(const tensor *self);
+xai_status evaluator_run_rows(evaluator *self, plan *program, const batch *rows, row_body body,
+                              void *user, xai_error **error);
+/* rows_run_made with the evaluator's progress, on `workers` threads that take a run each. */
+xai_status evaluator_run_made(evaluator *self, plan *program, size_t runs, int workers,
+                              row_fill fill, row_body body, row_body in_order, void *user,
+                              xai_error **error);
 
 #endif

@@ -286,12 +286,68 @@ static xai_status infer_shapes(graph *self, xai_error **error)
     return status;
 }
 
+/* Make inner values inputs: their producers write to values of their own, which nobody reads. */
+static xai_status add_starts(graph *self, const int *starts, const shape *shapes, size_t count,
+                             xai_error **error)
+{
+    if (count == 0)
+        return XAI_OK;
+    int *inputs = memory_resize(self->inputs, self->input_count + count, sizeof *inputs);
+    if (!inputs)
+        return error_memory(error, "the inputs of a graph", count * sizeof *inputs);
+    self->inputs = inputs;
+    for (size_t i = 0; i < count; i++) {
+        const int start = starts[i];
+        if (start < 0 || (size_t)start >= self->value_count ||
+            self->values[start].producer == GRAPH_NONE)
+            return error_set(error, XAI_ERROR_ARGUMENT, NULL,
+                             "value %d is not computed by the model: nothing can start there",
+                             start);
+        for (size_t k = 0; k < self->output_count; k++)
+            if (self->outputs[k] == start)
+                return error_set(error, XAI_ERROR_UNSUPPORTED, self->values[start].name,
+                                 "it is an output of the model: nothing lies behind it");
+        text name = {0};
+        text_format(&name, "%s/replaced", self->values[start].name);
+        const int other = name.bytes
+                              ? graph_add_value(self, name.bytes, self->values[start].dtype, NULL)
+                              : GRAPH_NONE;
+        text_free(&name);
+        if (other == GRAPH_NONE)
+            return error_memory(error, "a value", sizeof *self->values);
+        graph_node *producer = &self->nodes[self->values[start].producer];
+        for (int k = 0; k < producer->output_count; k++)
+            if (producer->outputs[k] == start)
+                producer->outputs[k] = other;
+        self->values[other].producer = self->values[start].producer;
+        self->values[other].varies = self->values[start].varies;
+        self->values[start].producer = GRAPH_NONE;
+        self->values[start].varies = true;
+        self->values[start].shape = shapes[i];
+        self->values[start].dtype = DTYPE_FLOAT;
+        self->inputs[self->input_count++] = start;
+    }
+    return XAI_OK;
+}
+
 xai_status graph_specialise(const graph *source, const shape *input_shapes, const int *keep,
                             size_t keep_count, bool rewrite, graph **out, xai_error **error)
+{
+    return graph_specialise_from(source, input_shapes, NULL, NULL, 0, keep, keep_count, rewrite,
+                                 out, error);
+}
+
+xai_status graph_specialise_from(const graph *source, const shape *input_shapes, const int *starts,
+                                 const shape *start_shapes, size_t start_count, const int *keep,
+                                 size_t keep_count, bool rewrite, graph **out, xai_error **error)
 {
     graph *self = NULL;
     bool *protect = NULL;
     xai_status status = graph_copy(source, &self, error);
+    if (status == XAI_OK)
+        status = set_inputs(self, input_shapes, error);
+    if (status == XAI_OK)
+        status = add_starts(self, starts, start_shapes, start_count, error);
     if (status != XAI_OK)
         goto done;
     protect = memory_allocate_zeroed(self->value_count, sizeof *protect);
@@ -309,9 +365,7 @@ xai_status graph_specialise(const graph *source, const shape *input_shapes, cons
         }
         protect[keep[i]] = true;
     }
-    status = set_inputs(self, input_shapes, error);
-    if (status == XAI_OK)
-        status = infer_shapes(self, error);
+    status = infer_shapes(self, error);
     if (status == XAI_OK)
         status = graph_remove_dead(self, protect, error);
     if (status == XAI_OK)

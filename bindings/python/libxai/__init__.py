@@ -20,7 +20,7 @@ from ._errors import (
     UnsupportedError,
     WrongTypeError,
 )
-from ._explainer import Explainer, explain, methods
+from ._explainer import Explainer, explain, method_options, methods
 from ._explanation import Explanation
 from ._frameworks import from_keras, from_sklearn, from_torch
 from ._library import abi_version, math_library, version
@@ -52,6 +52,7 @@ __all__ = [
     "from_sklearn",
     "from_torch",
     "math_library",
+    "method_options",
     "methods",
     "version",
 ]

@@ -9,7 +9,7 @@ from ._errors import ArgumentError, WrongTypeError
 from ._explanation import Explanation
 from ._library import check, encode, ffi, lib, text
 from ._model import Arrays, Model, layer_name
-from ._options import Progress, SessionOptions
+from ._options import Progress, SessionOptions, set_option
 from ._target import make_target, score_kind
 
 
@@ -18,6 +18,18 @@ def methods() -> dict[str, str]:
     return {
         text(lib.xai_method_name(i)): text(lib.xai_method_description(i))
         for i in range(lib.xai_method_count())
+    }
+
+
+def method_options(method: str) -> dict[str, tuple[str, str]]:
+    """Return the options of a method: name to its default (as text) and one line on it."""
+    name = encode(method, "method")
+    return {
+        text(lib.xai_method_option_name(name, i)): (
+            text(lib.xai_method_option_default(name, i)),
+            text(lib.xai_method_option_description(name, i)),
+        )
+        for i in range(lib.xai_method_option_count(name))
     }
 
 
@@ -39,8 +51,12 @@ class Explainer:
     threads, mode, precision, memory_limit
         As for :class:`Model`, whose settings are the defaults.
     progress : function or True, optional
-        Called as ``progress(done, total)``; returning False cancels. True draws a bar (of tqdm
-        where it is installed). Ctrl-C stops a call within one evaluation of the model.
+        Called as ``progress(done, total)`` in model evaluations; returning False cancels.
+        True draws a bar (of tqdm where it is installed). Ctrl-C stops a call within one evaluation of the model.
+    **options
+        Options of the method, as :func:`method_options` lists them: numbers, text, arrays,
+        or tuples such as ``("grid", 8)`` for "grid:8". `background` and `baseline` take
+        an array, or a dict by name for a model with several inputs. None = the default.
     """
 
     def __init__(
@@ -52,34 +68,35 @@ class Explainer:
         score: str = "raw",
         scaling: str = "max",
         progress: Progress | bool | None = None,
-        **settings: Any,
+        **options: Any,
     ) -> None:
         if not isinstance(model, Model):
             raise WrongTypeError(f"a Model is needed, not {type(model).__name__}", "model")
         name_of_method = encode(method, "method")
-        known = model._settings
-        for name in settings:
-            if name not in known:
-                raise ArgumentError(f"the method '{method}' has no option '{name}'", name)
+        known = dict(model._settings)
+        own = {}
+        for option, value in options.items():
+            (known if option in known else own)[option] = value
         scalings = {"max": 0, "min_max": 1}
         if not isinstance(scaling, str) or scaling not in scalings:
             raise ArgumentError(f"scaling: {scaling!r} is not one of max, min_max", "scaling")
         self.model = model
         self.method = method
-        self._session_options = SessionOptions(
-            **{**known, **settings}, progress=progress, title=method
-        )
+        self._session_options = SessionOptions(**known, progress=progress, title=method)
         out = ffi.new("xai_explainer_options **")
         check(lib.xai_explainer_options_create, out)
-        options = ffi.gc(out[0], lib.xai_explainer_options_free)
+        handle = ffi.gc(out[0], lib.xai_explainer_options_free)
         if layer is not None:
             name = encode(layer_name(layer), "layer")
-            check(lib.xai_explainer_options_set_layer, options, name)
-        check(lib.xai_explainer_options_set_score, options, score_kind(score))
-        check(lib.xai_explainer_options_set_scaling, options, scalings[scaling])
-        check(lib.xai_explainer_options_set_session, options, self._session_options.handle)
+            check(lib.xai_explainer_options_set_layer, handle, name)
+        check(lib.xai_explainer_options_set_score, handle, score_kind(score))
+        check(lib.xai_explainer_options_set_scaling, handle, scalings[scaling])
+        check(lib.xai_explainer_options_set_session, handle, self._session_options.handle)
+        for option, value in own.items():
+            if value is not None:
+                set_option(handle, model, option, value)
         made = ffi.new("xai_explainer **")
-        check(lib.xai_explainer_create, model._handle, name_of_method, options, made)
+        check(lib.xai_explainer_create, model._handle, name_of_method, handle, made)
         self._handle = ffi.gc(made[0], lib.xai_explainer_free)
 
     def __repr__(self) -> str:

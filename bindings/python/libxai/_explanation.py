@@ -28,19 +28,31 @@ class Explanation:
 
     Attributes
     ----------
-    values : array
-        Attributions; for the CAM methods the map of the layer (N, h, w), before it is cut
-        and scaled.
+    values : array, or dict of arrays by name
+        Attributions shaped like the input (a dict for a model with several inputs); for the
+        CAM methods the map of the layer (N, h, w), before it is cut and scaled.
+    standard_error : array or dict like `values`, or NaN
+        Of each attribution; NaN for methods that do not sample.
     map : array or None
         (N, H, W) at input resolution in [0, 1]; 0 = no positive evidence.
+    signed_map : array or None
+        The same with negative evidence, in [-1, 1].
+    segments : array or None
+        (N, H, W) labels of the segments that were explained.
+    segment_values, segment_standard_error : array or None
+        (N, K): the attribution of each segment as a whole.
     target : array of int or int
         Explained index of each row; -1 for a region.
     label : list of str or str
-    score, base_value, completeness_error, standard_error : array or float
+    score, base_value, completeness_error : array or float
         NaN where the method has none.
-    evaluations : array of int or int
-        Model evaluations spent.
+    evaluations, samples : array of int or int
+        Model evaluations spent, and the samples that the attributions are means of (0 = none).
+    converged : array of bool, bool or None
+        Whether the tolerance was reached; None when none was asked for.
     layer, method, score_kind : str
+    baseline : str
+        What stood for absence, such as "0" or "a background of 20 rows".
     warnings : list of str
     """
 
@@ -53,14 +65,28 @@ class Explanation:
         self.method = text(lib.xai_explanation_method(handle))
         self.layer = text(lib.xai_explanation_layer(handle))
         self.score_kind = SCORE_NAMES[lib.xai_explanation_score_kind(handle)]
-        self.values = self._array(lib.xai_explanation_values(handle))
+        self.baseline = text(lib.xai_explanation_baseline(handle))
+        by_name = len(self._inputs) > 1 and not self.layer
+        self.values = self._parts(lib.xai_explanation_part_values, by_name)
         self.map = self._array(lib.xai_explanation_map(handle))
+        self.signed_map = self._array(lib.xai_explanation_signed_map(handle))
+        self.segments = self._array(lib.xai_explanation_segments(handle))
+        self.segment_values = self._array(lib.xai_explanation_segment_values(handle))
+        self.segment_standard_error = self._array(
+            lib.xai_explanation_segment_standard_error(handle)
+        )
         self.target = self._facts(lib.xai_explanation_target, np.int64)
         self.score = self._facts(lib.xai_explanation_score, np.float64)
         self.base_value = self._facts(lib.xai_explanation_base_value, np.float64)
         self.completeness_error = self._facts(lib.xai_explanation_completeness_error, np.float64)
         self.evaluations = self._facts(lib.xai_explanation_evaluations, np.int64)
+        self.samples = self._facts(lib.xai_explanation_samples, np.int64)
+        reached = self._facts(lib.xai_explanation_converged, np.int64)
+        asked = np.min(reached, initial=1) >= 0
+        self.converged: Any = (reached > 0) if asked else None
         self.standard_error: Any = float("nan") if self._single else np.full(rows, np.nan)
+        if lib.xai_explanation_standard_error(handle) != ffi.NULL:
+            self.standard_error = self._parts(lib.xai_explanation_part_standard_error, by_name)
         labels = [text(lib.xai_explanation_label(handle, row)) for row in range(rows)]
         self.label: Any = labels[0] if self._single else labels
         self.warnings = [
@@ -76,6 +102,14 @@ class Explanation:
             return None
         array = copy_out(tensor)
         return array[0] if self._single else array
+
+    def _parts(self, get: Any, by_name: bool) -> Any:
+        count = lib.xai_explanation_part_count(self._handle)
+        arrays = [self._array(get(self._handle, i)) for i in range(count)]
+        if not by_name:
+            return arrays[0]
+        names = [text(lib.xai_explanation_part_name(self._handle, i)) for i in range(count)]
+        return dict(zip(names, arrays))
 
     def _facts(self, get: Any, dtype: Any) -> Any:
         facts = np.array([get(self._handle, row) for row in range(self._rows)], dtype)
@@ -160,7 +194,9 @@ class Explanation:
         """Return a ``shap.Explanation`` with the values, base values and the explained input."""
         import shap
 
-        if self.values.shape != self._inputs[0].shape and not self._single:
+        if isinstance(self.values, dict):
+            raise UnsupportedError("the model has several inputs", "to_shap")
+        if self.layer or self.values.shape != self._inputs[0].shape[int(self._single) :]:
             raise UnsupportedError(f"'{self.method}' does not attribute to the input", "to_shap")
         data = self._inputs[0][0] if self._single else self._inputs[0]
         return shap.Explanation(values=self.values, base_values=self.base_value, data=data)

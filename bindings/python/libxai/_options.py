@@ -1,14 +1,21 @@
-"""Session options: threads, mode, precision, memory limit, progress."""
+"""Session options (threads, mode, precision, memory limit, progress) and options of methods."""
 
 from __future__ import annotations
 
 import operator
-from typing import Any, Callable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Callable
 
-from ._errors import ArgumentError, LibXaiError, WrongTypeError
+import numpy as np
+
+from ._errors import ArgumentError, LibXaiError, NotFoundError, WrongTypeError
 from ._fork import threads_here
-from ._library import check, ffi, lib
+from ._library import check, encode, ffi, lib
 from ._progress import Bar
+from ._tensors import to_array, wrap
+
+if TYPE_CHECKING:
+    from ._model import Model
 
 Progress = Callable[[int, int], Any]
 MODES = {"latency": 0, "throughput": 1}
@@ -103,3 +110,62 @@ class SessionOptions:
         raised, self._reports.raised = self._reports.raised, None
         if raised is not None:
             raise raised
+
+
+def _spec(value: tuple[Any, ...], name: str) -> str:
+    """Turn ("quickshift", 4, 200, 0.2) into "quickshift:4,200,0.2"."""
+    numbers = [each.item() if isinstance(each, np.generic) else each for each in value[1:]]
+    if any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in numbers):
+        raise WrongTypeError(f"{name}: a name and numbers are needed, not {value!r}", name)
+    return value[0] + (":" if numbers else "") + ",".join(repr(each) for each in numbers)
+
+
+def _set_array(handle: Any, name: bytes, position: int, value: Any, dtype: int) -> None:
+    array = to_array(value, dtype, name.decode())
+    check(lib.xai_explainer_options_set_tensor, handle, name, position, wrap(array))
+
+
+def _set_arrays(handle: Any, model: Model, option: str, value: Any) -> None:
+    """Set one array an input; integers where the option is not about the inputs."""
+    name = encode(option, "option")
+    inputs = [each.name for each in model.inputs]
+    if option == "segments":
+        _set_array(handle, name, 0, value, 7)
+        return
+    if isinstance(value, Mapping):
+        for key in value:
+            if key not in inputs:
+                raise NotFoundError(
+                    f"{option}: the model has no input '{key}', only {', '.join(inputs)}", option
+                )
+        pairs = [(inputs.index(key), each) for key, each in value.items()]
+    elif len(inputs) == 1:
+        pairs = [(0, value)]
+    else:
+        raise ArgumentError(
+            f"{option}: the model has {len(inputs)} inputs: give a dict of arrays by name", option
+        )
+    for position, each in pairs:
+        _set_array(handle, name, position, each, lib.xai_model_input_dtype(model._handle, position))
+
+
+def set_option(handle: Any, model: Model, option: str, value: Any) -> None:
+    """Set an option of a method from what Python users write."""
+    name = encode(option, "option")
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        value = value.item()
+    if isinstance(value, bool):
+        value = int(value)
+    if isinstance(value, (int, float)):
+        try:
+            number = float(value)
+        except OverflowError as error:
+            raise ArgumentError(f"{option}: {value} is too large", option) from error
+        check(lib.xai_explainer_options_set_number, handle, name, number)
+    elif isinstance(value, str):
+        check(lib.xai_explainer_options_set_text, handle, name, encode(value, option))
+    elif isinstance(value, tuple) and value and isinstance(value[0], str):
+        text = encode(_spec(value, option), option)
+        check(lib.xai_explainer_options_set_text, handle, name, text)
+    else:
+        _set_arrays(handle, model, option, value)

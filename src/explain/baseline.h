@@ -1,0 +1,27 @@
+/* What stands for the absence of a feature: a baseline, or the rows of a background. */
+#ifndef EXPLAIN_BASELINE_H
+#define EXPLAIN_BASELINE_H
+
+#include "explain/attribution.h"
+
+/* The option baseline for one row: values[part] has one row of that input, float32.
+ *   a number   everywhere
+ *   an array   (1, ...) for all rows, or (N, ...), one an input; without the row axis too
+ *   "mean"     of each channel over the row's own pixels
+ *   "blur"     the row itself, blurred by a Gaussian of 1/16 of its longer side
+ * All values are in the range that the model takes. */
+xai_status baseline_row(const attribution_inputs *inputs, const explainer *of, size_t row,
+                        float *const *values, xai_error **error);
+
+/* Check the option against the inputs, and name it for the reader. */
+xai_status baseline_check(const attribution_inputs *inputs, const explainer *of, explanation *out,
+                          xai_error **error);
+
+/* Rows of the option background: 0 without. XAI_ERROR_ARGUMENT or _SHAPE when it does not fit. */
+xai_status background_rows(const attribution_inputs *inputs, const explainer *of, size_t *count,
+                           xai_error **error);
+/* One row of the background for a part. */
+void background_read(const attribution_inputs *inputs, const explainer *of, size_t part,
+                     size_t index, float *out);
+
+#endif
