@@ -356,7 +356,7 @@ xai_status evaluator_graph(evaluator *self, const batch *rows, const graph **out
             return XAI_OK;
         }
     }
-    const plan *program = NULL;
+    plan *program = NULL;
     const xai_status status = evaluator_plan(self, rows, NULL, 0, &program, error);
     if (status == XAI_OK)
         *out = plan_graph(program);
