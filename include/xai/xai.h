@@ -19,6 +19,7 @@
 
 #include "explainer.h"
 #include "explanation.h"
+#include "image.h"
 #include "model.h"
 #include "session.h"
 #include "status.h"

@@ -8,7 +8,6 @@
 #include "base/memory.h"
 #include "cli.h"
 #include "files.h"
-#include "image/image.h"
 #include "npy/npy.h"
 
 static const size_t file_limit = (size_t)1 << 32;
@@ -39,125 +38,40 @@ static bool out_of_memory(const char *path)
     return false;
 }
 
-/* Planes (channels, height, width) in [0, 1] of a picture, with as many channels as the model
- * takes. */
-static float *picture_planes(const picture *from, int channels, window range)
+/* The window given, else the whole depth of the picture. */
+static window full_window(const picture *from, window range)
 {
-    const size_t pixels = from->height * from->width;
-    float *planes = memory_allocate(pixels * (size_t)channels, sizeof *planes);
-    if (!planes)
-        return NULL;
-    const bool given = range.low != range.high;
-    const double low = given ? range.low : 0,
-                 scale = 1 / ((given ? range.high : from->white) - low);
-    for (size_t i = 0; i < pixels; i++) {
-        const uint16_t *at = from->pixels + i * (size_t)from->channels;
-        for (int c = 0; c < channels; c++) {
-            double value = at[from->channels == 3 ? c : 0];
-            if (from->channels == 3 &&
-                channels == 1) /* luma of ITU-R BT.601; exact for equal channels */
-                value = at[0] == at[1] && at[1] == at[2]
-                            ? at[0]
-                            : 0.299 * at[0] + 0.587 * at[1] + 0.114 * at[2];
-            value = (value - low) * scale;
-            planes[(size_t)c * pixels + i] = (float)(value > 0 ? (value < 1 ? value : 1) : 0);
-        }
-    }
-    return planes;
+    return range.low != range.high ? range : (window){0, from->white};
 }
 
 /* The picture in 8 bits, to draw on. */
 static bool keep_pixels(input_set *self, const picture *from, window range)
 {
-    float *planes = picture_planes(from, from->channels, range);
-    const size_t pixels = from->height * from->width, channels = (size_t)from->channels;
-    self->pixels = memory_allocate(pixels, channels);
-    if (planes && self->pixels)
-        for (size_t i = 0; i < pixels; i++)
-            for (size_t c = 0; c < channels; c++)
-                self->pixels[i * channels + c] = (uint8_t)lrintf(255 * planes[c * pixels + i]);
+    const size_t count = from->height * from->width * (size_t)from->channels;
+    const window full = full_window(from, range);
+    self->pixels = memory_allocate(count, 1);
+    for (size_t i = 0; self->pixels && i < count; i++) {
+        const double value = (from->pixels[i] - full.low) / (full.high - full.low);
+        self->pixels[i] = (uint8_t)lrint(255 * (value > 0 ? (value < 1 ? value : 1) : 0));
+    }
     self->height = from->height;
     self->width = from->width;
     self->channels = from->channels;
-    const bool done = planes && self->pixels;
-    memory_free(planes);
-    return done;
+    return self->pixels != NULL;
 }
 
-/* How many channels the model takes at input `index`, from its shape (N, C, H, W), else its card,
- * else the picture. 0 after a report. */
-static int model_channels(const xai_model *model, size_t index, const char *path, int from_picture)
-{
-    const int32_t rank = xai_model_input_rank(model, index);
-    const int64_t *dims = xai_model_input_dims(model, index);
-    char text[DIMS_TEXT_SIZE];
-    if (rank != -1 && (rank != 4 || (dims[1] != -1 && dims[1] != 1 && dims[1] != 3))) {
-        report("%s is a picture, but input '%s' of the model is %s, not (N, 1, H, W) or (N, 3, H, "
-               "W): give it a tensor "
-               "as NPY",
-               path, xai_model_input_name(model, index),
-               dims_text(rank, dims, xai_model_input_dim_name(model, index, 0), text));
-        return 0;
-    }
-    if (rank == 4 && dims[1] != -1)
-        return (int)dims[1];
-    const int64_t said = index == 0 ? xai_model_input_channels(model) : 0;
-    return said == 1 || said == 3 ? (int)said : from_picture;
-}
-
-/* Resize, scale to the card's range, subtract the mean, divide by the deviation: (1, C, H, W). */
+/* As the model card says: (1, C, H, W). */
 static bool tensor_from_picture(const picture *from, const xai_model *model, size_t index,
                                 const char *path, window range, xai_tensor **out)
 {
-    double low, high;
-    if (!xai_model_input_range(model, &low, &high)) {
-        report("%s is a picture, but the model has no card that says how pixels become numbers "
-               "(xai.input.range); "
-               "write one beside "
-               "the model (docs/model-card.md), or give a tensor as NPY",
-               path);
-        return false;
-    }
-    const int channels = model_channels(model, index, path, from->channels);
-    if (channels == 0)
-        return false;
-    const double *mean = NULL, *deviation = NULL;
-    const size_t means = xai_model_input_mean(model, &mean),
-                 deviations = xai_model_input_std(model, &deviation);
-    if ((means > 1 && means != (size_t)channels) ||
-        (deviations > 1 && deviations != (size_t)channels)) {
-        report("the model card has %zu means and %zu deviations, but input '%s' has %d channel%s",
-               means, deviations, xai_model_input_name(model, index), channels,
-               channels == 1 ? "" : "s");
-        return false;
-    }
-    int64_t height = 0, width = 0;
-    if (!xai_model_input_size(model, &height, &width)) {
-        height = (int64_t)from->height;
-        width = (int64_t)from->width;
-    }
-
     xai_error *error = NULL;
-    const int64_t dims[4] = {1, channels, height, width};
-    if (xai_tensor_create(XAI_DTYPE_FLOAT32, 4, dims, NULL, out, &error) != XAI_OK) {
-        report_error(path, error);
-        return false;
-    }
-    float *values = xai_tensor_mutable_data(*out);
-    float *planes = picture_planes(from, channels, range);
-    const size_t source = from->height * from->width, pixels = (size_t)height * (size_t)width;
-    bool done = planes != NULL;
-    for (size_t c = 0; done && c < (size_t)channels; c++) {
-        float *plane = values + c * pixels;
-        done = image_resize_smooth(planes + c * source, from->height, from->width, plane,
-                                   (size_t)height, (size_t)width);
-        const double m = means ? mean[means > 1 ? c : 0] : 0,
-                     d = deviations ? deviation[deviations > 1 ? c : 0] : 1;
-        for (size_t i = 0; done && i < pixels; i++)
-            plane[i] = (float)((low + (high - low) * plane[i] - m) / d);
-    }
-    memory_free(planes);
-    return done || out_of_memory(path);
+    const window full = full_window(from, range);
+    if (xai_model_image_input(model, index, from->pixels, XAI_DTYPE_UINT16, from->width,
+                              from->height, from->channels, full.low, full.high, out,
+                              &error) == XAI_OK)
+        return true;
+    report_error(path, error);
+    return false;
 }
 
 /* An NPY of unsigned integers as a picture; false when it is not one. */

@@ -1,6 +1,7 @@
 /* Handles: arguments, ownership, order of freeing, threads. */
 #include "explain_models.h"
 
+#include <math.h>
 #include <pthread.h>
 
 START_TEST(versions_agree_with_the_headers)
@@ -223,6 +224,97 @@ START_TEST(model_tells_its_facts)
 }
 END_TEST
 
+static xai_model *convnet_with_card(void)
+{
+    model_builder *m = convnet_builder(NULL);
+    model_metadata(m, "xai.input.range", "-1000 1000");
+    model_metadata(m, "xai.input.mean", "100");
+    model_metadata(m, "xai.input.std", "50");
+    return open_built(m);
+}
+
+/* (low + (high - low) grey - mean) / deviation, grey cut to [0, 1]: docs/model-card.md. */
+START_TEST(images_become_inputs_as_the_card_says)
+{
+    static const int16_t counts[16] = {-200, -100, 0, 100, 200, 300, 400, 500, 600, 700, 800};
+    xai_model *model = convnet_with_card();
+    xai_tensor *input = NULL, *inverted = NULL;
+    double expected[16], mirrored[16];
+    for (int i = 0; i < 16; i++) {
+        const double grey = counts[i] < -100 ? 0 : counts[i] > 700 ? 1 : (counts[i] + 100) / 800.0;
+        expected[i] = (-1000 + 2000 * grey - 100) / 50;
+        mirrored[i] = (-1000 + 2000 * (1 - grey) - 100) / 50;
+    }
+    ck_ok(xai_model_image_input(model, 0, counts, XAI_DTYPE_INT16, 4, 4, 1, -100, 700, &input,
+                                error));
+    assert_dims(input, 4, (const int64_t[]){1, 1, 4, 4});
+    assert_values(input, 16, expected, 1e-5);
+    ck_ok(xai_model_image_input(model, 0, counts, XAI_DTYPE_INT16, 4, 4, 1, 700, -100, &inverted,
+                                error));
+    assert_values(inverted, 16, mirrored, 1e-5);
+    xai_tensor_free(input);
+    xai_tensor_free(inverted);
+    xai_model_free(model);
+}
+END_TEST
+
+/* An even image stays even when it shrinks. */
+START_TEST(images_are_resized_and_colours_become_luma)
+{
+    uint8_t red[8 * 8 * 3];
+    uint16_t grey[8 * 8];
+    xai_model *model = convnet_with_card();
+    xai_tensor *input = NULL, *wide = NULL;
+    double expected[16];
+    for (int i = 0; i < 64; i++) {
+        grey[i] = 13107; /* a fifth of 65535 */
+        red[3 * i] = 255;
+        red[3 * i + 1] = red[3 * i + 2] = 0;
+    }
+    for (int i = 0; i < 16; i++)
+        expected[i] = (-1000 + 2000 * 0.299 - 100) / 50;
+    ck_ok(xai_model_image_input(model, 0, red, XAI_DTYPE_UINT8, 8, 8, 3, 0, 0, &input, error));
+    assert_values(input, 16, expected, 1e-5);
+    for (int i = 0; i < 16; i++)
+        expected[i] = (-1000 + 2000 * 0.2 - 100) / 50;
+    ck_ok(xai_model_image_input(model, 0, grey, XAI_DTYPE_UINT16, 8, 8, 1, 0, 0, &wide, error));
+    assert_values(wide, 16, expected, 1e-5);
+    xai_tensor_free(input);
+    xai_tensor_free(wide);
+    xai_model_free(model);
+}
+END_TEST
+
+START_TEST(images_that_do_not_fit_are_refused)
+{
+    static const uint8_t bytes[48];
+    static const float hole[16] = {[6] = NAN};
+    xai_tensor *out = NULL;
+    xai_model *bare = convnet(NULL), *model = convnet_with_card();
+#define IMAGE(model, index, pixels, dtype, width, channels, black, white)                      \
+    xai_model_image_input(model, index, pixels, dtype, width, 4, channels, black, white, &out, \
+                          error)
+    ck_fails(IMAGE(bare, 0, bytes, XAI_DTYPE_UINT8, 4, 1, 0, 0), XAI_ERROR_UNSUPPORTED,
+             "xai.input.range");
+    ck_fails(IMAGE(NULL, 0, bytes, XAI_DTYPE_UINT8, 4, 1, 0, 0), XAI_ERROR_ARGUMENT, "model");
+    ck_fails(IMAGE(model, 1, bytes, XAI_DTYPE_UINT8, 4, 1, 0, 0), XAI_ERROR_ARGUMENT, "number 1");
+    ck_fails(IMAGE(model, 0, NULL, XAI_DTYPE_UINT8, 4, 1, 0, 0), XAI_ERROR_ARGUMENT, "pixels");
+    ck_fails(IMAGE(model, 0, bytes, XAI_DTYPE_INT64, 4, 1, 0, 0), XAI_ERROR_ARGUMENT, "uint8");
+    ck_fails(IMAGE(model, 0, bytes, XAI_DTYPE_UINT8, 0, 1, 0, 0), XAI_ERROR_ARGUMENT, "width");
+    ck_fails(IMAGE(model, 0, bytes, XAI_DTYPE_UINT8, 65536, 1, 0, 0), XAI_ERROR_ARGUMENT, "width");
+    ck_fails(IMAGE(model, 0, bytes, XAI_DTYPE_UINT8, 4, 2, 0, 0), XAI_ERROR_ARGUMENT, "channel");
+    ck_fails(IMAGE(model, 0, bytes, XAI_DTYPE_UINT8, 4, -1, 0, 0), XAI_ERROR_ARGUMENT, "channel");
+    ck_fails(IMAGE(model, 0, bytes, XAI_DTYPE_UINT8, 4, 1, 7, 7), XAI_ERROR_ARGUMENT, "white");
+    ck_fails(IMAGE(model, 0, hole, XAI_DTYPE_FLOAT32, 4, 1, 0, 0), XAI_ERROR_ARGUMENT, "white");
+    ck_fails(IMAGE(model, 0, hole, XAI_DTYPE_FLOAT32, 4, 1, 0, 1), XAI_ERROR_NUMERIC,
+             "row 1, column 2");
+#undef IMAGE
+    ck_assert_ptr_null(out);
+    xai_model_free(bare);
+    xai_model_free(model);
+}
+END_TEST
+
 START_TEST(files_that_are_no_models_are_refused)
 {
     xai_model *model = NULL;
@@ -287,6 +379,9 @@ int main(void)
     tcase_add_test(tests, handles_are_freed_in_any_order);
     tcase_add_test(tests, methods_are_listed_with_descriptions);
     tcase_add_test(tests, model_tells_its_facts);
+    tcase_add_test(tests, images_become_inputs_as_the_card_says);
+    tcase_add_test(tests, images_are_resized_and_colours_become_luma);
+    tcase_add_test(tests, images_that_do_not_fit_are_refused);
     tcase_add_test(tests, files_that_are_no_models_are_refused);
     tcase_add_test(tests, threads_share_a_model);
     suite_add_tcase(suite, tests);
