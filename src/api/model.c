@@ -155,7 +155,8 @@ static const char *port_name(port at)
 
 static int32_t port_dtype(port at)
 {
-    return at.declared != NULL ? at.declared->dtype : at.value != NULL ? at.value->dtype : 0;
+    const int32_t known = at.value != NULL ? at.value->dtype : DTYPE_UNDEFINED;
+    return known != DTYPE_UNDEFINED || at.declared == NULL ? known : at.declared->dtype;
 }
 
 static int32_t port_rank(port at)

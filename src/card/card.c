@@ -1,4 +1,5 @@
 #include "card/card.h"
+#include "card/class_labels.h"
 
 #include <errno.h>
 #include <math.h>
@@ -479,6 +480,9 @@ xai_status card_load(const onnx_model *model, const char *path, model_card **out
         status = read_file(&self, path);
     if (status == XAI_OK)
         status = check_card(self.card, path, error);
+    if (status == XAI_OK && self.card->label_count == 0 &&
+        !card_add_class_labels(self.card, model, MAX_LABELS))
+        status = out_of_memory(&self);
     if (status == XAI_OK)
         *out = self.card;
     else

@@ -17,6 +17,7 @@ struct portable {
     size_t count;
     tensor *tensors;
     operand *places;
+    const void *prepared;
 };
 
 static xai_status step_portable(const step *self, run *state, xai_error **error)
@@ -54,6 +55,7 @@ static xai_status step_portable(const step *self, run *state, xai_error **error)
         .outputs = (tensor *const *)(pointers + inputs),
         .output_gradients = p->backward ? pointers + inputs + outputs : NULL,
         .input_gradients = p->backward ? (tensor *const *)(pointers + inputs + 2 * outputs) : NULL,
+        .prepared = p->prepared,
         .place = p->node->place,
         .error = error,
     };
@@ -283,6 +285,21 @@ static xai_status check_parameters(builder *b, const graph_node *node)
     return XAI_OK;
 }
 
+/* What the operator makes of its attributes once for all runs. */
+static xai_status prepare(builder *b, portable *self)
+{
+    const graph_node *node = self->node;
+    if (!(node->definition->flags & OPERATOR_PREPARES))
+        return XAI_OK;
+    const operator_call call = {.definition = node->definition,
+                                .attributes = node->attributes,
+                                .attribute_count = node->attribute_count,
+                                .opset = node->opset,
+                                .place = node->place,
+                                .error = b->error};
+    return operator_prepare(&call, b->program->pool, &self->prepared);
+}
+
 xai_status lower_portable(builder *b, int index, bool *done)
 {
     const graph_node *node = &b->graph->nodes[index];
@@ -301,6 +318,8 @@ xai_status lower_portable(builder *b, int index, bool *done)
     xai_status status = check_parameters(b, node);
     if (status == XAI_OK)
         status = portable_create(b, index, false, &call);
+    if (status == XAI_OK)
+        status = prepare(b, call);
     for (int i = 0; status == XAI_OK && i < node->input_count; i++) {
         if (node->inputs[i] == GRAPH_NONE)
             continue;

@@ -32,6 +32,7 @@ xai_status score_source_find(const subject *of, int output, int32_t kind, score_
 {
     const graph *source = network_graph(of->net);
     int value = source->outputs[output];
+    const bool described = output == target_default_output(source); /* by the card */
     *out = (score_source){.output = output, .output_value = value, .seed_value = value};
     const graph_node *node = final_node(source, &value);
     const bool sigmoid = node != NULL && is_operator(node, "Sigmoid");
@@ -40,14 +41,14 @@ xai_status score_source_find(const subject *of, int output, int32_t kind, score_
     const bool strippable = (sigmoid || softmax || log_softmax) && node->input_count > 0 &&
                             node->inputs[0] != GRAPH_NONE;
     const char *name = source->values[source->outputs[output]].name;
-    out->saturates = sigmoid || softmax || (output == 0 && of->scores == SCORES_PROBABILITY);
+    out->saturates = sigmoid || softmax || (described && of->scores == SCORES_PROBABILITY);
     if (kind == XAI_SCORE_RAW)
         return XAI_OK;
     if (kind == XAI_SCORE_LOGIT) {
         if (strippable) {
             out->seed_value = node->inputs[0];
             out->saturates = false;
-        } else if (output == 0 && of->scores == SCORES_PROBABILITY) {
+        } else if (described && of->scores == SCORES_PROBABILITY) {
             return error_set(error, XAI_ERROR_UNSUPPORTED, "score",
                              "no logit of output '%s': the model card says that its scores are "
                              "probabilities, but the model "
@@ -65,9 +66,9 @@ xai_status score_source_find(const subject *of, int output, int32_t kind, score_
         out->saturates = true;
         return XAI_OK;
     }
-    if (output == 0 && of->scores == SCORES_PROBABILITY)
+    if (described && of->scores == SCORES_PROBABILITY)
         return XAI_OK;
-    if (output == 0 && (of->scores == SCORES_SIGMOID || of->scores == SCORES_SOFTMAX)) {
+    if (described && (of->scores == SCORES_SIGMOID || of->scores == SCORES_SOFTMAX)) {
         out->transform = of->scores == SCORES_SIGMOID ? SCORE_SIGMOID : SCORE_SOFTMAX;
         out->saturates = true;
         return XAI_OK;

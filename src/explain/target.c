@@ -13,11 +13,21 @@ static const char *output_name(const void *context, size_t index)
     return source->values[source->outputs[index]].name;
 }
 
+int target_default_output(const graph *source)
+{
+    for (size_t i = 0; i < source->output_count; i++) {
+        const int32_t dtype = source->values[source->outputs[i]].dtype;
+        if (dtype == DTYPE_UNDEFINED || dtype_is_float(dtype))
+            return (int)i;
+    }
+    return 0;
+}
+
 xai_status target_output(const xai_target *self, const graph *source, int *out, xai_error **error)
 {
     if (source->output_count == 0)
         return error_set(error, XAI_ERROR_UNSUPPORTED, NULL, "the model has no output to explain");
-    *out = 0;
+    *out = target_default_output(source);
     if (self == NULL || self->output == NULL)
         return XAI_OK;
     for (size_t i = 0; i < source->output_count; i++) {
@@ -111,10 +121,9 @@ static xai_status select_label(const char *label, const subject *of, int output,
                          "label '%.200s': the model card has no labels; give an index, or add "
                          "labels to the card",
                          label);
-    if (output != 0)
+    if (output != target_default_output(network_graph(of->net)))
         return error_set(error, XAI_ERROR_NOT_FOUND, "target",
-                         "label '%.200s': the labels of the model card belong to the first output",
-                         label);
+                         "label '%.200s': the labels belong to the first output of scores", label);
     for (size_t i = 0; i < of->label_count; i++)
         if (strcmp(of->labels[i], label) == 0)
             return select_index((int64_t)i, row_shape, count, out, error);
@@ -185,7 +194,8 @@ char *selection_label(const selection *self, const subject *of, int output)
 {
     text out = {0};
     if (self->index >= 0 && self->list) {
-        if (output == 0 && (size_t)self->index < of->label_count)
+        if (output == target_default_output(network_graph(of->net)) &&
+            (size_t)self->index < of->label_count)
             text_append(&out, of->labels[self->index]);
         else
             text_format(&out, "%" PRId64, self->index);

@@ -22,7 +22,7 @@ typedef struct choice {
 } choice;
 
 struct xai_target {
-    char *output;    /* owned; NULL = the first */
+    char *output;    /* owned; NULL = the default */
     choice *choices; /* none = the highest score of each row */
     size_t count, capacity;
 };
@@ -35,7 +35,10 @@ typedef struct selection {
     bool list;     /* the row is a list of scores (at most one axis is longer than 1), not a map */
 } selection;
 
-/* Position of the target's output in the graph's outputs; `self` NULL = the first. */
+/* The output of scores that a target without an output means, and that labels belong to: the first
+ * of a float type (classifiers give the class first). */
+int target_default_output(const graph *source);
+/* Position of the target's output in the graph's outputs; `self` NULL = the default. */
 xai_status target_output(const xai_target *self, const graph *source, int *out, xai_error **error);
 
 /* XAI_ERROR_SHAPE unless the target has 0, 1 or `rows` choices. */
@@ -43,7 +46,7 @@ xai_status target_check_rows(const xai_target *self, size_t rows, xai_error **er
 
 /* The choice for `row` within one row of the output. `scores` are that row's elements; NULL
  * checks everything but finds no highest (then out->index is -1 and the box empty). `output` is
- * the position of the output: labels belong to the first. */
+ * the position of the output: labels belong to the default one. */
 xai_status target_resolve(const xai_target *self, const subject *of, int output, size_t row,
                           const shape *row_shape, const double *scores, selection *out,
                           xai_error **error);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "graph/graph.h"
+#include "graph/import_ml.h"
 #include "graph/private.h"
 
 enum {
@@ -275,6 +276,8 @@ static xai_status check_node(importer *self, const onnx_node *node, const char *
     const int64_t version = find_opset(self->model, node->domain);
     const operator_definition *definition =
         strcmp(node->domain, "xai") == 0 ? NULL : operator_find(node->domain, node->op_type);
+    if (!definition)
+        definition = import_ml_find(node->domain, node->op_type);
     if (!definition) {
         if (self->model->function_count > 0)
             return error_set(
@@ -427,6 +430,22 @@ static xai_status add_nodes(importer *self)
         status = resolve_inputs(self, node, entry->place, entry->definition, inputs);
         if (status != XAI_OK)
             break;
+        const ml_node whole = {.definition = entry->definition,
+                               .name = entry->name,
+                               .place = entry->place,
+                               .attributes = node->attributes,
+                               .attribute_count = node->attribute_count,
+                               .input_count = node->input_count,
+                               .output_count = node->output_count,
+                               .inputs = inputs,
+                               .outputs = entry->outputs,
+                               .opset = entry->opset};
+        bool done = false;
+        status = import_ml(to, &whole, &done, self->error);
+        if (status != XAI_OK)
+            break;
+        if (done)
+            continue;
         int input_count = (int)node->input_count;
         while (input_count > entry->definition->min_inputs && inputs[input_count - 1] == GRAPH_NONE)
             input_count--;
@@ -440,6 +459,16 @@ static xai_status add_nodes(importer *self)
     return status;
 }
 
+static bool all_texts(const onnx_graph *file)
+{
+    for (size_t i = 0; i < file->output_count; i++)
+        if (file->outputs[i].dtype != DTYPE_STRING)
+            return false;
+    return true;
+}
+
+/* Texts are no numbers: an output of labels is left out where there are others (the class labels
+ * are known by the model's labels). */
 static xai_status set_outputs(importer *self)
 {
     graph *to = self->graph;
@@ -453,8 +482,11 @@ static xai_status set_outputs(importer *self)
     to->outputs = memory_allocate(file->output_count, sizeof *to->outputs);
     if (!to->outputs)
         return out_of_memory(self);
+    const bool with_texts = all_texts(file);
     for (size_t i = 0; i < file->output_count; i++) {
         const onnx_value *output = &file->outputs[i];
+        if (output->dtype == DTYPE_STRING && !with_texts)
+            continue;
         const definition_entry *entry = find_name(self, output->name);
         if (!entry)
             return error_set(self->error, XAI_ERROR_FORMAT, NULL,
@@ -468,10 +500,28 @@ static xai_status set_outputs(importer *self)
             value->dtype = output->dtype;
             if (output->has_shape)
                 value->shape = output->shape;
+            if (output->dtype == DTYPE_UNDEFINED) /* a sequence of maps: ZipMap's tensor */
+                value->dtype = DTYPE_FLOAT;
         }
         to->outputs[to->output_count++] = entry->value;
     }
     return XAI_OK;
+}
+
+/* What only outputs of texts needed. */
+static xai_status remove_unread(importer *self)
+{
+    graph *to = self->graph;
+    if (to->output_count == self->model->graph.output_count)
+        return XAI_OK;
+    bool *protect = memory_allocate_zeroed(to->value_count, sizeof *protect);
+    if (!protect)
+        return out_of_memory(self);
+    for (size_t i = 0; i < to->output_count; i++)
+        protect[to->outputs[i]] = true;
+    const xai_status status = graph_remove_dead(to, protect, self->error);
+    memory_free(protect);
+    return status;
 }
 
 xai_status graph_import(const onnx_model *model, graph **out, xai_error **error)
@@ -490,6 +540,8 @@ xai_status graph_import(const onnx_model *model, graph **out, xai_error **error)
         status = set_outputs(&self);
     if (status == XAI_OK)
         status = graph_sort(self.graph, error);
+    if (status == XAI_OK)
+        status = remove_unread(&self);
     memory_free(self.names);
     if (status == XAI_OK)
         *out = self.graph;

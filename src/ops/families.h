@@ -50,6 +50,10 @@
 #define OPERATORS_QUANTISED(X)                                                            \
     X(quantize_linear) X(dequantize_linear) X(dynamic_quantize_linear) X(fake_quantize)   \
     X(matmul_integer) X(conv_integer) X(qlinear_matmul) X(qlinear_conv)
+#define OPERATORS_TABLES(X)                                                                  \
+    X(tree_ensemble_regressor) X(tree_ensemble_classifier) X(tree_ensemble) X(svm_regressor) \
+    X(svm_classifier) X(linear_classifier) X(binarizer) X(normalizer) X(one_hot_encoder)     \
+    X(array_feature_extractor) X(label_encoder)
 /* clang-format on */
 
 #define OPERATORS(X)           \
@@ -68,7 +72,8 @@
     OPERATORS_SOFTMAX(X)       \
     OPERATORS_NORMALISATION(X) \
     OPERATORS_RECURRENT(X)     \
-    OPERATORS_QUANTISED(X)
+    OPERATORS_QUANTISED(X)     \
+    OPERATORS_TABLES(X)
 
 #define OPERATOR_DECLARE(name) extern const operator_definition operator_##name;
 OPERATORS(OPERATOR_DECLARE)

@@ -8,6 +8,7 @@
 #ifndef OPS_OPERATOR_H
 #define OPS_OPERATOR_H
 
+#include "base/memory.h"
 #include "onnx/onnx.h"
 #include "tensor/tensor.h"
 
@@ -21,6 +22,8 @@ typedef struct operator_call operator_call;
 #define OPERATOR_ELEMENTWISE (1u << 1)
 /* Set: f(0) == 0 for every attribute, so padded channels stay zero. */
 #define OPERATOR_KEEPS_ZERO (1u << 2)
+/* Set: operator_prepare makes something of the attributes that speeds forward up. */
+#define OPERATOR_PREPARES (1u << 3)
 
 #define OPERATOR_VARIADIC 255
 
@@ -58,6 +61,7 @@ struct operator_call {
     tensor *const *outputs;                /* NULL entry = omitted */
     const tensor *const *output_gradients; /* backward only; NULL entry = zero */
     tensor *const *input_gradients;        /* backward only; NULL entry = not wanted */
+    const void *prepared;                  /* by operator_prepare, or NULL */
     const char *place;                     /* "node 'conv2' (Conv)", for error messages */
     xai_error **error;
 };
@@ -66,6 +70,10 @@ struct operator_call {
 const operator_definition *operator_find(const char *domain, const char *name);
 /* All of them, for docs and tests. */
 const operator_definition *const *operator_table(size_t *count);
+
+/* For OPERATOR_PREPARES: what forward needs of the attributes alone, made once and kept in the pool,
+ * to be given to every forward as call->prepared. forward does without it, too, but slower. */
+xai_status operator_prepare(const operator_call *call, memory_pool *pool, const void **out);
 
 /* Attributes by name, with the default used when absent. A wrong type gives XAI_ERROR_FORMAT. */
 const onnx_attribute *operator_attribute(const operator_call *call,
