@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "engine/plan.h"
 #include "engine/steps.h"
 
@@ -206,24 +207,55 @@ typedef struct weights_source {
     const graph *graph;
 } weights_source;
 
+static bool is_forward_convolution(const primitive_spec *spec)
+{
+    return spec->kind == PRIMITIVE_CONVOLUTION || spec->kind == PRIMITIVE_DECONVOLUTION;
+}
+
+/* Behind the prepared weights, with the rest of its cache line. */
+static double *norm_of(const primitive *program, void *prepared)
+{
+    const size_t bytes = (primitive_weights_bytes(program) + 63) / 64 * 64;
+    return (double *)(void *)((char *)prepared + bytes);
+}
+
 static xai_status prepare_primitive(const void *user, const tensor *source, void *prepared,
                                     xai_error **error)
 {
     const weights_source *from = user;
-    const xai_status status = check_finite(from->graph, source, error);
-    return status == XAI_OK
-               ? primitive_prepare_weights(from->program, source->data, prepared, error)
-               : status;
+    const primitive_spec *spec = primitive_specification(from->program);
+    xai_status status = check_finite(from->graph, source, error);
+    if (status == XAI_OK)
+        status = primitive_prepare_weights(from->program, source->data, prepared, error);
+    if (status == XAI_OK && is_forward_convolution(spec))
+        *norm_of(from->program, prepared) = guard_norm(spec, source);
+    return status;
 }
 
 xai_status builder_weights(builder *b, const primitive *program, const tensor *weights,
-                           operand *out)
+                           operand *out, double *norm)
 {
     const weights_source from = {program, b->graph};
+    const primitive_spec *spec = primitive_specification(program);
+    const size_t bytes = (primitive_weights_bytes(program) + 63) / 64 * 64 + 64;
+    text key = {0};
+    /* The same bytes may serve a convolution's gradient, but with another norm or none. */
+    text_append(&key, spec->kind == PRIMITIVE_CONVOLUTION     ? "forward;"
+                      : spec->kind == PRIMITIVE_DECONVOLUTION ? "transposed;"
+                                                              : "");
+    text_append(&key, primitive_weights_key(program));
+    char *name = text_take(&key);
     *out = OPERAND_NONE;
-    return network_weights(b->program->net, weights, primitive_weights_key(program),
-                           primitive_weights_bytes(program), prepare_primitive, &from,
-                           &out->constant, b->error);
+    if (!name)
+        return error_memory(b->error, "plan", 256);
+    const xai_status status = network_weights(b->program->net, weights, name, bytes,
+                                              prepare_primitive, &from, &out->constant, b->error);
+    memory_free(name);
+    if (norm)
+        *norm = status == XAI_OK && is_forward_convolution(spec)
+                    ? *norm_of(program, (void *)(uintptr_t)out->constant)
+                    : 0;
+    return status;
 }
 
 xai_status builder_primitive(builder *b, const primitive_spec *spec, const primitive **out)

@@ -57,10 +57,11 @@ typedef struct plan_request {
     size_t seed_count;
     const int *gradients; /* value ids (inputs or inner values) whose gradient is wanted */
     size_t gradient_count;
-    int precision;       /* ENGINE_PRECISION_* */
-    int rule;            /* ENGINE_RULE_* of run_backward() */
-    int threads;         /* threads per row; 0 = all processors */
-    size_t memory_limit; /* bytes of arena; 0 = none */
+    int precision;        /* ENGINE_PRECISION_* */
+    int rule;             /* ENGINE_RULE_* of run_backward() */
+    bool allow_nonfinite; /* NaN and infinities pass through; else an overflow inside is an error */
+    int threads;          /* threads per row; 0 = all processors */
+    size_t memory_limit;  /* bytes of arena; 0 = none */
 } plan_request;
 
 /* Compile. Plans of a network share prepared weights. The request's arrays are copied. */

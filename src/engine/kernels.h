@@ -50,6 +50,10 @@ void kernel_add(const float *a, const float *b, float *y, size_t n, const activa
                 int threads);
 void kernel_multiply(const float *a, const float *b, float *y, size_t n, bool accumulate,
                      int threads);
+/* The largest magnitude; NaN or infinity when there is one. */
+float kernel_max_abs(const float *x, size_t n, int threads);
+/* Sum of n magnitudes; `x` need not be aligned. */
+double kernel_sum_abs(const char *x, size_t n);
 void kernel_accumulate(const float *x, float *y, size_t n, int threads); /* y += x */
 
 /* Layouts: (C, spatial) plain <-> blocked. The padded lanes of the blocked side are written with zero. */

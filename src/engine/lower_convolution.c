@@ -72,8 +72,8 @@ static xai_status backward(builder *b, const unit *self)
         const bool direct = form == b->values[x].primary && !gradient_exists(b, x);
         status = builder_primitive(b, &spec, &program);
         if (status == XAI_OK)
-            status =
-                builder_weights(b, program, &b->graph->values[node->inputs[1]].constant, &weights);
+            status = builder_weights(b, program, &b->graph->values[node->inputs[1]].constant,
+                                     &weights, NULL);
         if (status == XAI_OK && direct)
             status = gradient_write(b, x, &target, &accumulate);
         else if (status == XAI_OK) {
@@ -108,8 +108,10 @@ static xai_status create(builder *b, unit *self, int add, int other, const primi
         activation f = {ACTIVATION_NONE, 0, 0};
         const int sum = attempt < 2 ? add : GRAPH_NONE;
         int end = sum == GRAPH_NONE ? own : g->nodes[sum].outputs[0];
-        const int act =
-            attempt == 2 || rule_reads_input(b, end) ? GRAPH_NONE : fusable_activation(b, end, &f);
+        /* Fused activations would hide a NaN that may pass. */
+        const int act = attempt == 2 || !b->program->guarded || rule_reads_input(b, end)
+                            ? GRAPH_NONE
+                            : fusable_activation(b, end, &f);
         if (attempt > 0 && act == GRAPH_NONE && sum == add && attempt < 2)
             continue;
         if (attempt == 1) { /* the Add alone */
@@ -139,6 +141,7 @@ xai_status lower_convolution(builder *b, int index, bool *done)
     const graph_node *node = &g->nodes[index];
     operand source, weights, destination, bias = OPERAND_NONE, other_place = OPERAND_NONE;
     const primitive *program = NULL;
+    double norm = 0;
     step *s = NULL;
     *done = false;
     if ((!node_is(node, "", "Conv") && !is_transposed(node)) ||
@@ -166,7 +169,7 @@ xai_status lower_convolution(builder *b, int index, bool *done)
     status = builder_input(b, node->inputs[0],
                            self.spec.plain_input ? LAYOUT_PLAIN : LAYOUT_BLOCKED, &source);
     if (status == XAI_OK)
-        status = builder_weights(b, program, &g->values[node->inputs[1]].constant, &weights);
+        status = builder_weights(b, program, &g->values[node->inputs[1]].constant, &weights, &norm);
     if (status == XAI_OK && self.spec.has_bias)
         status = builder_parameter(b, &g->values[node->inputs[2]].constant,
                                    primitive_bias_count(program), &bias);
@@ -184,5 +187,8 @@ xai_status lower_convolution(builder *b, int index, bool *done)
     builder_read(b, s, 3, bias);
     builder_read(b, s, 4, other_place);
     builder_write(b, s, 2, destination, layout_bytes(b, self.output, LAYOUT_BLOCKED));
-    return builder_unit(b, &self);
+    status = guard_step(b, s, &self, bias.constant,
+                        self.spec.has_bias ? primitive_bias_count(program) : 0,
+                        self.spec.plain_input ? LAYOUT_PLAIN : LAYOUT_BLOCKED, norm);
+    return status == XAI_OK ? builder_unit(b, &self) : status;
 }

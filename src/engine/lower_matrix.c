@@ -191,7 +191,7 @@ static xai_status gradient_of_operand(builder *b, const unit *self, const produc
     const primitive_spec spec = spec_of(b, &q, constant);
     xai_status status = builder_primitive(b, &spec, &program);
     if (status == XAI_OK && constant)
-        status = builder_weights(b, program, &values[other].constant, &right);
+        status = builder_weights(b, program, &values[other].constant, &right, NULL);
     else if (status == XAI_OK)
         status = builder_input(b, other, LAYOUT_PLAIN, which == 0 ? &right : &left);
     if (status == XAI_OK && which == 1 && values[other].is_constant)
@@ -280,7 +280,7 @@ xai_status lower_matrix(builder *b, int index, bool *done)
     if (status == XAI_OK && vector)
         status = builder_parameter(b, &w->constant, (size_t)(p.columns * p.depth), &weights);
     else if (status == XAI_OK && w->is_constant)
-        status = builder_weights(b, program, &w->constant, &weights);
+        status = builder_weights(b, program, &w->constant, &weights, NULL);
     else if (status == XAI_OK)
         status = builder_input(b, node->inputs[1], LAYOUT_PLAIN, &weights);
     if (status == XAI_OK && p.bias != GRAPH_NONE)

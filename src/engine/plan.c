@@ -109,7 +109,12 @@ static xai_status lower_nodes(builder *b)
 {
     const lowering *list = b->reference ? reference_lowerings : fast_lowerings;
     for (size_t n = 0; n < b->graph->node_count; n++) {
-        if (b->graph->nodes[n].removed || b->node_done[n])
+        if (b->graph->nodes[n].removed)
+            continue;
+        const xai_status bounded = guard_rules(b, (int)n);
+        if (bounded != XAI_OK)
+            return bounded;
+        if (b->node_done[n])
             continue;
         b->node_done[n] = true;
         bool done = false;
@@ -327,6 +332,7 @@ xai_status plan_create(network *net, const plan_request *request, plan **out, xa
     self->net = net;
     self->precision = request->precision;
     self->rule = request->rule;
+    self->guarded = !request->allow_nonfinite && request->precision != ENGINE_PRECISION_REFERENCE;
     self->threads = request->threads > 0 ? request->threads : parallel_processors();
     self->block = primitive_block();
     self->pool = memory_pool_create();
@@ -372,6 +378,7 @@ void plan_free(plan *self)
     memory_free(self->plain);
     memory_free(self->buffers);
     memory_free(self->steps);
+    memory_free(self->rules);
     memory_free(self->wanted);
     memory_free(self->gradients);
     memory_pool_free(self->pool);

@@ -46,6 +46,21 @@ typedef xai_status (*step_function)(const step *self, run *state, xai_error **er
 
 #define STEP_OPERANDS 7
 
+/* How the bound of a value follows from others; see guard.c. */
+typedef enum bound_combine { BOUND_SET, BOUND_MAX, BOUND_ADD, BOUND_MULTIPLY } bound_combine;
+typedef struct bound_rule {
+    bound_combine how;
+    int out, in; /* value ids; in = GRAPH_NONE: only the summand */
+    double factor, summand;
+} bound_rule;
+/* What a convolution checks before it runs. */
+typedef struct guard {
+    int input, other;                /* value ids; other = GRAPH_NONE without a fused Add */
+    size_t input_count, other_count; /* floats at operands 0 and 4 */
+    double norm, bias;
+    size_t rules; /* rules that come before it */
+} guard;
+
 /* What a portable step needs to call an operator; see lower_portable.c. */
 typedef struct portable portable;
 
@@ -61,6 +76,7 @@ struct step {
     activation post;
     window geometry;
     const primitive *program; /* owned by the plan */
+    const guard *check;       /* in the plan's pool; NULL = nothing to check */
     const portable *call;     /* owned by the plan's pool */
 };
 
@@ -140,10 +156,13 @@ struct plan {
     size_t program_count;
     primitive **primitives;
     size_t primitive_count, primitive_capacity;
-    memory_pool *pool;    /* portable calls, names */
+    memory_pool *pool;    /* portable calls, names, guards */
     const char **unruled; /* names of operators without an own rule */
     size_t unruled_count, unruled_capacity;
     size_t arena_bytes, scratchpad_bytes, baseline_bytes;
+    bool guarded; /* an overflow is an error; else NaN and infinities pass through */
+    bound_rule *rules;
+    size_t rule_count, rule_capacity;
     pthread_mutex_t idle_lock;
     run *idle; /* finished runs, kept for their arenas */
 };
@@ -172,7 +191,9 @@ struct run {
     const backward_program *last_backward; /* whose gradients run_gradient() gives */
     tensor view;                           /* what run_value() and run_gradient() hand out */
     double *times;                         /* milliseconds of each step, or NULL: nobody asks */
-    run *next;                             /* in plan->idle */
+    double *bounds;                        /* of each value's magnitude; NULL unless guarded */
+    size_t rules_done;
+    run *next; /* in plan->idle */
 };
 
 /* layout.c: primary layouts and in-place concatenations. */
@@ -208,8 +229,9 @@ xai_status builder_check_finite(builder *b, const tensor *constant);
 xai_status builder_parameter(builder *b, const tensor *constant, size_t padded, operand *out);
 xai_status builder_primitive(builder *b, const primitive_spec *spec,
                              const primitive **out); /* UNSUPPORTED passes through */
+/* Prepared weights; *norm (may be NULL) = guard_norm() of a forward convolution, else 0. */
 xai_status builder_weights(builder *b, const primitive *program, const tensor *weights,
-                           operand *out);
+                           operand *out, double *norm);
 /* The one unremoved consumer of a value when it may be fused over, else GRAPH_NONE. */
 int builder_only_consumer(const builder *b, int value);
 xai_status builder_unit(builder *b, const unit *self);
@@ -255,6 +277,15 @@ bool node_is(const graph_node *node, const char *domain, const char *name);
 /* A node behind `value` that may be fused as an activation: its index, or GRAPH_NONE with *out
  * untouched. */
 int fusable_activation(const builder *b, int value, activation *out);
+
+/* guard.c */
+xai_status guard_rules(builder *b, int node);
+/* Largest sum of weight magnitudes over one output channel of a convolution. */
+double guard_norm(const primitive_spec *spec, const tensor *weights);
+xai_status guard_step(builder *b, step *self, const unit *of, const void *bias, size_t bias_count,
+                      layout input_layout, double norm);
+void guard_begin(run *self);
+xai_status guard_check(run *self, const step *of, xai_error **error);
 
 /* facts.c */
 double facts_now(void); /* milliseconds */

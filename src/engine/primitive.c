@@ -257,6 +257,11 @@ void primitive_free(primitive *self)
     memory_free(self);
 }
 
+const primitive_spec *primitive_specification(const primitive *self)
+{
+    return &self->spec;
+}
+
 const char *primitive_implementation(const primitive *self)
 {
     return self->implementation;
@@ -321,6 +326,12 @@ xai_status primitive_create(const primitive_spec *spec, primitive **out, xai_err
 }
 
 /* No primitive exists, so the rest is never reached. */
+const primitive_spec *primitive_specification(const primitive *self)
+{
+    (void)self;
+    return NULL;
+}
+
 void primitive_free(primitive *self)
 {
     (void)self;

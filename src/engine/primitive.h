@@ -52,6 +52,7 @@ const char *primitive_library_version(char out[16]);
 /* Channels beyond the block border are zero-padded in blocked layouts; weights and bias are padded alike by prepare. */
 xai_status primitive_create(const primitive_spec *spec, primitive **out, xai_error **error);
 void primitive_free(primitive *self);
+const primitive_spec *primitive_specification(const primitive *self);
 const char *primitive_implementation(const primitive *self); /* oneDNN's name, such as "jit:avx2" */
 size_t primitive_scratchpad_bytes(const primitive *self);
 double primitive_operations(const primitive *self); /* floating point operations a run */

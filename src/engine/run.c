@@ -72,7 +72,9 @@ xai_status run_create(const plan *program, run **out, xai_error **error)
     self->arena = memory_allocate_aligned(program->arena_bytes ? program->arena_bytes : 1);
     self->scratchpad =
         memory_allocate_aligned(program->scratchpad_bytes ? program->scratchpad_bytes : 1);
-    if (!self->arena || !self->scratchpad) {
+    if (program->guarded)
+        self->bounds = memory_allocate(program->graph->value_count + 1, sizeof *self->bounds);
+    if (!self->arena || !self->scratchpad || (program->guarded && !self->bounds)) {
         run_free(self);
         return error_memory(error, "activations and gradients",
                             program->arena_bytes + program->scratchpad_bytes);
@@ -87,6 +89,7 @@ void run_free(run *self)
         return;
     memory_free(self->arena);
     memory_free(self->scratchpad);
+    memory_free(self->bounds);
     memory_free(self);
 }
 
@@ -96,7 +99,9 @@ static xai_status execute(run *self, size_t first, size_t count, xai_error **err
     for (size_t i = first; i < first + count; i++) {
         const step *each = &p->steps[i];
         const double begin = self->times ? facts_now() : 0;
-        const xai_status status = each->execute(each, self, error);
+        xai_status status = each->check ? guard_check(self, each, error) : XAI_OK;
+        if (status == XAI_OK)
+            status = each->execute(each, self, error);
         if (self->times)
             self->times[i] = facts_now() - begin;
         if (status != XAI_OK) {
@@ -126,6 +131,7 @@ xai_status run_forward(run *self, const tensor *const *inputs, xai_error **error
     for (size_t i = 0; i < g->input_count; i++)
         memcpy(run_address(self, p->plain[g->inputs[i]].place), inputs[i]->data,
                tensor_bytes(inputs[i]));
+    guard_begin(self);
     const xai_status status = execute(self, 0, p->forward_count, error);
     self->has_forward = status == XAI_OK;
     return status;

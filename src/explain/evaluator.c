@@ -87,6 +87,7 @@ static xai_status entry_make(const evaluator *self, const batch *rows, size_t in
         .start_shapes = wanted->start_shapes,
         .start_count = made.counts[3],
         .precision = self->options.precision,
+        .allow_nonfinite = self->options.allow_nonfinite,
         .threads = threads,
         .memory_limit = self->options.memory_limit,
     };
