@@ -46,7 +46,10 @@
     X(batch_normalization) X(scale_shift) X(instance_normalization) X(layer_normalization) \
     X(group_normalization) X(rms_normalization) X(lrn) X(lp_normalization)                 \
     X(mean_variance_normalization)
-#define OPERATORS_RECURRENT(X) X(rnn) X(gru) X(lstm)
+#define OPERATORS_SEQUENCE(X)                                            \
+    X(rnn) X(gru) X(lstm) X(attention) X(rotary_embedding) X(einsum)
+#define OPERATORS_SAMPLE(X)                                              \
+    X(grid_sample) X(affine_grid) X(roi_align) X(non_max_suppression)
 #define OPERATORS_QUANTISED(X)                                                            \
     X(quantize_linear) X(dequantize_linear) X(dynamic_quantize_linear) X(fake_quantize)   \
     X(matmul_integer) X(conv_integer) X(qlinear_matmul) X(qlinear_conv)
@@ -71,7 +74,8 @@
     OPERATORS_REDUCE(X)        \
     OPERATORS_SOFTMAX(X)       \
     OPERATORS_NORMALISATION(X) \
-    OPERATORS_RECURRENT(X)     \
+    OPERATORS_SEQUENCE(X)      \
+    OPERATORS_SAMPLE(X)        \
     OPERATORS_QUANTISED(X)     \
     OPERATORS_TABLES(X)
 
