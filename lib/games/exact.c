@@ -1,5 +1,6 @@
 /* Shapley values and interactions from all coalitions. */
 #include <math.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -105,5 +106,30 @@ xai_status shapley_exact(const set_function *of, const game_options *options, ga
 done:
     coalition_batch_free(&batch);
     memory_free(v);
+    return status;
+}
+
+xai_status leave_one_out(const set_function *of, game_values *out, xai_error **error)
+{
+    const size_t m = of->players;
+    coalition_batch batch = {0};
+    xai_status status = game_values_begin(out, of, error);
+    if (status == XAI_OK)
+        status = coalition_batch_init(&batch, of, &out->evaluations, error);
+    if (status == XAI_OK)
+        coalition_batch_target(&batch, out->values);
+    for (size_t i = 0; status == XAI_OK && i < m; i++) {
+        uint8_t *coalition = NULL;
+        status = coalition_batch_add(&batch, &coalition, error);
+        if (status != XAI_OK)
+            break;
+        memset(coalition, 1, m);
+        coalition[i] = 0;
+    }
+    if (status == XAI_OK)
+        status = coalition_batch_flush(&batch, error);
+    for (size_t i = 0; status == XAI_OK && i < m; i++)
+        out->values[i] = out->full - out->values[i];
+    coalition_batch_free(&batch);
     return status;
 }

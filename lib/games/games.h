@@ -55,6 +55,9 @@ double game_values_relative_error(const game_values *self);
 xai_status shapley_exact(const set_function *of, const game_options *options, game_values *out,
                          xai_error **error);
 
+/* v(all) - v(all but i) for every player i: M evaluations. */
+xai_status leave_one_out(const set_function *of, game_values *out, xai_error **error);
+
 /* Kernel SHAP (Lundberg and Lee 2017): least squares over coalitions and their complements with
  * weights (M - 1) / (C(M, k) k (M - k)), the sum constrained to v(all) - v(nobody). Sizes that the
  * samples can enumerate are enumerated, the others are drawn. Default samples: 2 M + 2048. */
@@ -86,9 +89,9 @@ typedef struct player_tree {
 } player_tree;
 
 /* Players are the elements of a row-major array. Boxes are halved along their longest axis (the
- * first of equals), the extra one of an odd length going right; `last` axes (channels) only when
- * the others have length 1. */
-xai_status player_tree_grid(player_tree *self, const size_t *dims, int rank, int last,
+ * first of equals), the extra one of an odd length going right; the axis `channels` (-1 = none)
+ * only when the others have length 1. */
+xai_status player_tree_grid(player_tree *self, const size_t *dims, int rank, int channels,
                             xai_error **error);
 /* Players are points (M, rank), such as centres of segments: each group is halved at its median
  * along the axis where it is widest. */

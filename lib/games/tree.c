@@ -32,24 +32,24 @@ typedef struct box {
     size_t begin[MAX_AXES], end[MAX_AXES];
 } box;
 
-static int longest_axis(const box *of, int rank, int last)
+static int longest_axis(const box *of, int rank, int channels)
 {
     int best = -1;
-    for (int part = 0; part < 2 && best < 0; part++) {
-        const int from = part == 0 ? 0 : rank - last, to = part == 0 ? rank - last : rank;
-        for (int axis = from; axis < to; axis++) {
-            const size_t length = of->end[axis] - of->begin[axis];
-            if (length > 1 && (best < 0 || length > of->end[best] - of->begin[best]))
-                best = axis;
-        }
+    for (int axis = 0; axis < rank; axis++) {
+        const size_t length = of->end[axis] - of->begin[axis];
+        if (axis != channels && length > 1 &&
+            (best < 0 || length > of->end[best] - of->begin[best]))
+            best = axis;
     }
+    if (best < 0 && channels >= 0 && of->end[channels] - of->begin[channels] > 1)
+        best = channels;
     return best;
 }
 
 typedef struct grid_build {
     player_tree *tree;
     const size_t *dims;
-    int rank, last;
+    int rank, channels;
     size_t nodes, leaves;
 } grid_build;
 
@@ -57,7 +57,7 @@ static size_t add_box(grid_build *self, const box *of)
 {
     const size_t at = self->nodes++;
     player_tree_node *nodes = self->tree->nodes;
-    const int axis = longest_axis(of, self->rank, self->last);
+    const int axis = longest_axis(of, self->rank, self->channels);
     nodes[at] = (player_tree_node){.begin = self->leaves, .left = SIZE_MAX, .right = SIZE_MAX};
     if (axis < 0) {
         size_t index = 0;
@@ -77,7 +77,7 @@ static size_t add_box(grid_build *self, const box *of)
     return at;
 }
 
-xai_status player_tree_grid(player_tree *self, const size_t *dims, int rank, int last,
+xai_status player_tree_grid(player_tree *self, const size_t *dims, int rank, int channels,
                             xai_error **error)
 {
     box all = {{0}, {0}};
@@ -89,7 +89,7 @@ xai_status player_tree_grid(player_tree *self, const size_t *dims, int rank, int
     const xai_status status = create(self, players, error);
     if (status != XAI_OK)
         return status;
-    grid_build build = {.tree = self, .dims = dims, .rank = rank, .last = last};
+    grid_build build = {.tree = self, .dims = dims, .rank = rank, .channels = channels};
     (void)add_box(&build, &all);
     return XAI_OK;
 }

@@ -174,6 +174,32 @@ xai_status attribution_finish(const attribution_inputs *self, const explainer *o
     return status;
 }
 
+xai_status attribution_finish_maps(const attribution_inputs *self, const float *maps, size_t part,
+                                   explanation *out, xai_error **error)
+{
+    const spatial *space = &self->spaces[part];
+    const spatial plane = {.rank = space->rank,
+                           .channels = 1,
+                           .pixels = space->pixels,
+                           .channel_stride = space->pixels,
+                           .pixel_stride = 1};
+    const shape dims = spatial_rows(space, out->rows);
+    double *sums = memory_allocate(space->pixels, sizeof *sums);
+    xai_status status = sums != NULL ? tensor_create(&out->map, DTYPE_FLOAT, &dims, error)
+                                     : error_memory(error, "a map", space->pixels * sizeof *sums);
+    if (status == XAI_OK)
+        status = tensor_create(&out->signed_map, DTYPE_FLOAT, &dims, error);
+    out->input_shape = self->rows->inputs[self->inputs[part]]->shape;
+    for (size_t row = 0; status == XAI_OK && row < out->rows; row++) {
+        const size_t at = row * space->pixels;
+        const bool any = draw_row(&plane, maps + at, sums, (float *)out->map.data + at,
+                                  (float *)out->signed_map.data + at);
+        status = warn_row(out, row, any, error);
+    }
+    memory_free(sums);
+    return status;
+}
+
 void tensor_write_floats(tensor *out, const float *values)
 {
     enum { CHUNK = 256 };

@@ -35,6 +35,10 @@ xai_status attribution_store(explanation *out, size_t part, size_t row, size_t c
 xai_status attribution_finish(const attribution_inputs *self, const explainer *of, bool is_signed,
                               explanation *out, xai_error **error);
 
+/* The same with maps of the caller's: (N, pixels) of the part, whose positive values are evidence. */
+xai_status attribution_finish_maps(const attribution_inputs *self, const float *maps, size_t part,
+                                   explanation *out, xai_error **error);
+
 /* Floats into one row of an input of any floating-point type, and back. */
 void tensor_write_floats(tensor *out, const float *values);
 void attribution_read_row(const attribution_inputs *self, size_t row, size_t part, float *out);

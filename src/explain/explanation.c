@@ -65,6 +65,7 @@ void explanation_free(explanation *self)
     tensor_free(&self->segment_values);
     tensor_free(&self->segment_errors);
     memory_free(self->baseline);
+    memory_free(self->features);
     memory_free(self->samples);
     memory_free(self->converged);
     memory_free(self->settings);
@@ -100,6 +101,16 @@ xai_status explanation_add_part(explanation *self, const char *name, const shape
     if (status == XAI_OK && with_error)
         memset(made->standard_error.data, 0, tensor_bytes(&made->standard_error));
     return status;
+}
+
+xai_status explanation_set_features(explanation *self, const char *made, xai_error **error)
+{
+    char *copy = text_duplicate(made);
+    if (copy == NULL)
+        return error_memory(error, "the name of the features", 0);
+    memory_free(self->features);
+    self->features = copy;
+    return XAI_OK;
 }
 
 xai_status explanation_set_baseline(explanation *self, const char *name, xai_error **error)
@@ -250,6 +261,10 @@ xai_status explanation_finish(explanation *self, xai_error **error)
     if (self->settings != NULL) {
         text_append(&out, ",\n  \"options\": ");
         text_append(&out, self->settings);
+    }
+    if (self->features != NULL) {
+        text_append(&out, ",\n  \"features\": ");
+        text_append_json(&out, self->features);
     }
     if (self->baseline[0] != '\0') {
         text_append(&out, ",\n  \"baseline\": ");

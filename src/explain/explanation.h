@@ -33,6 +33,7 @@ typedef struct explanation {
     tensor segment_values, segment_errors; /* (N, K) float32; data NULL without segments */
     char
         *baseline; /* what stood for absence, for the reader: "0", "background of 20 rows"; or "" */
+    char *features; /* what was switched on and off: "64 segments (grid of 8 x 8)"; or NULL */
     /* One entry a row. A row is written by one thread. */
     int64_t *targets;
     char **labels;
@@ -54,6 +55,8 @@ void explanation_free(explanation *self);
 /* One more part, its values zero, of these dims; with_error: its standard errors too. */
 xai_status explanation_add_part(explanation *self, const char *name, const shape *dims,
                                 bool with_error, xai_error **error);
+/* What was switched on and off. */
+xai_status explanation_set_features(explanation *self, const char *made, xai_error **error);
 /* What stood for absence. */
 xai_status explanation_set_baseline(explanation *self, const char *name, xai_error **error);
 

@@ -9,6 +9,15 @@
 static const method_definition *const methods[] = {
     &method_gradcam,
     &method_gradcam_plus_plus,
+    &method_kernel_shap,
+    &method_partition_shap,
+    &method_permutation_shap,
+    &method_sampling_shap,
+    &method_exact_shap,
+    &method_lime,
+    &method_feature_ablation,
+    &method_occlusion,
+    &method_rise,
 };
 
 size_t method_count(void)

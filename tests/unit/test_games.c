@@ -281,6 +281,20 @@ START_TEST(kernel_gives_the_values_of_captums_tests)
 }
 END_TEST
 
+START_TEST(leaving_one_out_is_what_all_lose)
+{
+    table_game game = random_game(6, 9);
+    const set_function of = {.players = 6, .score = look_up, .user = &game};
+    game_values found;
+    ck_ok(leave_one_out(&of, &found, error));
+    for (size_t i = 0; i < 6; i++)
+        ck_assert_double_eq_tol(found.values[i], game.v[63] - game.v[63 & ~((size_t)1 << i)],
+                                1e-15);
+    ck_assert_uint_eq(found.evaluations, 8);
+    game_values_free(&found);
+}
+END_TEST
+
 START_TEST(tolerance_stops_early)
 {
     table_game game = random_game(12, 5);
@@ -343,7 +357,7 @@ START_TEST(partition_gives_owen_values_also_of_odd_sizes)
     static const size_t shapes[][3] = {{1, 3, 3}, {1, 1, 5}, {2, 1, 5}, {3, 3, 1}, {1, 2, 4}};
     for (size_t i = 0; i < 5; i++) {
         player_tree tree;
-        ck_ok(player_tree_grid(&tree, shapes[i], 3, 1, error));
+        ck_ok(player_tree_grid(&tree, shapes[i], 3, 2, error));
         table_game game = random_game(tree.players, 20 + (unsigned)i);
         double expected[12] = {0};
         owen_orders(&game, &tree, 0, 0, 1, expected);
@@ -364,7 +378,7 @@ START_TEST(grid_trees_halve_rows_then_columns_then_channels)
 {
     const size_t dims[] = {5, 4, 2};
     player_tree tree;
-    ck_ok(player_tree_grid(&tree, dims, 3, 1, error));
+    ck_ok(player_tree_grid(&tree, dims, 3, 2, error));
     ck_assert_uint_eq(tree.players, 40);
     const player_tree_node *nodes = tree.nodes, *left = &nodes[nodes[0].left];
     ck_assert_uint_eq(left->end - left->begin, 16); /* two rows of four pixels */
@@ -396,7 +410,7 @@ START_TEST(partition_spreads_what_it_does_not_split)
 {
     const size_t dims[] = {1, 8, 1};
     player_tree tree;
-    ck_ok(player_tree_grid(&tree, dims, 3, 1, error));
+    ck_ok(player_tree_grid(&tree, dims, 3, 2, error));
     table_game game = {.players = 8};
     for (size_t s = 0; s < 256; s++)
         for (size_t i = 0; i < 8; i++)
@@ -470,6 +484,7 @@ int main(void)
     tcase_add_test(exact, exact_values_are_the_mean_over_all_orders);
     tcase_add_test(exact, exact_refuses_too_many_players);
     tcase_add_test(exact, interactions_of_products);
+    tcase_add_test(exact, leaving_one_out_is_what_all_lose);
     suite_add_tcase(suite, exact);
     TCase *sampled = tcase_create("sampled");
     tcase_add_test(sampled, kernel_with_all_coalitions_is_exact);

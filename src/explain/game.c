@@ -1,0 +1,476 @@
+#include "explain/game.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "explain/baseline.h"
+
+#define POOR_FIT 0.5 /* R^2 below which a fit is called poor */
+
+/* Scores of all targets that a coalition had: several targets ask for the same coalitions. */
+typedef struct memo {
+    uint64_t (*keys)[2]; /* 128-bit hashes; {0, 0} = free */
+    double *scores;      /* (size, targets) */
+    size_t size, count;
+} memo;
+
+typedef struct masked_row {
+    explainer *of;
+    const attribution_inputs *inputs;
+    const features *parts;
+    const fixed_score *scores; /* (targets), of this row */
+    size_t row, target_count, target;
+    float **original; /* [part] */
+    float **absent;   /* [part]: (B, size) */
+    size_t backgrounds;
+    memo known;
+    size_t evaluations; /* of the model, B a coalition; what the memo knew costs nothing */
+    /* Of the current call: coalitions (count, K), and which of them are evaluated. */
+    const uint8_t *coalitions;
+    const size_t *asked;
+} masked_row;
+
+/* One variant: coalition index / B, absent features from background index % B. */
+static xai_status fill(void *user, size_t index, tensor *inputs, xai_error **error)
+{
+    const masked_row *self = user;
+    const batch *rows = self->inputs->rows;
+    const size_t background = index % self->backgrounds;
+    const uint8_t *coalition =
+        self->coalitions + self->asked[index / self->backgrounds] * self->parts->count;
+    for (size_t i = 0; i < self->inputs->count; i++)
+        if (!dtype_is_float(rows->inputs[i]->dtype))
+            variants_copy_row(rows, self->row, i, &inputs[i]);
+    for (size_t p = 0; p < self->inputs->float_count; p++) {
+        const size_t count = self->inputs->sizes[p];
+        const float *there = self->original[p], *absent = self->absent[p] + background * count;
+        const int32_t *labels = self->parts->labels[p];
+        tensor *out = &inputs[self->inputs->inputs[p]];
+        float *values =
+            out->dtype == DTYPE_FLOAT ? out->data : memory_allocate(count, sizeof *values);
+        if (values == NULL)
+            return error_memory(error, "a masked row", count * sizeof *values);
+        for (size_t i = 0; i < count; i++)
+            values[i] = labels[i] == FEATURE_NONE || coalition[labels[i]] ? there[i] : absent[i];
+        if (values != out->data) {
+            tensor_write_floats(out, values);
+            memory_free(values);
+        }
+    }
+    return XAI_OK;
+}
+
+static void hash_coalition(const uint8_t *coalition, size_t count, uint64_t key[2])
+{
+    uint64_t a = 0x9E3779B97F4A7C15U, b = 0xC2B2AE3D27D4EB4FU, bits = 1;
+    for (size_t i = 0; i <= count; i++) {
+        bits = bits << 1 | (i < count ? coalition[i] : 0);
+        if (i % 63 != 62 && i != count)
+            continue;
+        a = (a ^ bits) * 0xFF51AFD7ED558CCDU;
+        a ^= a >> 32;
+        b = (b ^ bits ^ a) * 0xC4CEB9FE1A85EC53U;
+        b ^= b >> 29;
+        bits = 1;
+    }
+    key[0] = a;
+    key[1] = b | 1; /* never the free key */
+}
+
+/* Where a key is, or the free place where it belongs. */
+static size_t memo_place(const memo *self, const uint64_t key[2])
+{
+    size_t at = (size_t)key[0] & (self->size - 1);
+    while (self->keys[at][1] != 0 && (self->keys[at][0] != key[0] || self->keys[at][1] != key[1]))
+        at = (at + 1) & (self->size - 1);
+    return at;
+}
+
+static xai_status memo_reserve(memo *self, size_t more, size_t targets, xai_error **error)
+{
+    if (self->size > 0 && self->size >= 2 * (self->count + more))
+        return XAI_OK;
+    memo grown = {.size = 1024, .count = self->count};
+    while (grown.size < 2 * (self->count + more))
+        grown.size *= 2;
+    grown.keys = memory_allocate_zeroed(grown.size, sizeof *grown.keys);
+    grown.scores = memory_allocate(grown.size * targets, sizeof *grown.scores);
+    if (grown.keys == NULL || grown.scores == NULL) {
+        memory_free(grown.keys);
+        memory_free(grown.scores);
+        return error_memory(error, "scores of coalitions", grown.size * targets * sizeof(double));
+    }
+    for (size_t i = 0; i < self->size; i++) {
+        if (self->keys[i][1] == 0)
+            continue;
+        const size_t at = memo_place(&grown, self->keys[i]);
+        memcpy(grown.keys[at], self->keys[i], sizeof grown.keys[at]);
+        memcpy(grown.scores + at * targets, self->scores + i * targets, targets * sizeof(double));
+    }
+    memory_free(self->keys);
+    memory_free(self->scores);
+    *self = grown;
+    return XAI_OK;
+}
+
+/* Means over the background: out[i * targets + t] for the i-th coalition of `asked`. */
+static xai_status evaluate(masked_row *self, size_t count, double *out, xai_error **error)
+{
+    const size_t backgrounds = self->backgrounds, targets = self->target_count;
+    double *scores = out;
+    if (count == 0)
+        return XAI_OK;
+    if (backgrounds > 1) {
+        scores = memory_allocate(count * backgrounds * targets, sizeof *scores);
+        if (scores == NULL)
+            return error_memory(error, "scores", count * backgrounds * targets * sizeof *scores);
+    }
+    const variants what = {.rows = self->inputs->rows,
+                           .row = self->row,
+                           .count = count * backgrounds,
+                           .scores = self->scores,
+                           .score_count = targets,
+                           .fill = fill,
+                           .user = self};
+    const xai_status status = evaluator_scores_of(&self->of->engine, &what, scores, error);
+    self->evaluations += count * backgrounds;
+    for (size_t i = 0; status == XAI_OK && backgrounds > 1 && i < count; i++)
+        for (size_t t = 0; t < targets; t++) {
+            double sum = 0;
+            for (size_t b = 0; b < backgrounds; b++)
+                sum += scores[(i * backgrounds + b) * targets + t];
+            out[i * targets + t] = sum / (double)backgrounds;
+        }
+    if (scores != out)
+        memory_free(scores);
+    return status;
+}
+
+/* The set function of the current target. */
+static xai_status score_coalitions(void *user, const uint8_t *coalitions, size_t count,
+                                   double *scores, xai_error **error)
+{
+    masked_row *self = user;
+    const size_t targets = self->target_count, players = self->parts->count;
+    size_t *asked = memory_allocate(count, sizeof *asked), fresh = 0;
+    uint64_t(*keys)[2] = memory_allocate(count, sizeof *keys);
+    double *found = memory_allocate(count * targets, sizeof *found);
+    xai_status status = XAI_OK;
+    if (asked == NULL || keys == NULL || found == NULL)
+        status = error_memory(error, "scores", count * targets * sizeof *found);
+    if (status == XAI_OK && targets > 1)
+        status = memo_reserve(&self->known, count, targets, error);
+    for (size_t i = 0; status == XAI_OK && i < count; i++) {
+        bool is_new = true;
+        if (targets > 1) {
+            hash_coalition(coalitions + i * players, players, keys[i]);
+            const size_t at = memo_place(&self->known, keys[i]);
+            is_new = self->known.keys[at][1] == 0;
+            if (is_new) { /* taken at once: a coalition may come twice in one call */
+                memcpy(self->known.keys[at], keys[i], sizeof keys[i]);
+                self->known.count++;
+            }
+        }
+        if (is_new)
+            asked[fresh++] = i;
+    }
+    self->coalitions = coalitions;
+    self->asked = asked;
+    if (status == XAI_OK)
+        status = evaluate(self, fresh, found, error);
+    for (size_t i = 0; status == XAI_OK && i < fresh; i++) {
+        if (targets == 1)
+            scores[asked[i]] = found[i];
+        else
+            memcpy(self->known.scores + memo_place(&self->known, keys[asked[i]]) * targets,
+                   found + i * targets, targets * sizeof *found);
+    }
+    for (size_t i = 0; status == XAI_OK && targets > 1 && i < count; i++)
+        scores[i] = self->known.scores[memo_place(&self->known, keys[i]) * targets + self->target];
+    memory_free(asked);
+    memory_free(keys);
+    memory_free(found);
+    return status;
+}
+
+/* The whole call */
+
+typedef struct game_job {
+    explainer *self;
+    const game_method *how;
+    attribution_inputs inputs;
+    features parts;
+    masked_row row;
+    fixed_score *scores; /* (N, T) */
+    double **values;     /* [part]: of a row, spread */
+    game_values *found;  /* (T, N) */
+    size_t *counts;      /* (N): segments of the shown part */
+    size_t target_count;
+    game_options options;
+} game_job;
+
+static void free_all(void **blocks, size_t count)
+{
+    for (size_t i = 0; blocks != NULL && i < count; i++)
+        memory_free(blocks[i]);
+    memory_free((void *)blocks);
+}
+
+static void game_free(game_job *job)
+{
+    const size_t parts = job->inputs.float_count, rows = job->inputs.rows->rows;
+    for (size_t i = 0; job->found != NULL && i < job->target_count * rows; i++)
+        game_values_free(&job->found[i]);
+    memory_free(job->found);
+    memory_free(job->counts);
+    memory_free(job->scores);
+    free_all((void **)job->values, parts);
+    free_all((void **)job->row.original, parts);
+    free_all((void **)job->row.absent, parts);
+    memory_free(job->row.known.keys);
+    memory_free(job->row.known.scores);
+    features_free(&job->parts);
+    attribution_inputs_free(&job->inputs);
+}
+
+static xai_status allocate(game_job *job, xai_error **error)
+{
+    const size_t parts = job->inputs.float_count, rows = job->inputs.rows->rows;
+    bool done = true;
+    job->values = memory_allocate_zeroed(parts, sizeof *job->values);
+    job->row.original = memory_allocate_zeroed(parts, sizeof *job->row.original);
+    job->row.absent = memory_allocate_zeroed(parts, sizeof *job->row.absent);
+    job->scores = memory_allocate(rows * job->target_count, sizeof *job->scores);
+    job->found = memory_allocate_zeroed(rows * job->target_count, sizeof *job->found);
+    job->counts = memory_allocate_zeroed(rows, sizeof *job->counts);
+    done = job->values != NULL && job->row.original != NULL && job->row.absent != NULL &&
+           job->scores != NULL && job->found != NULL && job->counts != NULL;
+    for (size_t p = 0; done && p < parts; p++) {
+        const size_t size = job->inputs.sizes[p];
+        size_t absent = 0;
+        job->values[p] = memory_allocate(size, sizeof **job->values);
+        job->row.original[p] = memory_allocate(size, sizeof **job->row.original);
+        if (size_multiply(size, job->row.backgrounds, &absent))
+            job->row.absent[p] = memory_allocate(absent, sizeof **job->row.absent);
+        done = job->values[p] != NULL && job->row.original[p] != NULL && job->row.absent[p] != NULL;
+    }
+    return done ? XAI_OK : error_memory(error, "a masked row", 0);
+}
+
+static xai_status prepare_row(game_job *job, size_t row, xai_error **error)
+{
+    masked_row *at = &job->row;
+    at->row = row;
+    at->scores = job->scores + row * job->target_count;
+    memory_free(at->known.keys);
+    memory_free(at->known.scores);
+    at->known = (memo){0};
+    xai_status status = features_of_row(&job->parts, row, error);
+    for (size_t p = 0; status == XAI_OK && p < job->inputs.float_count; p++)
+        attribution_read_row(&job->inputs, row, p, at->original[p]);
+    if (status == XAI_OK && option_given(&job->self->options, "background") == NULL)
+        return baseline_row(&job->inputs, job->self, row, at->absent, error);
+    for (size_t p = 0; status == XAI_OK && p < job->inputs.float_count; p++)
+        for (size_t b = 0; b < at->backgrounds; b++)
+            background_read(&job->inputs, job->self, p, b,
+                            at->absent[p] + b * job->inputs.sizes[p]);
+    return status;
+}
+
+static xai_status store(game_job *job, explanation *out, size_t row, const game_values *found,
+                        xai_error **error)
+{
+    const double *errors = found->errors;
+    xai_status status = XAI_OK;
+    features_spread(&job->parts, found->values, true, job->values);
+    for (size_t p = 0; status == XAI_OK && p < job->inputs.float_count; p++)
+        status = attribution_store(out, p, row, job->inputs.sizes[p], job->values[p], error);
+    if (status != XAI_OK || !job->how->with_error)
+        return status;
+    features_spread(&job->parts, errors, true, job->values);
+    for (size_t p = 0; p < job->inputs.float_count; p++) {
+        const size_t size = job->inputs.sizes[p];
+        float *to = (float *)out->parts[p].standard_error.data + row * size;
+        for (size_t i = 0; i < size; i++)
+            to[i] = (float)job->values[p][i];
+    }
+    return XAI_OK;
+}
+
+static xai_status warn_row(const game_job *job, explanation *out, size_t row,
+                           const game_values *found, xai_error **error)
+{
+    const double relative = game_values_relative_error(found);
+    if (found->unresolved > 0)
+        return explanation_warn(out, (int64_t)row, error,
+                                "row %zu: the samples did not split every group: up to %zu "
+                                "features share one value evenly; give more samples to tell them "
+                                "apart",
+                                row, found->unresolved);
+    if (job->options.tolerance > 0 && !(relative <= job->options.tolerance))
+        return explanation_warn(out, (int64_t)row, error,
+                                "row %zu: the tolerance %g was not reached: the relative standard "
+                                "error is %.3g after %zu evaluations; give more samples",
+                                row, job->options.tolerance, relative, found->evaluations);
+    if (job->how->is_fit && found->r2 < POOR_FIT)
+        return explanation_warn(out, (int64_t)row, error,
+                                "row %zu: the linear model explains %.0f %% of the variance of the "
+                                "scores around this row (R^2 = %.3g): its coefficients describe "
+                                "the network poorly",
+                                row, 100 * fmax(found->r2, 0), found->r2);
+    return XAI_OK;
+}
+
+static xai_status explain_row(game_job *job, size_t row, explanation **out, xai_error **error)
+{
+    const set_function of = {
+        .players = job->parts.count, .score = score_coalitions, .user = &job->row};
+    xai_status status = XAI_OK;
+    for (size_t t = 0; status == XAI_OK && t < job->target_count; t++) {
+        game_values *found = &job->found[t * job->inputs.rows->rows + row];
+        const fixed_score *fixed = &job->row.scores[t];
+        job->row.target = t;
+        job->row.evaluations = 0;
+        status = job->how->solve(&of, &job->parts, job->self, &job->options, found, error);
+        if (status == XAI_OK)
+            status = store(job, out[t], row, found, error);
+        if (status == XAI_OK)
+            status = explanation_set_facts(
+                out[t], job->self->engine.of, row, &fixed->chosen, fixed->source.output,
+                fixed->score, (int64_t)(found->evaluations * job->row.backgrounds), error);
+        if (status != XAI_OK)
+            break;
+        double sum = 0;
+        for (size_t i = 0; i < found->players; i++)
+            sum += found->values[i];
+        out[t]->base_values[row] = found->empty;
+        if (job->how->complete)
+            out[t]->completeness_errors[row] = fabs(sum - (found->full - found->empty));
+        out[t]->samples[row] = (int64_t)found->evaluations;
+        out[t]->converged[row] =
+            job->options.tolerance > 0
+                ? (int8_t)(game_values_relative_error(found) <= job->options.tolerance)
+                : -1;
+        status = warn_row(job, out[t], row, found, error);
+    }
+    return status;
+}
+
+/* segments (N, dims), segment_values and segment_errors (N, K), K the most of any row. */
+static xai_status add_segments(const game_job *job, explanation *out, const game_values *found,
+                               const int32_t *labels, xai_error **error)
+{
+    const size_t shown = job->parts.shown, rows = out->rows;
+    if (shown == FEATURES_NO_PART)
+        return XAI_OK;
+    const spatial *space = &job->inputs.spaces[shown];
+    const shape dims = spatial_rows(space, rows);
+    size_t most = 0;
+    for (size_t row = 0; row < rows; row++)
+        most = job->counts[row] > most ? job->counts[row] : most;
+    const shape table = {.rank = 2, .dims = {(int64_t)rows, (int64_t)most}};
+    xai_status status = tensor_create(&out->segments, DTYPE_INT32, &dims, error);
+    if (status == XAI_OK)
+        status = tensor_create(&out->segment_values, DTYPE_FLOAT, &table, error);
+    if (status == XAI_OK && job->how->with_error)
+        status = tensor_create(&out->segment_errors, DTYPE_FLOAT, &table, error);
+    if (status != XAI_OK)
+        return status;
+    memcpy(out->segments.data, labels, rows * space->pixels * sizeof *labels);
+    for (size_t row = 0; row < rows; row++)
+        for (size_t k = 0; k < most; k++) {
+            const size_t at = job->parts.first[shown] + k;
+            const bool exists = k < job->counts[row];
+            ((float *)out->segment_values.data)[row * most + k] =
+                exists ? (float)found[row].values[at] : 0;
+            if (job->how->with_error)
+                ((float *)out->segment_errors.data)[row * most + k] =
+                    exists ? (float)found[row].errors[at] : 0;
+        }
+    return XAI_OK;
+}
+
+/* What stood for absence, and what the features were. */
+static xai_status name_absence(const game_job *job, explanation *out, xai_error **error)
+{
+    char name[64];
+    if (option_given(&job->self->options, "background") == NULL)
+        return baseline_check(&job->inputs, job->self, out, error);
+    snprintf(name, sizeof name, "a background of %zu rows", job->row.backgrounds);
+    return explanation_set_baseline(out, name, error);
+}
+
+static xai_status begin(game_job *job, const batch *rows, const xai_target *const *targets,
+                        explanation **out, xai_error **error)
+{
+    explainer *self = job->self;
+    xai_status status = attribution_inputs_init(&job->inputs, self, rows, error);
+    if (status == XAI_OK)
+        status = background_rows(&job->inputs, self, &job->row.backgrounds, error);
+    job->row.backgrounds = job->row.backgrounds > 0 ? job->row.backgrounds : 1;
+    if (status == XAI_OK)
+        status = features_init(&job->parts, &job->inputs, self, job->how->whole, error);
+    if (status == XAI_OK)
+        status = allocate(job, error);
+    for (size_t t = 0; status == XAI_OK && t < job->target_count; t++) {
+        status = attribution_create(&job->inputs, self, job->how->with_error, &out[t], error);
+        if (status == XAI_OK)
+            status = name_absence(job, out[t], error);
+    }
+    if (status == XAI_OK)
+        status = evaluator_fix_scores(&self->engine, rows, targets, job->target_count, self->score,
+                                      job->scores, error);
+    return status;
+}
+
+xai_status game_explain(explainer *self, const game_method *how, const batch *rows,
+                        const xai_target *const *targets, size_t target_count, explanation **out,
+                        xai_error **error)
+{
+    game_job job = {.self = self, .how = how, .target_count = target_count, .inputs.rows = rows};
+    int32_t *labels = NULL;
+    job.row = (masked_row){
+        .of = self, .inputs = &job.inputs, .parts = &job.parts, .target_count = target_count};
+    job.options = (game_options){
+        .samples = option_find(self->method->options, "samples") != NULL
+                       ? explainer_count(self, "samples")
+                       : 0,
+        .seed =
+            option_find(self->method->options, "seed") != NULL ? explainer_count(self, "seed") : 0,
+        .tolerance = option_find(self->method->options, "tolerance") != NULL
+                         ? explainer_number(self, "tolerance")
+                         : 0,
+    };
+    xai_status status = begin(&job, rows, targets, out, error);
+    const size_t shown = job.parts.shown;
+    const size_t pixels =
+        status == XAI_OK && shown != FEATURES_NO_PART ? job.inputs.spaces[shown].pixels : 0;
+    labels = memory_allocate(rows->rows * pixels, sizeof *labels);
+    if (status == XAI_OK && labels == NULL)
+        status = error_memory(error, "segments", rows->rows * pixels * sizeof *labels);
+    for (size_t row = 0; status == XAI_OK && row < rows->rows; row++) {
+        status = prepare_row(&job, row, error);
+        if (status != XAI_OK)
+            break;
+        if (row == 0)
+            evaluator_expect(&self->engine,
+                             rows->rows * how->cost(self, job.parts.count) * job.row.backgrounds);
+        if (pixels > 0) {
+            memcpy(labels + row * pixels, job.parts.pixels, pixels * sizeof *labels);
+            job.counts[row] = job.parts.first[shown + 1] - job.parts.first[shown];
+        }
+        status = explain_row(&job, row, out, error);
+    }
+    for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
+        status = explanation_set_features(out[t], job.parts.made, error);
+        if (status == XAI_OK)
+            status = add_segments(&job, out[t], job.found + t * rows->rows, labels, error);
+        if (status == XAI_OK)
+            status = attribution_finish(&job.inputs, self, true, out[t], error);
+    }
+    memory_free(labels);
+    game_free(&job);
+    return status;
+}
