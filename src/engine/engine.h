@@ -11,6 +11,7 @@
 #define ENGINE_ENGINE_H
 
 #include "graph/graph.h"
+#include "ops/relevance.h"
 
 typedef struct network network;
 typedef struct plan plan;
@@ -38,7 +39,8 @@ enum {
     /* Multipliers of DeepLIFT Rescale (Shrikumar et al. 2017) against a baseline: sum over a layer
      * of multiplier * (value - its baseline) = seed . (score - its baseline). */
     ENGINE_RULE_DEEPLIFT,
-    /* Layer-wise relevance propagation: relevance / value. */
+    /* Layer-wise relevance propagation (Bach et al. 2015): run_gradient() gives relevances, the seed
+     * is relevance / score of the value that it starts from. */
     ENGINE_RULE_LRP
 };
 
@@ -57,8 +59,11 @@ typedef struct plan_request {
     size_t seed_count;
     const int *gradients; /* value ids (inputs or inner values) whose gradient is wanted */
     size_t gradient_count;
-    int precision;        /* ENGINE_PRECISION_* */
-    int rule;             /* ENGINE_RULE_* of run_backward() */
+    int precision; /* ENGINE_PRECISION_* */
+    int rule;      /* ENGINE_RULE_* of run_backward() */
+    /* ENGINE_RULE_LRP: for layers with weights, and for those that read an input itself (NULL: the
+     * same). Copied. */
+    const relevance_rule *relevance, *first_relevance;
     bool allow_nonfinite; /* NaN and infinities pass through; else an overflow inside is an error */
     int threads;          /* threads per row; 0 = all processors */
     size_t memory_limit;  /* bytes of arena; 0 = none */

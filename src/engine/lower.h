@@ -16,6 +16,7 @@ xai_status node_call_open(const graph *g, const graph_node *node, node_call *sel
 void node_call_close(node_call *self);
 
 xai_status lower_activation_backward(builder *b, const unit *self);
+xai_status lower_gate_backward(builder *b, const unit *self);
 xai_status lower_window(builder *b, const graph_node *node, window *out);
 
 #endif

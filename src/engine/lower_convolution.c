@@ -15,6 +15,8 @@ static int fusable_add(builder *b, int value, int *other)
     const graph_node *node = &b->graph->nodes[next];
     if (!node_is(node, "", "Add"))
         return GRAPH_NONE;
+    if (b->rule == ENGINE_RULE_LRP) /* reads the convolution's own output */
+        return GRAPH_NONE;
     *other = node->inputs[0] == value ? node->inputs[1] : node->inputs[0];
     const value_state *state = &b->values[*other];
     const bool ready = state->slots[LAYOUT_BLOCKED].exists &&
@@ -60,6 +62,8 @@ static xai_status backward(builder *b, const unit *self)
     operand gradient, weights, target = OPERAND_NONE;
     bool may_keep = false, accumulate = false;
     xai_status status = gradient_through(b, self, &gradient, &may_keep);
+    if (status == XAI_OK)
+        status = relevance_scale(b, self, &gradient, &may_keep);
     if (status == XAI_OK && b->values[x].needs_gradient) {
         primitive_spec spec = self->spec;
         const primitive *program = NULL;

@@ -274,7 +274,7 @@ static xai_status multiply_backward(builder *b, const unit *self)
 }
 
 /* spec.rows holds which input is the gated map; the other one is the gate. */
-static xai_status gate_backward(builder *b, const unit *self)
+xai_status lower_gate_backward(builder *b, const unit *self)
 {
     const graph_node *node = &b->graph->nodes[self->node];
     const int x = node->inputs[self->spec.rows], gate = node->inputs[1 - self->spec.rows];
@@ -293,9 +293,11 @@ static xai_status gate_backward(builder *b, const unit *self)
     if (status == XAI_OK && b->values[x].needs_gradient)
         status = gradient_write(b, x, &map_target, &accumulate_map);
     const bool direct = b->values[gate].primary == LAYOUT_BLOCKED;
-    if (status == XAI_OK && b->values[gate].needs_gradient && direct)
+    /* LRP takes a gate as constant. */
+    const bool wanted = b->values[gate].needs_gradient && b->rule != ENGINE_RULE_LRP;
+    if (status == XAI_OK && wanted && direct)
         status = gradient_write(b, gate, &gate_target, &accumulate_gate);
-    else if (status == XAI_OK && b->values[gate].needs_gradient) {
+    else if (status == XAI_OK && wanted) {
         gate_target = builder_buffer(b, layout_bytes(b, gate, LAYOUT_BLOCKED));
         status = gate_target.buffer == BUFFER_NONE ? XAI_ERROR_MEMORY : XAI_OK;
     }
@@ -312,7 +314,7 @@ static xai_status gate_backward(builder *b, const unit *self)
     builder_read(b, s, 2, gradient);
     builder_write(b, s, 3, map_target, layout_bytes(b, x, LAYOUT_BLOCKED));
     builder_write(b, s, 4, gate_target, 0);
-    if (b->values[gate].needs_gradient && !direct)
+    if (wanted && !direct)
         status = gradient_add(b, gate, gate_target, LAYOUT_BLOCKED, true);
     return status;
 }
@@ -389,7 +391,7 @@ xai_status lower_binary(builder *b, int index, bool *done)
     builder_read(b, s, 1, second);
     builder_write(b, s, 2, destination, s->count * sizeof(float));
     self.spec.rows = map < 0 ? 0 : map;
-    self.emit_backward = map >= 0 ? gate_backward : add ? add_backward : multiply_backward;
+    self.emit_backward = map >= 0 ? lower_gate_backward : add ? add_backward : multiply_backward;
     return builder_unit(b, &self);
 }
 

@@ -220,9 +220,11 @@ static xai_status backward(builder *b, const unit *self)
     const int x = node->inputs[0];
     product p;
     operand gradient, target, weights;
-    bool direct;
+    bool direct, may_keep;
     describe(g, node, &p);
     xai_status status = gradient_read(b, self->output, &gradient);
+    if (status == XAI_OK)
+        status = relevance_scale(b, self, &gradient, &may_keep);
     if (status != XAI_OK)
         return status;
     if (is_vector(g, node, &p)) {

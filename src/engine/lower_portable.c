@@ -14,6 +14,8 @@ struct portable {
     const graph *graph;
     const graph_node *node;
     bool backward, rescale;
+    const relevance_rule *relevance; /* LRP, else NULL */
+    double shares[2];
     size_t count;
     tensor *tensors;
     operand *places;
@@ -61,6 +63,8 @@ static xai_status step_portable(const step *self, run *state, xai_error **error)
     };
     if (p->rescale)
         status = operator_rescale(&call, pointers + p->count);
+    else if (p->relevance)
+        status = operator_relevance(&call, p->relevance, p->shares);
     else
         status = p->backward ? p->node->definition->backward(&call)
                              : p->node->definition->forward(&call);
@@ -141,11 +145,17 @@ static xai_status plain_gradient(builder *b, int value, operand *out)
     return builder_convert(b, value, primary, LAYOUT_BLOCKED, *out, LAYOUT_PLAIN);
 }
 
-/* Which values a rule reads; operator_rescale() reads inputs only. */
-static bool reads(const graph_node *node, bool rescale, bool output, int i)
+/* Which values a rule reads: besides what the gradient does, all inputs where it has formulas of
+ * its own. operator_rescale() reads no outputs. */
+static bool reads(const builder *b, const graph_node *node, bool output, int i)
 {
-    if (rescale && operator_rescale_kind(node->definition) != RESCALE_MIDDLE)
+    if (b->rule == ENGINE_RULE_DEEPLIFT &&
+        operator_rescale_kind(node->definition) != RESCALE_MIDDLE)
         return !output;
+    const relevance_role role = operator_relevance_role(node->definition);
+    if (b->rule == ENGINE_RULE_LRP && role != RELEVANCE_LINEAR && role != RELEVANCE_UNRULED &&
+        !output)
+        return true;
     const uint32_t bit =
         output ? OPERATOR_READS_OUTPUT(i < 15 ? i : 15) : OPERATOR_READS_INPUT(i < 15 ? i : 15);
     return (node->definition->backward_reads & bit) != 0;
@@ -181,7 +191,7 @@ static xai_status guide(builder *b, const unit *self, operand *out, bool *finish
     return XAI_OK;
 }
 
-static xai_status portable_backward(builder *b, const unit *self)
+xai_status lower_portable_backward(builder *b, const unit *self)
 {
     const graph_node *node = &b->graph->nodes[self->node];
     const size_t inputs = (size_t)node->input_count, outputs = (size_t)node->output_count;
@@ -201,12 +211,18 @@ static xai_status portable_backward(builder *b, const unit *self)
         call->rescale = rescale;
         if (rescale && operator_rescale_kind(node->definition) == RESCALE_PATH)
             status = rule_note_unruled(b, node);
+        if (b->rule == ENGINE_RULE_LRP) {
+            call->relevance = relevance_of(b, node);
+            relevance_shares(b, node, call->shares);
+            if (operator_relevance_role(node->definition) == RELEVANCE_UNRULED)
+                status = rule_note_unruled(b, node);
+        }
     }
     for (int i = 0; status == XAI_OK && i < node->input_count; i++) {
         if (node->inputs[i] == GRAPH_NONE)
             continue;
         place = OPERAND_NONE;
-        if (reads(node, rescale, false, i) || b->graph->values[node->inputs[i]].is_constant)
+        if (reads(b, node, false, i) || b->graph->values[node->inputs[i]].is_constant)
             status = builder_input(b, node->inputs[i], LAYOUT_PLAIN, &place);
         set_tensor(b, call, (size_t)i, node->inputs[i], place);
     }
@@ -215,7 +231,7 @@ static xai_status portable_backward(builder *b, const unit *self)
         if (y == GRAPH_NONE)
             continue;
         place = OPERAND_NONE;
-        if (reads(node, rescale, true, i))
+        if (reads(b, node, true, i))
             status = builder_input(b, y, LAYOUT_PLAIN, &place);
         set_tensor(b, call, inputs + (size_t)i, y, place);
         if (status == XAI_OK && gradient_exists(b, y)) {
@@ -308,7 +324,7 @@ xai_status lower_portable(builder *b, int index, bool *done)
     step *s = NULL;
     operand place;
     *done = true;
-    unit self = {.emit_backward = portable_backward,
+    unit self = {.emit_backward = lower_portable_backward,
                  .node = index,
                  .output = GRAPH_NONE,
                  .other = GRAPH_NONE};

@@ -42,7 +42,9 @@ static xai_status specialise(plan *self, const plan_request *request, xai_error 
     const xai_status status =
         graph_specialise_from(network_graph(self->net), request->input_shapes, request->starts,
                               request->start_shapes, request->start_count, keep, count,
-                              self->precision != ENGINE_PRECISION_REFERENCE, &self->graph, error);
+                              self->precision != ENGINE_PRECISION_REFERENCE ||
+                                  self->rule == ENGINE_RULE_LRP, /* works on folded layers */
+                              &self->graph, error);
     memory_free(keep);
     return status;
 }
@@ -193,17 +195,17 @@ static xai_status keep_gradient(builder *b, int value, operand *out)
             return XAI_ERROR_MEMORY;
         status = builder_cast(b, primary, v->dtype, *out, DTYPE_FLOAT, count);
     }
+    if (status == XAI_OK && b->rule == ENGINE_RULE_LRP && !b->values[value].holds_relevance)
+        status = relevance_finish(b, value, out);
     return status;
 }
 
-static xai_status build_backward(builder *b, backward_program *out, int seed)
+static xai_status build_program(builder *b, backward_program *out, int seed)
 {
     plan *p = b->program;
     const graph_value *v = &b->graph->values[seed];
     size_t count = 0;
     xai_status status = XAI_OK;
-    for (size_t i = 0; i < b->graph->value_count; i++)
-        b->values[i].root = -1, b->values[i].root_granule = 0;
     *out = (backward_program){.seed = seed, .first_step = p->step_count};
     out->gradients = memory_pool_allocate(p->pool, p->gradient_count + 1, sizeof *out->gradients);
     if (!out->gradients)
@@ -230,7 +232,8 @@ static xai_status build_backward(builder *b, backward_program *out, int seed)
         const unit *each = &b->units[i];
         if (!any_output_has_gradient(b, each))
             continue;
-        status = each->emit_backward(b, each);
+        status =
+            b->rule == ENGINE_RULE_LRP ? relevance_backward(b, each) : each->emit_backward(b, each);
         if (status != XAI_OK)
             error_add_place(b->error, b->graph->nodes[each->node].place);
     }
@@ -248,6 +251,25 @@ static xai_status build_backward(builder *b, backward_program *out, int seed)
     seed_buffer->first = out->first_step;
     seed_buffer->used = true;
     return XAI_OK;
+}
+
+static xai_status build_backward(builder *b, backward_program *out, int seed)
+{
+    xai_status status;
+    /* Conversions that one program makes are not there when another one runs. */
+    slot(*slots)[2] = memory_allocate(b->graph->value_count + 1, sizeof *slots);
+    if (!slots)
+        return error_memory(b->error, "plan", b->graph->value_count * sizeof *slots);
+    for (size_t i = 0; i < b->graph->value_count; i++) {
+        memcpy(slots[i], b->values[i].slots, sizeof *slots);
+        b->values[i].root = -1, b->values[i].root_granule = 0;
+        b->values[i].holds_relevance = false;
+    }
+    status = build_program(b, out, seed);
+    for (size_t i = 0; i < b->graph->value_count; i++)
+        memcpy(b->values[i].slots, slots[i], sizeof *slots);
+    memory_free(slots);
+    return status;
 }
 
 static xai_status build_programs(builder *b, const plan_request *request)
@@ -298,7 +320,9 @@ static xai_status build(plan *self, const plan_request *request, xai_error **err
         goto done;
     }
     mark(&b, request);
-    status = layout_decide(&b);
+    status = relevance_check(&b);
+    if (status == XAI_OK)
+        status = layout_decide(&b);
     if (status == XAI_OK)
         status = make_inputs(&b);
     if (status == XAI_OK)
@@ -333,6 +357,11 @@ xai_status plan_create(network *net, const plan_request *request, plan **out, xa
     self->precision = request->precision;
     self->rule = request->rule;
     self->guarded = !request->allow_nonfinite && request->precision != ENGINE_PRECISION_REFERENCE;
+    if (request->relevance)
+        self->relevance = *request->relevance;
+    self->has_first_relevance = request->first_relevance != NULL;
+    if (request->first_relevance)
+        self->first_relevance = *request->first_relevance;
     self->threads = request->threads > 0 ? request->threads : parallel_processors();
     self->block = primitive_block();
     self->pool = memory_pool_create();

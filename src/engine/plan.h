@@ -107,9 +107,10 @@ typedef struct value_state {
         /* must survive: outputs, wanted values, seeds, wanted gradients: never fused away */
         wanted;
     bool wants_gradient;
-    bool own_gradient;   /* its gradient must not be shared with a concatenation's pieces */
-    bool needs_gradient; /* depends on a value whose gradient is wanted */
-    int root;            /* gradient root in the current program, or -1 */
+    bool own_gradient;    /* its gradient must not be shared with a concatenation's pieces */
+    bool needs_gradient;  /* depends on a value whose gradient is wanted */
+    bool holds_relevance; /* LRP, in the current program: its gradient is relevance itself */
+    int root;             /* gradient root in the current program, or -1 */
     size_t root_granule;
 } value_state;
 
@@ -143,6 +144,8 @@ struct plan {
     network *net;
     graph *graph; /* specialised, owned */
     int precision, threads, block, rule;
+    relevance_rule relevance, first_relevance;
+    bool has_first_relevance;
     int *wanted; /* request.wanted, then nothing: the outputs are always wanted */
     size_t wanted_count;
     int *gradients;
@@ -301,6 +304,20 @@ xai_status rule_guide(builder *b, const unit *self, operand *gradient, activatio
 
 /* For plan_unruled(). */
 xai_status rule_note_unruled(builder *b, const graph_node *node);
+
+/* relevance.c: LRP. */
+xai_status relevance_check(builder *b);
+/* The rule that a layer with weights follows. */
+const relevance_rule *relevance_of(const builder *b, const graph_node *node);
+/* How a product's relevance is shared by its factors. */
+void relevance_shares(const builder *b, const graph_node *node, double shares[2]);
+/* The backward steps of a unit under LRP. */
+xai_status relevance_backward(builder *b, const unit *self);
+/* The epsilon rule: m z / (z +- epsilon) of a unit's output before the gradient's backward step. */
+xai_status relevance_scale(builder *b, const unit *self, operand *gradient, bool *may_keep);
+/* Relevance from relevance / value, plain. */
+xai_status relevance_finish(builder *b, int value, operand *gradient);
+xai_status lower_portable_backward(builder *b, const unit *self);
 
 /* rescale.c: DeepLIFT. */
 xai_status rescale_activation(builder *b, const unit *self);

@@ -11,7 +11,8 @@ bool rule_is_guided(const builder *b)
 
 bool rule_reads_input(const builder *b, int value)
 {
-    return b->rule == ENGINE_RULE_DEEPLIFT && b->values[value].needs_gradient;
+    return (b->rule == ENGINE_RULE_DEEPLIFT || b->rule == ENGINE_RULE_LRP) &&
+           b->values[value].needs_gradient;
 }
 
 xai_status rule_note_unruled(builder *b, const graph_node *node)

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/evaluation.h"
 #include "ops/support.h"
 
 /* Points of the line that RESCALE_PATH looks at. */
@@ -87,115 +88,6 @@ rescale_kind operator_rescale_kind(const operator_definition *definition)
     return definition->flags & OPERATOR_ELEMENTWISE ? RESCALE_QUOTIENT : RESCALE_PATH;
 }
 
-/* ---- a call in double: its inputs, outputs and gradients as tensors of this file ---- */
-
-typedef struct evaluation {
-    const operator_call *like;
-    size_t inputs, outputs;
-    tensor *tensors; /* inputs, outputs, output gradients, input gradients */
-    const tensor **pointers;
-    operator_call call;
-} evaluation;
-
-static void evaluation_drop(evaluation *self)
-{
-    for (size_t i = 0; self->tensors && i < 2 * (self->inputs + self->outputs); i++)
-        tensor_free(&self->tensors[i]);
-    memory_free(self->tensors);
-    memory_free(self->pointers);
-}
-
-static xai_status as_double(const operator_call *call, const tensor *from, tensor *out)
-{
-    xai_status status = tensor_create(out, DTYPE_DOUBLE, &from->shape, call->error);
-    if (status == XAI_OK)
-        tensor_read_doubles(from, 0, tensor_count(from), out->data);
-    return status;
-}
-
-/* Inputs from `inputs`: float types as copies in double, others as they are. Output shapes and
- * gradients are those of `like`. */
-static xai_status evaluation_open(evaluation *self, const operator_call *like,
-                                  const operator_definition *definition,
-                                  const tensor *const *inputs)
-{
-    *self = (evaluation){
-        .like = like, .inputs = (size_t)like->input_count, .outputs = (size_t)like->output_count};
-    const size_t n = self->inputs, m = self->outputs, all = 2 * (n + m);
-    self->tensors = memory_allocate_zeroed(all + 1, sizeof *self->tensors);
-    self->pointers = memory_allocate_zeroed(all + 1, sizeof *self->pointers);
-    if (!self->tensors || !self->pointers)
-        return operator_error(like, XAI_ERROR_MEMORY, "out of memory for a rule of DeepLIFT");
-    xai_status status = XAI_OK;
-    for (size_t i = 0; status == XAI_OK && i < n; i++) {
-        if (!inputs[i])
-            continue;
-        self->pointers[i] = &self->tensors[i];
-        if (dtype_is_float(inputs[i]->dtype)) {
-            status = as_double(like, inputs[i], &self->tensors[i]);
-        } else {
-            self->tensors[i] = *inputs[i];
-            self->tensors[i].owned = false;
-        }
-        const tensor *wanted = like->input_gradients[i];
-        if (status == XAI_OK && wanted) {
-            status = tensor_create(&self->tensors[n + 2 * m + i], DTYPE_DOUBLE, &wanted->shape,
-                                   like->error);
-            self->pointers[n + 2 * m + i] = &self->tensors[n + 2 * m + i];
-        }
-    }
-    for (size_t i = 0; status == XAI_OK && i < m; i++) {
-        const tensor *output = like->outputs[i], *given = like->output_gradients[i];
-        if (output) {
-            const int32_t type = dtype_is_float(output->dtype) ? DTYPE_DOUBLE : output->dtype;
-            status = tensor_create(&self->tensors[n + i], type, &output->shape, like->error);
-            self->pointers[n + i] = &self->tensors[n + i];
-        }
-        if (status == XAI_OK && given) {
-            status = as_double(like, given, &self->tensors[n + m + i]);
-            self->pointers[n + m + i] = &self->tensors[n + m + i];
-        }
-    }
-    self->call = *like;
-    self->call.definition = definition;
-    self->call.inputs = self->pointers;
-    self->call.outputs = (tensor *const *)(self->pointers + n);
-    self->call.output_gradients = self->pointers + n + m;
-    self->call.input_gradients = (tensor *const *)(self->pointers + n + 2 * m);
-    return status;
-}
-
-static double *input_of(const evaluation *self, size_t i)
-{
-    return self->tensors[i].data;
-}
-
-static double *output_of(const evaluation *self)
-{
-    return self->tensors[self->inputs].data;
-}
-
-static double *given_of(const evaluation *self)
-{
-    return self->tensors[self->inputs + self->outputs].data;
-}
-
-/* NULL when it is not wanted. */
-static double *wanted_of(const evaluation *self, size_t i)
-{
-    return self->tensors[self->inputs + 2 * self->outputs + i].data;
-}
-
-static xai_status forward(evaluation *self)
-{
-    return self->call.definition->forward(&self->call);
-}
-
-static xai_status backward(evaluation *self)
-{
-    return self->call.definition->backward(&self->call);
-}
-
 static xai_status open_both(evaluation *x, evaluation *r, operator_call *call,
                             const tensor *const *baseline)
 {
@@ -275,21 +167,22 @@ static xai_status rescale_quotient(operator_call *call, const tensor *const *bas
     if (status == XAI_OK)
         status = evaluation_open(&middle, call, call->definition, call->inputs);
     if (status == XAI_OK)
-        status = forward(&x);
+        status = evaluation_forward(&x);
     if (status == XAI_OK)
-        status = forward(&r);
+        status = evaluation_forward(&r);
     if (status == XAI_OK) {
         interpolate(&middle, &r, &x, 0.5);
-        status = forward(&middle);
+        status = evaluation_forward(&middle);
     }
     if (status == XAI_OK && call->definition->backward)
-        status = backward(&middle);
+        status = evaluation_backward(&middle);
     if (status == XAI_OK) {
-        const double *a = input_of(&x, 0), *b = input_of(&r, 0), *g = given_of(&x);
-        double *m = wanted_of(&middle, 0);
+        const double *a = evaluation_input(&x, 0), *b = evaluation_input(&r, 0),
+                     *g = evaluation_given(&x);
+        double *m = evaluation_wanted(&middle, 0);
         for (size_t i = 0; i < tensor_count(&x.tensors[0]); i++)
             if (!are_equal(a[i], b[i]))
-                m[i] = g[i] * (output_of(&x)[i] - output_of(&r)[i]) / (a[i] - b[i]);
+                m[i] = g[i] * (evaluation_output(&x)[i] - evaluation_output(&r)[i]) / (a[i] - b[i]);
         write_wanted(call, 0, m);
     }
     evaluation_drop(&x);
@@ -317,23 +210,23 @@ static xai_status pair_multipliers(operator_call *call, size_t which, double *co
     for (size_t i = 0; i < count; i++)
         out[i] = 0;
     for (int side = 0; status == XAI_OK && side < 2; side++) {
-        double *mine = input_of(&e, which), *others = input_of(&e, 1 - which);
+        double *mine = evaluation_input(&e, which), *others = evaluation_input(&e, 1 - which);
         memcpy(others, other[side], count * sizeof *others);
         for (size_t i = 0; i < count; i++)
             mine[i] = 0.5 * (own[0][i] + own[1][i]);
-        status = forward(&e);
+        status = evaluation_forward(&e);
         if (status == XAI_OK)
-            status = backward(&e);
+            status = evaluation_backward(&e);
         for (size_t i = 0; status == XAI_OK && i < count; i++)
             if (are_equal(own[0][i], own[1][i]))
-                out[i] += 0.5 * wanted_of(&e, which)[i];
+                out[i] += 0.5 * evaluation_wanted(&e, which)[i];
         for (int end = 0; status == XAI_OK && end < 2; end++) {
             memcpy(mine, own[end], count * sizeof *mine);
-            status = forward(&e);
+            status = evaluation_forward(&e);
             for (size_t i = 0; status == XAI_OK && i < count; i++)
                 if (!are_equal(own[0][i], own[1][i]))
-                    out[i] += (end ? -0.5 : 0.5) * given_of(&e)[i] * output_of(&e)[i] /
-                              (own[0][i] - own[1][i]);
+                    out[i] += (end ? -0.5 : 0.5) * evaluation_given(&e)[i] *
+                              evaluation_output(&e)[i] / (own[0][i] - own[1][i]);
         }
     }
     evaluation_drop(&e);
@@ -378,32 +271,32 @@ static xai_status rescale_extreme(operator_call *call, const tensor *const *base
     if (status == XAI_OK)
         status = evaluation_open(&plain, call, call->definition, call->inputs);
     if (status == XAI_OK)
-        status = forward(&x);
+        status = evaluation_forward(&x);
     if (status == XAI_OK)
-        status = forward(&r);
+        status = evaluation_forward(&r);
     if (status == XAI_OK)
-        status = forward(&plain);
+        status = evaluation_forward(&plain);
     if (status == XAI_OK)
-        status = backward(&plain);
+        status = evaluation_backward(&plain);
     if (status == XAI_OK) {
         for (size_t i = 0; i < tensor_count(call->outputs[0]); i++) {
-            const double change = output_of(&x)[i] - output_of(&r)[i];
+            const double change = evaluation_output(&x)[i] - evaluation_output(&r)[i];
             const bool to_x = minimum ? change < 0 : change > 0;
-            given_of(&r)[i] *= to_x ? 0 : change;
-            given_of(&x)[i] *= to_x ? change : 0;
+            evaluation_given(&r)[i] *= to_x ? 0 : change;
+            evaluation_given(&x)[i] *= to_x ? change : 0;
         }
-        status = backward(&x);
+        status = evaluation_backward(&x);
     }
     if (status == XAI_OK)
-        status = backward(&r);
+        status = evaluation_backward(&r);
     for (size_t i = 0; status == XAI_OK && i < x.inputs; i++) {
-        double *m = wanted_of(&plain, i);
+        double *m = evaluation_wanted(&plain, i);
         if (!m)
             continue;
         for (size_t k = 0; k < tensor_count(call->inputs[i]); k++) {
-            const double d = input_of(&x, i)[k] - input_of(&r, i)[k];
+            const double d = evaluation_input(&x, i)[k] - evaluation_input(&r, i)[k];
             if (d != 0)
-                m[k] = (wanted_of(&x, i)[k] + wanted_of(&r, i)[k]) / d;
+                m[k] = (evaluation_wanted(&x, i)[k] + evaluation_wanted(&r, i)[k]) / d;
         }
         write_wanted(call, i, m);
     }
@@ -467,11 +360,11 @@ static double exp_quotient(double d)
 static xai_status row_sums(evaluation *rows, const double *values, double *out)
 {
     const size_t count = tensor_count(&rows->tensors[0]);
-    memset(output_of(rows), 0, count * sizeof *out);
-    memcpy(given_of(rows), values, count * sizeof *out);
-    const xai_status status = backward(rows);
+    memset(evaluation_output(rows), 0, count * sizeof *out);
+    memcpy(evaluation_given(rows), values, count * sizeof *out);
+    const xai_status status = evaluation_backward(rows);
     for (size_t i = 0; status == XAI_OK && i < count; i++)
-        out[i] = values[i] - wanted_of(rows, 0)[i];
+        out[i] = values[i] - evaluation_wanted(rows, 0)[i];
     return status;
 }
 
@@ -492,14 +385,14 @@ static xai_status rescale_softmax(operator_call *call, const tensor *const *base
     for (size_t i = 0; status == XAI_OK && i < 5; i++)
         status = operator_allocate(call, count, arrays[i]);
     if (status == XAI_OK)
-        status = forward(&x);
+        status = evaluation_forward(&x);
     if (status == XAI_OK)
-        status = forward(&r);
+        status = evaluation_forward(&r);
     if (status != XAI_OK)
         goto done;
-    memcpy(logs, output_of(&x), count * sizeof *logs);
-    memcpy(logs_r, output_of(&r), count * sizeof *logs);
-    memcpy(g, given_of(&x), count * sizeof *g);
+    memcpy(logs, evaluation_output(&x), count * sizeof *logs);
+    memcpy(logs_r, evaluation_output(&r), count * sizeof *logs);
+    memcpy(g, evaluation_given(&x), count * sizeof *g);
     for (size_t i = 0; i < count; i++) {
         sums[i] = logarithm ? g[i] : g[i] * exp(logs[i]);
         sums_r[i] = g[i] * exp(logs_r[i]);
@@ -508,9 +401,9 @@ static xai_status rescale_softmax(operator_call *call, const tensor *const *base
     if (status == XAI_OK && !logarithm)
         status = row_sums(&r, sums_r, sums_r);
     for (size_t i = 0; status == XAI_OK && i < count; i++) {
-        const double v = input_of(&x, 0)[i], w = input_of(&r, 0)[i], d = v - w;
+        const double v = evaluation_input(&x, 0)[i], w = evaluation_input(&r, 0)[i], d = v - w;
         if (!isfinite(logs[i]) || !isfinite(logs_r[i])) { /* masked with minus infinity */
-            wanted_of(&x, 0)[i] = logarithm ? g[i] : 0;
+            evaluation_wanted(&x, 0)[i] = logarithm ? g[i] : 0;
             continue;
         }
         /* Half the change of the row's L = log sum exp x. */
@@ -519,15 +412,15 @@ static xai_status rescale_softmax(operator_call *call, const tensor *const *base
         const double quotient = fabs(d) < 1 ? exp(0.5 * (logs[i] + logs_r[i])) * exp_quotient(d)
                                             : (exp(logs[i] + half) - exp(logs_r[i] - half)) / d;
         if (logarithm) {
-            wanted_of(&x, 0)[i] = g[i] - sums[i] * quotient / exp_quotient(2 * half);
+            evaluation_wanted(&x, 0)[i] = g[i] - sums[i] * quotient / exp_quotient(2 * half);
         } else {
             const double root = exp(-half);
-            wanted_of(&x, 0)[i] =
+            evaluation_wanted(&x, 0)[i] =
                 0.5 * quotient * (g[i] * (root + 1 / root) - sums[i] / root - sums_r[i] * root);
         }
     }
     if (status == XAI_OK)
-        write_wanted(call, 0, wanted_of(&x, 0));
+        write_wanted(call, 0, evaluation_wanted(&x, 0));
 done:
     evaluation_drop(&x);
     evaluation_drop(&r);
@@ -550,9 +443,9 @@ static xai_status rescale_norm(operator_call *call, const tensor *const *baselin
     if (status == XAI_OK)
         status = evaluation_open(&rows, call, operator_find("", "ReduceMean"), call->inputs);
     if (status == XAI_OK)
-        status = forward(&x);
+        status = evaluation_forward(&x);
     if (status == XAI_OK)
-        status = forward(&r);
+        status = evaluation_forward(&r);
     const size_t count = tensor_count(call->inputs[0]), outputs = tensor_count(call->outputs[0]);
     const double width = outputs ? (double)count / (double)outputs : 1;
     double *middle = NULL;
@@ -560,7 +453,8 @@ static xai_status rescale_norm(operator_call *call, const tensor *const *baselin
         status = operator_allocate(call, count, &middle);
     for (int pass = exponential ? 0 : 1; status == XAI_OK && pass < 2; pass++) {
         for (size_t o = 0; o < outputs; o++) {
-            const double y = output_of(&x)[o], y_r = output_of(&r)[o], g = given_of(&x)[o];
+            const double y = evaluation_output(&x)[o], y_r = evaluation_output(&r)[o],
+                         g = evaluation_given(&x)[o];
             double value;
             if (pass == 0)
                 value = 0.5 * (y + y_r);
@@ -572,14 +466,14 @@ static xai_status rescale_norm(operator_call *call, const tensor *const *baselin
                 value = g / exp_quotient(y - y_r);
             else /* d y / d e^y */
                 value = g / (exp(0.5 * (y + y_r)) * exp_quotient(y - y_r));
-            given_of(&rows)[o] = value * width;
+            evaluation_given(&rows)[o] = value * width;
         }
-        status = backward(&rows);
+        status = evaluation_backward(&rows);
         if (status == XAI_OK && pass == 0)
-            memcpy(middle, wanted_of(&rows, 0), count * sizeof *middle);
+            memcpy(middle, evaluation_wanted(&rows, 0), count * sizeof *middle);
     }
     for (size_t i = 0; status == XAI_OK && i < count; i++) {
-        const double v = input_of(&x, 0)[i], w = input_of(&r, 0)[i];
+        const double v = evaluation_input(&x, 0)[i], w = evaluation_input(&r, 0)[i];
         double quotient = 1;
         if (absolute)
             quotient = v == w ? (v > 0) - (v < 0) : (fabs(v) - fabs(w)) / (v - w);
@@ -588,10 +482,10 @@ static xai_status rescale_norm(operator_call *call, const tensor *const *baselin
         else if (exponential)
             quotient = fabs(v - w) < 1 ? exp(0.5 * (v + w) - middle[i]) * exp_quotient(v - w)
                                        : (exp(v - middle[i]) - exp(w - middle[i])) / (v - w);
-        wanted_of(&rows, 0)[i] *= quotient;
+        evaluation_wanted(&rows, 0)[i] *= quotient;
     }
     if (status == XAI_OK)
-        write_wanted(call, 0, wanted_of(&rows, 0));
+        write_wanted(call, 0, evaluation_wanted(&rows, 0));
     memory_free(middle);
     evaluation_drop(&x);
     evaluation_drop(&r);
@@ -633,19 +527,19 @@ static xai_status rescale_path(operator_call *call, const tensor *const *baselin
         status = evaluation_open(&at, call, call->definition, call->inputs);
     for (int p = 0; status == XAI_OK && p < PATH_POINTS; p++) {
         interpolate(&at, &r, &x, points[p]);
-        status = forward(&at);
+        status = evaluation_forward(&at);
         if (status == XAI_OK)
-            status = backward(&at);
+            status = evaluation_backward(&at);
         for (size_t i = 0; status == XAI_OK && i < at.inputs; i++) {
-            const double *found = wanted_of(&at, i);
-            double *sum = wanted_of(&x, i);
+            const double *found = evaluation_wanted(&at, i);
+            double *sum = evaluation_wanted(&x, i);
             for (size_t k = 0; found && k < tensor_count(call->input_gradients[i]); k++)
                 sum[k] = (p == 0 ? 0 : sum[k]) + weights[p] * found[k];
         }
     }
     for (size_t i = 0; status == XAI_OK && i < x.inputs; i++)
-        if (wanted_of(&x, i))
-            write_wanted(call, i, wanted_of(&x, i));
+        if (evaluation_wanted(&x, i))
+            write_wanted(call, i, evaluation_wanted(&x, i));
     evaluation_drop(&x);
     evaluation_drop(&r);
     evaluation_drop(&at);

@@ -1,5 +1,5 @@
 /* Rules of the backward pass other than the gradient: DeepLIFT's Rescale, guided backpropagation,
- * deconvnet. */
+ * deconvnet, layer-wise relevance propagation. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -572,10 +572,284 @@ START_TEST(operators_without_a_rule_are_named)
 }
 END_TEST
 
+/* ---- layer-wise relevance propagation ---- */
+
+/* Relevances of the first input, from a score that is the sum of seed[i] y[i]. */
+static outcome relevance_at(const loaded *self, int precision, int threads,
+                            const relevance_rule *rule, const relevance_rule *first,
+                            bool gradient_times_input)
+{
+    const graph *g = network_graph(self->net);
+    shape dims = g->values[g->inputs[0]].shape;
+    plan *p = NULL;
+    run *state = NULL;
+    xai_error *error = NULL;
+    const tensor *view;
+    outcome out = {0};
+    const plan_request request = {.input_shapes = &dims,
+                                  .seeds = g->outputs,
+                                  .seed_count = 1,
+                                  .gradients = g->inputs,
+                                  .gradient_count = 1,
+                                  .precision = precision,
+                                  .rule =
+                                      gradient_times_input ? ENGINE_RULE_GRADIENT : ENGINE_RULE_LRP,
+                                  .relevance = rule,
+                                  .first_relevance = first,
+                                  .threads = threads};
+    ok(plan_create(self->net, &request, &p, &error), error);
+    ok(run_create(p, &state, &error), error);
+    tensor x = random_input(&dims, DTYPE_FLOAT, 7, 1);
+    const tensor *inputs[] = {&x};
+    ok(run_forward(state, inputs, &error), error);
+    ok(run_value(state, g->outputs[0], &view, &error), error);
+    float *seed = malloc((tensor_count(view) + 1) * sizeof *seed);
+    unsigned random = 11;
+    for (size_t i = 0; i < tensor_count(view); i++) {
+        seed[i] = model_uniform(&random);
+        out.change += (double)seed[i] * tensor_get(view, i);
+    }
+    for (int repeat = 0; repeat < 2; repeat++)
+        ok(run_backward(state, g->outputs[0], seed, &error), error);
+    ok(run_gradient(state, g->inputs[0], &view, &error), error);
+    out.count = tensor_count(view);
+    out.multipliers = malloc((out.count + 1) * sizeof *out.multipliers);
+    for (size_t i = 0; i < out.count; i++) {
+        out.multipliers[i] = tensor_get(view, i) * (gradient_times_input ? tensor_get(&x, i) : 1);
+        out.total += out.multipliers[i];
+        out.largest += fabs(out.multipliers[i]);
+    }
+    free(seed);
+    tensor_free(&x);
+    run_free(state);
+    plan_free(p);
+    return out;
+}
+
+static model_builder *relu_network(bool biased)
+{
+    model_builder *m = model_create(17);
+    image(m, 3, 12);
+    convolution(m, "x", "a", 3, 16, 3);
+    if (biased) {
+        model_positive(m, "s", 1, (int64_t[]){16}, 3);
+        model_random(m, "t", 1, (int64_t[]){16}, 4);
+        model_random(m, "mu", 1, (int64_t[]){16}, 5);
+        model_positive(m, "var", 1, (int64_t[]){16}, 6);
+        model_node(m, "BatchNormalization", "a s t mu var", "n");
+    }
+    model_node(m, "Relu", biased ? "n" : "a", "r");
+    max_pool(m, "r", "p");
+    convolution(m, "p", "b", 16, 16, 3);
+    model_node(m, "Add", "b p", "sum");
+    model_node(m, "Relu", "sum", "y");
+    model_node(m, "Concat", "y p", "both");
+    model_int_attribute(m, "axis", 1);
+    model_node(m, "GlobalAveragePool", "both", "pooled");
+    model_node(m, "Flatten", "pooled", "flat");
+    model_random(m, "w_head", 2, (int64_t[]){32, 5}, 99);
+    model_node(m, "MatMul", "flat w_head", "scores");
+    model_output(m, "scores");
+    return m;
+}
+
+START_TEST(epsilon_rule_without_epsilon_is_input_times_gradient)
+{
+    loaded self = load(relu_network(true));
+    const relevance_rule zero = {.kind = RELEVANCE_EPSILON};
+    for (int precision = 0; precision < 2; precision++) {
+        outcome lrp = relevance_at(&self, precision, 1, &zero, NULL, false);
+        outcome gradient = relevance_at(&self, precision, 1, NULL, NULL, true);
+        ck_assert_double_gt(gradient.largest, 0.1);
+        ck_assert_double_le(distance(&lrp, &gradient), 1e-6);
+        free(lrp.multipliers);
+        free(gradient.multipliers);
+    }
+    unload(&self);
+}
+END_TEST
+
+static const relevance_rule all_rules[] = {
+    {.kind = RELEVANCE_EPSILON, .epsilon = 1e-3},
+    {.kind = RELEVANCE_GAMMA, .epsilon = 1e-9, .gamma = 0.25},
+    {.kind = RELEVANCE_ALPHA_BETA, .epsilon = 1e-9, .alpha = 1},
+    {.kind = RELEVANCE_ALPHA_BETA, .epsilon = 1e-9, .alpha = 2},
+};
+
+START_TEST(relevance_agrees_between_kernels_and_is_conserved_without_bias)
+{
+    const relevance_rule firsts[] = {
+        {.kind = RELEVANCE_FLAT}, {.kind = RELEVANCE_BOX, .epsilon = 1e-9, .low = -1, .high = 1}};
+    loaded self = load(relu_network(false));
+    for (size_t i = 0; i < 4; i++)
+        for (int f = 0; f < 3; f++) {
+            const relevance_rule *first = f ? &firsts[f - 1] : NULL;
+            outcome fast = relevance_at(&self, 0, 1, &all_rules[i], first, false);
+            outcome threads = relevance_at(&self, 0, 3, &all_rules[i], first, false);
+            outcome reference = relevance_at(&self, 1, 1, &all_rules[i], first, false);
+            /* Sums of small signed parts in the denominators magnify float32. */
+            ck_assert_double_le(distance(&fast, &reference), 2e-4);
+            ck_assert_mem_eq(fast.multipliers, threads.multipliers,
+                             fast.count * sizeof *fast.multipliers);
+            if (i > 0) /* epsilon takes its part */
+                ck_assert_double_eq_tol(fast.total, fast.change,
+                                        1e-4 * fmax(1, 0.1 * fast.largest));
+            free(fast.multipliers);
+            free(threads.multipliers);
+            free(reference.multipliers);
+        }
+    unload(&self);
+}
+END_TEST
+
+/* One layer, z = W x + b, by the formulas of the papers written out over all pairs. */
+static void layer_by_hand(const relevance_rule *rule, const double w[2][4], const double b[2],
+                          const double x[4], const double relevance[2], double out[4])
+{
+    for (int i = 0; i < 4; i++)
+        out[i] = 0;
+    for (int j = 0; j < 2; j++) {
+        double z = b[j], plus = fmax(b[j], 0), minus = fmin(b[j], 0), box = 0;
+        for (int i = 0; i < 4; i++) {
+            z += x[i] * w[j][i];
+            plus += fmax(x[i] * w[j][i], 0);
+            minus += fmin(x[i] * w[j][i], 0);
+            box += x[i] * w[j][i] - rule->low * fmax(w[j][i], 0) - rule->high * fmin(w[j][i], 0);
+        }
+        for (int i = 0; i < 4; i++) {
+            const double part = x[i] * w[j][i], up = fmax(part, 0), down = fmin(part, 0);
+            double share = 0.25;
+            if (rule->kind == RELEVANCE_EPSILON)
+                share = part / (z + (z < 0 ? -rule->epsilon : rule->epsilon));
+            else if (rule->kind == RELEVANCE_GAMMA)
+                share = z > 0 ? (part + rule->gamma * up) / (z + rule->gamma * plus)
+                              : (part + rule->gamma * down) / (z + rule->gamma * minus);
+            else if (rule->kind == RELEVANCE_ALPHA_BETA)
+                share = rule->alpha * up / plus - (rule->alpha - 1) * down / minus;
+            else if (rule->kind == RELEVANCE_BOX)
+                share = (part - rule->low * fmax(w[j][i], 0) - rule->high * fmin(w[j][i], 0)) / box;
+            out[i] += share * relevance[j];
+        }
+    }
+}
+
+START_TEST(layer_rules_agree_with_their_formulas)
+{
+    const double w[2][4] = {{1, -2, 0.5, 0.25}, {-1, 0.5, 1, -0.75}}, b[2] = {0.3, -0.2},
+                 x[4] = {1, 0.5, -0.25, 2};
+    const relevance_rule rules[] = {
+        {.kind = RELEVANCE_EPSILON, .epsilon = 0.1},
+        {.kind = RELEVANCE_GAMMA, .gamma = 0.5},
+        {.kind = RELEVANCE_ALPHA_BETA, .alpha = 1},
+        {.kind = RELEVANCE_ALPHA_BETA, .alpha = 2},
+        {.kind = RELEVANCE_FLAT},
+        {.kind = RELEVANCE_BOX, .low = -1, .high = 2},
+    };
+    for (size_t k = 0; k < sizeof rules / sizeof *rules; k++)
+        for (int layout = 0; layout < 2; layout++)
+            for (int precision = 0; precision < 2; precision++) {
+                model_builder *m = model_create(17);
+                float weights[8], bias[2] = {(float)b[0], (float)b[1]};
+                for (int i = 0; i < 8; i++)
+                    weights[i] = (float)w[i / 4][i % 4];
+                model_input(m, "x", DTYPE_FLOAT, layout ? 4 : 2, (int64_t[]){1, 4, 1, 1});
+                model_floats(m, "w", layout ? 4 : 2, (int64_t[]){2, 4, 1, 1}, weights);
+                model_floats(m, "b", 1, (int64_t[]){2}, bias);
+                model_node(m, layout ? "Conv" : "Gemm", "x w b", "y");
+                if (!layout)
+                    model_int_attribute(m, "transB", 1);
+                model_output(m, "y");
+                loaded self = load(m);
+                const graph *g = network_graph(self.net);
+                plan *p = NULL;
+                run *state = NULL;
+                const tensor *view;
+                const plan_request request = {.input_shapes = &g->values[g->inputs[0]].shape,
+                                              .seeds = g->outputs,
+                                              .seed_count = 1,
+                                              .gradients = g->inputs,
+                                              .gradient_count = 1,
+                                              .precision = precision,
+                                              .rule = ENGINE_RULE_LRP,
+                                              .relevance = &rules[k],
+                                              .threads = 1};
+                ok(plan_create(self.net, &request, &p, NULL), NULL);
+                ok(run_create(p, &state, NULL), NULL);
+                tensor input = random_input(request.input_shapes, DTYPE_FLOAT, 1, 1);
+                tensor_write_doubles(&input, 0, 4, x);
+                const tensor *inputs[] = {&input};
+                ok(run_forward(state, inputs, NULL), NULL);
+                ok(run_value(state, g->outputs[0], &view, NULL), NULL);
+                const float seed[2] = {1, -2};
+                const double relevance[2] = {tensor_get(view, 0), -2 * tensor_get(view, 1)};
+                double expected[4];
+                layer_by_hand(&rules[k], w, b, x, relevance, expected);
+                ok(run_backward(state, g->outputs[0], seed, NULL), NULL);
+                ok(run_gradient(state, g->inputs[0], &view, NULL), NULL);
+                for (size_t i = 0; i < 4; i++)
+                    ck_assert_msg(fabs(tensor_get(view, i) - expected[i]) <= 1e-5,
+                                  "rule %zu, input %zu: %g, expected %g", k, i, tensor_get(view, i),
+                                  expected[i]);
+                tensor_free(&input);
+                run_free(state);
+                plan_free(p);
+                unload(&self);
+            }
+}
+END_TEST
+
+/* Curves, gates, normalisation and attention: the fast kernels against the portable ones. */
+START_TEST(relevance_through_gates_and_attention_agrees_between_kernels)
+{
+    for (int which = 0; which < 2; which++) {
+        model_builder *m = model_create(20);
+        if (which == 0) {
+            image(m, 3, 8);
+            convolution(m, "x", "a", 3, 12, 3);
+            model_node(m, "HardSwish", "a", "h");
+            model_node(m, "GlobalAveragePool", "h", "s");
+            convolution(m, "s", "g", 12, 12, 1);
+            model_node(m, "Sigmoid", "g", "gate");
+            model_node(m, "Mul", "gate h", "y");
+            convolution(m, "y", "z", 12, 12, 3);
+            model_node(m, "Gelu", "z", "curved");
+            head(m, "curved", 12);
+        } else {
+            model_input(m, "x", DTYPE_FLOAT, 3, (int64_t[]){1, 7, 12});
+            model_positive(m, "ls", 1, (int64_t[]){12}, 1);
+            model_random(m, "lb", 1, (int64_t[]){12}, 2);
+            model_node(m, "LayerNormalization", "x ls lb", "n");
+            model_random(m, "wq", 2, (int64_t[]){12, 12}, 40);
+            model_random(m, "wv", 2, (int64_t[]){12, 12}, 42);
+            model_node(m, "MatMul", "n wq", "q");
+            model_node(m, "MatMul", "n wv", "v");
+            model_node(m, "Transpose", "n", "kt");
+            model_ints_attribute(m, "perm", 3, (int64_t[]){0, 2, 1});
+            model_node(m, "MatMul", "q kt", "logits");
+            model_node(m, "Softmax", "logits", "weights");
+            model_node(m, "MatMul", "weights v", "mixed");
+            model_node(m, "Mul", "mixed x", "y");
+            model_random(m, "w", 2, (int64_t[]){12, 4}, 50);
+            model_node(m, "MatMul", "y w", "scores");
+            model_output(m, "scores");
+        }
+        loaded self = load(m);
+        const relevance_rule rule = {.kind = RELEVANCE_EPSILON, .epsilon = 1e-6};
+        outcome fast = relevance_at(&self, 0, 1, &rule, NULL, false);
+        outcome reference = relevance_at(&self, 1, 1, &rule, NULL, false);
+        ck_assert_double_le(distance(&fast, &reference), 1e-4);
+        free(fast.multipliers);
+        free(reference.multipliers);
+        unload(&self);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("rules");
-    TCase *deeplift = tcase_create("deeplift"), *guided = tcase_create("guided");
+    TCase *deeplift = tcase_create("deeplift"), *guided = tcase_create("guided"),
+          *lrp = tcase_create("lrp");
     tcase_set_timeout(deeplift, 120);
     tcase_add_test(deeplift, relu_and_overlapping_max_pool_add_up);
     tcase_add_test(deeplift, shared_relus_and_residuals_add_up);
@@ -589,7 +863,12 @@ int main(void)
     tcase_add_test(deeplift, operators_without_a_rule_are_named);
     tcase_add_test(guided, guided_rules_agree_with_hand_computation);
     suite_add_tcase(suite, deeplift);
+    tcase_add_test(lrp, epsilon_rule_without_epsilon_is_input_times_gradient);
+    tcase_add_test(lrp, relevance_agrees_between_kernels_and_is_conserved_without_bias);
+    tcase_add_test(lrp, layer_rules_agree_with_their_formulas);
+    tcase_add_test(lrp, relevance_through_gates_and_attention_agrees_between_kernels);
     suite_add_tcase(suite, guided);
+    suite_add_tcase(suite, lrp);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     const int failed = srunner_ntests_failed(runner);
