@@ -10,7 +10,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARY = "libxai.so.1"
-HEADERS = ("status", "version", "tensor", "model", "image", "target", "session", "explanation", "explainer")
+HEADERS = (
+    "status",
+    "version",
+    "tensor",
+    "model",
+    "image",
+    "target",
+    "session",
+    "explanation",
+    "explainer",
+)
 # What every Linux with glibc and Python has (PEP 600); all else is packed.
 SYSTEM = re.compile(r"(ld-linux.*|lib(c|m|dl|rt|pthread|z|gcc_s|stdc\+\+))\.so(\.\d+)*$")
 

@@ -359,7 +359,11 @@ def test_bench_prints_times_and_memory(xai, model):
 def test_bench_profile_names_every_node_with_its_rate(xai, model):
     text = succeeds(xai("bench", model, "--profile", "--runs", "2", "--threads", "1"))
     lines = [line.split() for line in text.splitlines() if " Conv " in line or " Gemm " in line]
-    assert {(words[1], words[-1]) for words in lines} >= {("forward", "conv"), ("forward", "head"), ("backward", "conv")}
+    assert {(words[1], words[-1]) for words in lines} >= {
+        ("forward", "conv"),
+        ("forward", "head"),
+        ("backward", "conv"),
+    }
     assert "scores" not in text  # instead of the times
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import subprocess
 
 import conftest
 import libxai
@@ -182,3 +183,22 @@ def test_shipped_models(name):
     assert scores.shape == (len(shipped.labels),) and np.isfinite(scores).all()
     found = libxai.explain(shipped, row, "gradcam++", shipped.labels[0])
     assert found.label == shipped.labels[0] and found.map.shape == tuple(shape[1:])
+
+
+def test_prepare_is_what_the_program_does(tmp_path):
+    """The same scores from a picture: grey, colour, other sizes."""
+    program = os.environ.get("XAI_PROGRAM")
+    if not program:
+        pytest.skip("XAI_PROGRAM names no program")
+    path = conftest.PHANTOM / "chest.onnx"
+    picture = np.random.default_rng(0).integers(0, 256, (200, 170), np.uint8)
+    np.save(tmp_path / "picture.npy", picture)
+    scores = tmp_path / "scores.npy"
+    subprocess.run([program, "run", path, tmp_path / "picture.npy", "--npy", scores], check=True, capture_output=True)
+    model = libxai.Model(path)
+    assert np.allclose(model(model.prepare(picture)[None]), np.load(scores), atol=1e-6)
+    assert np.array_equal(model.prepare(picture), model.prepare(np.repeat(picture[..., None], 3, 2)))
+    assert np.allclose(model.prepare(picture / np.float32(255)), model.prepare(picture), atol=1e-6)
+    for wrong in (picture.astype(np.int64), picture[0], picture.astype(np.float32)):
+        with pytest.raises(libxai.ArgumentError, match="picture"):
+            model.prepare(wrong)

@@ -52,7 +52,8 @@ class Explainer:
         As for :class:`Model`, whose settings are the defaults.
     progress : function or True, optional
         Called as ``progress(done, total)`` in model evaluations; returning False cancels.
-        True draws a bar (of tqdm where it is installed). Ctrl-C stops a call within one evaluation of the model.
+        True draws a bar (of tqdm where it is installed). Ctrl-C stops a call within one
+        evaluation of the model.
     **options
         Options of the method, as :func:`method_options` lists them: numbers, text, arrays,
         or tuples such as ``("grid", 8)`` for "grid:8". `background` and `baseline` take

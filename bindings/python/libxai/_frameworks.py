@@ -196,7 +196,9 @@ def from_keras(
         raise WrongTypeError(f"model: a keras.Model is needed, not {type(model).__name__}", "model")
     inputs = _keras_inputs(model, example)
     expected: list[Any] = []
-    if inputs is not None:  # called before the export, because Keras exports no model that never was
+    if (
+        inputs is not None
+    ):  # called before the export, because Keras exports no model that never was
         scores = model(inputs if len(inputs) > 1 else inputs[0], training=False)
         expected = list(scores) if isinstance(scores, (tuple, list)) else [scores]
     with tempfile.TemporaryDirectory(prefix="libxai-") as folder:

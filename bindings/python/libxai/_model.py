@@ -12,6 +12,7 @@ import numpy as np
 from ._errors import ArgumentError, NotFoundError, ShapeError, WrongTypeError
 from ._library import check, encode, ffi, lib, text
 from ._options import SessionOptions
+from ._picture import prepare
 from ._target import make_target, score_kind
 from ._tensors import take, to_array, wrap
 
@@ -273,6 +274,26 @@ class Model:
         results = tuple(inputs.strip(take(out[i])) for i in range(count))
         done.reraise()
         return results[0] if count == 1 else results
+
+    def prepare(
+        self, picture: Any, black: float | None = None, white: float | None = None
+    ) -> np.ndarray:
+        """Make an input of a picture, as the model card says (docs/model-card.md).
+
+        Parameters
+        ----------
+        picture : array
+            (H, W) or (H, W, 3), of any size: uint8, uint16 or int16, or floats in [0, 1].
+        black, white : float, optional
+            The pixel values that become 0 and 1, such as 0 and 4095 for 12 bits. White may be
+            below black. By default 0 and the largest value of an unsigned type.
+
+        Returns
+        -------
+        array
+            (C, H, W) float32: one row without N
+        """
+        return prepare(self._handle, picture, black, white)
 
     def activations(self, x: Arrays, *layers: Any) -> Any:
         """Return the values of layers (by name, node name, index or Layer) as arrays."""
