@@ -18,6 +18,8 @@ static const method_definition *const methods[] = {
     &method_feature_ablation,
     &method_occlusion,
     &method_rise,
+    &method_aise,
+    &method_reciprocam,
 };
 
 size_t method_count(void)

@@ -73,6 +73,7 @@ extern const method_definition method_gradcam, method_gradcam_plus_plus;
 extern const method_definition method_kernel_shap, method_partition_shap, method_permutation_shap,
     method_sampling_shap, method_exact_shap;
 extern const method_definition method_lime, method_feature_ablation, method_occlusion, method_rise;
+extern const method_definition method_reciprocam, method_aise;
 
 /* The options of a CAM method without further ones: layer. */
 extern const option_definition cam_options[];

@@ -349,3 +349,81 @@ def test_orders_agree():
             orders[i] += (v[there | 1 << i] - v[there]) / 24
             there |= 1 << i
     np.testing.assert_allclose(values, orders)
+
+
+@pytest.fixture(scope="module")
+def pointwise():
+    """A = relu(w x + b) of 3 channels, then the mean, then two scores of tanh; and the tail in numpy."""
+    from onnx import helper
+
+    rng = np.random.default_rng(5)
+    weights = {
+        "w": conftest.float32(rng, 3, 1, 1, 1),
+        "b": conftest.float32(rng, 3, scale=0.3),
+        "v": conftest.float32(rng, 3, 2),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"]),
+        helper.make_node("Relu", ["c"], ["a"]),
+        helper.make_node("GlobalAveragePool", ["a"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("Gemm", ["f", "v"], ["z"]),
+        helper.make_node("Tanh", ["z"], ["y"]),
+    ]
+    m = libxai.Model(conftest.save(nodes, [("x", ["n", 1, 5, 6])], [("y", ["n", 2])], weights))
+
+    def features(x):
+        return np.maximum(weights["w"][:, :, 0, 0] @ x.reshape(1, -1) + weights["b"][:, None], 0).reshape(3, 5, 6)
+
+    return m, features, lambda a: np.tanh(a.mean((1, 2)) @ weights["v"])
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "onehot"])
+def test_reciprocam_is_the_score_of_one_place(pointwise, kernel):
+    m, features, tail = pointwise
+    x = conftest.float32(np.random.default_rng(6), 2, 1, 5, 6)
+    explainer = libxai.Explainer(m, "reciprocam", kernel=kernel, layer="a")
+    for target, e in enumerate(explainer.targets(x, [0, 1])):
+        assert e.values.shape == (2, 5, 6)
+        assert e.layer == "a"
+        for row in range(2):
+            a = features(x[row])
+            expected = np.zeros((5, 6))
+            for h in range(5):
+                for w in range(6):
+                    k = np.zeros((5, 6))
+                    if kernel == "onehot":
+                        k[h, w] = 1
+                    else:
+                        for dh, dw in itertools.product((-1, 0, 1), repeat=2):
+                            if 0 <= h + dh < 5 and 0 <= w + dw < 6:
+                                k[h + dh, w + dw] = (2 - abs(dh)) * (2 - abs(dw)) / 16
+                    expected[h, w] = tail(a * k)[target]
+            np.testing.assert_allclose(e.values[row], expected, atol=1e-6)
+            nothing = tail(0 * a)[target]
+            np.testing.assert_allclose(e.base_value[row], nothing, atol=1e-7)
+            cut = np.maximum(expected - nothing, 0)
+            if cut.max() > 1e-4:
+                np.testing.assert_allclose(e.map[row], cut / cut.max(), atol=2e-3)
+
+
+def test_aise_finds_the_bright_square():
+    """f = mean of a square: the windows gather there, and the search is deterministic."""
+    from onnx import helper
+
+    w = np.zeros((24, 30), np.float32)
+    w[4:8, 20:26] = 1
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    m = libxai.Model(conftest.save(nodes, [("x", ["n", 1, 24, 30])], [("y", ["n", 1])], {"w": w.reshape(-1, 1)}))
+    x = np.ones((1, 1, 24, 30), np.float32)
+    e = libxai.explain(m, x, "aise", target=0)
+    top, left = np.unravel_index(e.map[0].argmax(), (24, 30))
+    assert 2 <= top < 10
+    assert 18 <= left < 28
+    assert e.evaluations[0] <= 151
+    assert e.map[0][16:, :10].max() < 0.3
+    again = libxai.explain(m, x, "aise", target=0, threads=2)
+    assert np.array_equal(e.values, again.values)
+    dark = libxai.explain(m, -x, "aise", target=0)
+    assert not dark.map.any()
+    assert any("no positive evidence" in w or "zero" in w for w in dark.warnings)
