@@ -99,6 +99,17 @@ xai_status builder_convert(builder *b, int value, operand from, layout from_form
     return XAI_OK;
 }
 
+xai_status builder_zero(builder *b, operand place, size_t bytes)
+{
+    step *s = NULL;
+    const xai_status status = builder_step(b, step_zero, GRAPH_NONE, "zero", &s);
+    if (status != XAI_OK)
+        return status;
+    s->count = bytes;
+    builder_write(b, s, 0, place, bytes);
+    return XAI_OK;
+}
+
 xai_status builder_cast(builder *b, operand from, int32_t from_type, operand to, int32_t to_type,
                         size_t count)
 {

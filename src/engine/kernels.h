@@ -100,6 +100,17 @@ void kernel_global_average(const float *x, float *y, size_t channels, size_t spa
 void kernel_global_average_backward(const float *gy, float *gx, size_t channels, size_t spatial,
                                     int block, bool accumulate, int threads);
 
+/* y[destination + sum i to] (+)= x[source + sum i from] over all positions i of `dims`; in elements. */
+typedef struct movement {
+    int rank;
+    int64_t dims[SHAPE_MAX_RANK], from[SHAPE_MAX_RANK], to[SHAPE_MAX_RANK];
+    int64_t source, destination;
+} movement;
+void kernel_move(const movement *how, const float *x, float *y, bool accumulate, int threads);
+/* Plain rows: y[r, :] = scale x[r, :] + shift, either may be NULL; with accumulate y += scale x. */
+void kernel_affine_rows(const float *x, const float *scale, const float *shift, float *y,
+                        size_t rows, size_t width, bool accumulate, int threads);
+
 /* y[n] = sum_k W[n, k] x[k] + bias[n] (bias may be NULL), W row-major (n, k); fixed summation order. */
 void kernel_matrix_vector(const float *weights, const float *x, const float *bias, float *y,
                           size_t n, size_t k, int threads);

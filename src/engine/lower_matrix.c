@@ -93,6 +93,24 @@ static bool describe_matmul(const graph *g, const graph_node *node, product *out
     return true;
 }
 
+/* An Add of a constant row behind the product: its node, or GRAPH_NONE. */
+static int following_bias(const builder *b, const graph_node *node, const product *p, int *bias)
+{
+    const graph *g = b->graph;
+    const int y = node->outputs[0], next = builder_only_consumer(b, y);
+    if (p->bias != GRAPH_NONE || next == GRAPH_NONE || b->node_done[next] ||
+        !node_is(&g->nodes[next], "", "Add"))
+        return GRAPH_NONE;
+    const graph_node *add = &g->nodes[next];
+    *bias = add->inputs[0] == y ? add->inputs[1] : add->inputs[0];
+    const graph_value *c = &g->values[*bias];
+    const bool row = c->is_constant && c->shape.rank > 0 && c->dtype == DTYPE_FLOAT &&
+                     c->shape.dims[c->shape.rank - 1] == p->columns &&
+                     (int64_t)tensor_count(&c->constant) == p->columns;
+    return row && shape_equal(&g->values[add->outputs[0]].shape, &g->values[y].shape) ? next
+                                                                                      : GRAPH_NONE;
+}
+
 static primitive_spec spec_of(const builder *b, const product *self, bool constant_weights)
 {
     return (primitive_spec){
@@ -113,7 +131,10 @@ static primitive_spec spec_of(const builder *b, const product *self, bool consta
 static bool describe(const graph *g, const graph_node *node, product *out)
 {
     *out = (product){0};
-    return node_is(node, "", "Gemm") ? describe_gemm(g, node, out) : describe_matmul(g, node, out);
+    const bool known =
+        node_is(node, "", "Gemm") ? describe_gemm(g, node, out) : describe_matmul(g, node, out);
+    out->shared_b = out->batch == 1;
+    return known;
 }
 
 /* One row against a constant matrix: memory-bound, so the own kernels serve. */
@@ -179,7 +200,7 @@ static xai_status gradient_of_operand(builder *b, const unit *self, const produc
     const primitive *program = NULL;
     operand target, left, right;
     bool direct;
-    product q = {.batch = p->batch, .bias = GRAPH_NONE};
+    product q = {.batch = p->batch, .shared_b = p->shared_b, .bias = GRAPH_NONE};
     if (which == 0) {
         q.rows = p->rows, q.columns = p->depth, q.depth = p->columns;
         q.transpose_b = !p->transpose_b;
@@ -263,6 +284,12 @@ xai_status lower_matrix(builder *b, int index, bool *done)
         .emit_backward = backward, .node = index, .output = node->outputs[0], .other = GRAPH_NONE};
     const graph_value *w = &g->values[node->inputs[1]];
     const bool vector = is_vector(g, node, &p);
+    int bias_value = GRAPH_NONE;
+    const int add = following_bias(b, node, &p, &bias_value);
+    if (add != GRAPH_NONE) {
+        p.bias = bias_value;
+        self.output = g->nodes[add].outputs[0];
+    }
     xai_status status = XAI_OK;
     /* b of rank 2 that is not constant needs its gradient summed over a's rows: rows of a folded
      * into M do just that. */
@@ -277,6 +304,8 @@ xai_status lower_matrix(builder *b, int index, bool *done)
         }
     }
     *done = true;
+    if (add != GRAPH_NONE)
+        b->node_done[add] = true;
     if (status == XAI_OK)
         status = builder_input(b, node->inputs[0], LAYOUT_PLAIN, &source);
     if (status == XAI_OK && vector)

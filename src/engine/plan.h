@@ -76,6 +76,7 @@ struct step {
     activation post;
     window geometry;
     const primitive *program; /* owned by the plan */
+    const movement *moves;    /* in the plan's pool */
     const guard *check;       /* in the plan's pool; NULL = nothing to check */
     const portable *call;     /* owned by the plan's pool */
 };
@@ -216,6 +217,7 @@ xai_status builder_step(builder *b, step_function execute, int node, const char 
                         step **out);
 void builder_read(builder *b, step *self, int index, operand place);
 void builder_write(builder *b, step *self, int index, operand place, size_t bytes);
+xai_status builder_zero(builder *b, operand place, size_t bytes);
 /* A value's data in a layout; inserts a conversion when it has only the other one. Constants:
  * aligned float32 or raw. */
 xai_status builder_input(builder *b, int value, layout form, operand *out);
@@ -271,6 +273,8 @@ xai_status lower_concat(builder *b, int node, bool *done);
 xai_status lower_matrix(builder *b, int node, bool *done);
 xai_status lower_rows(builder *b, int node,
                       bool *done); /* softmax, layer normalisation over the last axis */
+xai_status lower_move(builder *b, int node, bool *done);
+xai_status lower_affine_rows(builder *b, int node, bool *done);
 xai_status lower_view(builder *b, int node, bool *done);
 xai_status lower_portable(builder *b, int node, bool *done);
 

@@ -115,6 +115,9 @@ typedef struct window {
     int64_t input[WINDOW_MAX_RANK], output[WINDOW_MAX_RANK]; /* spatial sizes */
     bool count_include_pad;                                  /* AveragePool */
 } window;
+/* First index and step of every axis of a Slice whose parameters are known. */
+xai_status operator_slice_steps(const operator_call *call, int64_t starts[SHAPE_MAX_RANK],
+                                int64_t steps[SHAPE_MAX_RANK]);
 /* For Conv, ConvTranspose, MaxPool, AveragePool, LpPool and the Global pools, from input shapes
  * and attributes. */
 xai_status operator_window(const operator_call *call, window *out);

@@ -80,6 +80,19 @@ static xai_status slice_read(const operator_call *call, slice_axis axes[SHAPE_MA
     return XAI_OK;
 }
 
+xai_status operator_slice_steps(const operator_call *call, int64_t starts[SHAPE_MAX_RANK],
+                                int64_t steps[SHAPE_MAX_RANK])
+{
+    slice_axis axes[SHAPE_MAX_RANK];
+    shape y;
+    const xai_status status = slice_read(call, axes, &y);
+    for (int i = 0; status == XAI_OK && i < y.rank; i++) {
+        starts[i] = axes[i].start;
+        steps[i] = axes[i].step;
+    }
+    return status;
+}
+
 static xai_status slice_mapping(const operator_call *call, mapping *out)
 {
     slice_axis axes[SHAPE_MAX_RANK];

@@ -404,6 +404,88 @@ START_TEST(attention_agrees)
 END_TEST
 
 /* Functions with f(0) != 0 must not leak into the padded lanes that the next convolution reads. */
+/* Rows of tokens: products with a bias behind them, constant rows and numbers, moved axes, parts; several readers of one
+ * value, so that gradients add up. */
+START_TEST(tokens_agree)
+{
+    model_builder *m = model_create(17);
+    const int64_t width = 24, rows = 70; /* more rows than one tile of a product */
+    model_input(m, "x", DTYPE_FLOAT, 3, (int64_t[]){1, rows, width});
+    model_random(m, "w1", 2, (int64_t[]){width, 3 * width}, 1);
+    model_random(m, "b1", 1, (int64_t[]){3 * width}, 2);
+    model_random(m, "gamma", 1, (int64_t[]){3 * width}, 3);
+    model_random(m, "beta", 3, (int64_t[]){1, 1, 3 * width}, 4);
+    model_positive(m, "divisor", 1, (int64_t[]){3 * width}, 5);
+    model_scalar(m, "number", 0.37f);
+    model_node(m, "MatMul", "x w1", "p");
+    model_node(m, "Add", "b1 p", "q");
+    model_node(m, "Mul", "q gamma", "r");
+    model_node(m, "Add", "r beta", "s");
+    model_node(m, "Div", "s divisor", "t");
+    model_node(m, "Sub", "t number", "u");
+    model_node(m, "Mul", "number u", "v");
+    model_ints(m, "sizes", 3, (int64_t[]){width, width / 2, 2 * width - width / 2});
+    model_node(m, "Split", "v sizes", "v1 v2 v3");
+    model_int_attribute(m, "axis", -1);
+    model_ints(m, "starts", 2, (int64_t[]){-1, 3});
+    model_ints(m, "ends", 2, (int64_t[]){-70, 24});
+    model_ints(m, "axes", 2, (int64_t[]){1, 2});
+    model_ints(m, "steps", 2, (int64_t[]){-2, 3});
+    model_node(m, "Slice", "v starts ends axes steps", "part");
+    model_node(m, "Transpose", "v1", "turned"); /* (24, 70, 1) */
+    model_ints(m, "heads", 4, (int64_t[]){1, rows, 4, width / 4});
+    model_node(m, "Reshape", "v1 heads", "split_heads");
+    model_node(m, "Transpose", "split_heads", "h");
+    model_ints_attribute(m, "perm", 4, (int64_t[]){0, 2, 1, 3});
+    model_node(m, "Transpose", "split_heads", "k");
+    model_ints_attribute(m, "perm", 4, (int64_t[]){0, 2, 3, 1});
+    model_node(m, "MatMul", "h k", "scores4");
+    model_node(m, "Softmax", "scores4", "attention");
+    model_node(m, "MatMul", "attention h", "mixed");
+    model_node(m, "Transpose", "mixed", "back");
+    model_ints_attribute(m, "perm", 4, (int64_t[]){0, 2, 1, 3});
+    model_ints(m, "flat_shape", 2, (int64_t[]){1, -1});
+    static const char *const ends[] = {"part", "turned", "back", "v2", "v3"};
+    static const char *const flats[] = {"f0", "f1", "f2", "f3", "f4"};
+    for (int i = 0; i < 5; i++) {
+        char inputs[32];
+        snprintf(inputs, sizeof inputs, "%s flat_shape", ends[i]);
+        model_node(m, "Reshape", inputs, flats[i]);
+    }
+    model_node(m, "Concat", "f0 f1 f2 f3 f4", "flat");
+    model_int_attribute(m, "axis", 1);
+    const int64_t count = 35 * 7 + rows * width * 2 + rows * 12 + rows * 36;
+    model_random(m, "w_head", 2, (int64_t[]){count, 5}, 9);
+    model_node(m, "MatMul", "flat w_head", "scores");
+    model_output(m, "scores");
+    agrees(m, "x q v");
+}
+END_TEST
+
+/* What a vision transformer is made of has a fast kernel. */
+START_TEST(linear_layers_take_their_bias_along)
+{
+    model_builder *m = model_create(17);
+    model_input(m, "x", DTYPE_FLOAT, 3, (int64_t[]){1, 50, 32});
+    model_random(m, "w", 2, (int64_t[]){32, 64}, 1);
+    model_random(m, "b", 1, (int64_t[]){64}, 2);
+    model_node(m, "MatMul", "x w", "p");
+    model_node(m, "Add", "p b", "y");
+    model_output(m, "y");
+    loaded self = load(m);
+    const int x = network_graph(self.net)->inputs[0];
+    plan *p = compile(&self, &x, 1, ENGINE_PRECISION_FAST, 1);
+    for (size_t i = 0; i < plan_step_count(p); i++) {
+        plan_step_facts facts;
+        plan_step(p, i, &facts);
+        ck_assert_str_ne(facts.operator_name, "Add");
+        ck_assert(strcmp(facts.implementation, "portable") != 0 || !primitive_available());
+    }
+    plan_free(p);
+    unload(&self);
+}
+END_TEST
+
 START_TEST(padded_lanes_stay_zero_behind_sigmoid)
 {
     model_builder *m = model_create(17);
@@ -587,6 +669,8 @@ int main(void)
     tcase_add_test(plans, pools_and_branches_agree);
     tcase_add_test(plans, shuffle_and_slices_between_convolutions_agree);
     tcase_add_test(plans, attention_agrees);
+    tcase_add_test(plans, tokens_agree);
+    tcase_add_test(plans, linear_layers_take_their_bias_along);
     tcase_add_test(plans, padded_lanes_stay_zero_behind_sigmoid);
     tcase_add_test(plans, volumes_and_signals_agree);
     tcase_add_test(plans, gradient_of_an_unrelated_value_is_zero);
