@@ -25,6 +25,8 @@ from ._explanation import Explanation
 from ._frameworks import from_keras, from_sklearn, from_torch
 from ._library import abi_version, math_library, version
 from ._model import Layer, Model, ValueInfo
+from ._plot import plot
+from ._quantus import quantus_explain
 
 __version__ = version()
 
@@ -54,5 +56,7 @@ __all__ = [
     "math_library",
     "method_options",
     "methods",
+    "plot",
+    "quantus_explain",
     "version",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ import numpy as np
 
 from ._errors import ArgumentError, UnsupportedError
 from ._library import check, encode, ffi, lib, text
+from ._plot import plot
 from ._png import png_bytes, write_whole
+from ._shap import to_shap
 from ._tensors import copy_out
 
 if TYPE_CHECKING:
@@ -190,16 +193,22 @@ class Explanation:
             raise ArgumentError(f"path: '{kind}' is not one of .png, .npy, .json", "path")
         write_whole(target, data)
 
-    def to_shap(self) -> Any:
-        """Return a ``shap.Explanation`` with the values, base values and the explained input."""
-        import shap
+    def plot(self, image: Any = None, **options: Any) -> Any:
+        """Draw with matplotlib: see :func:`libxai.plot`, whose options these are."""
+        return plot(self, image, **options)
 
-        if isinstance(self.values, dict):
-            raise UnsupportedError("the model has several inputs", "to_shap")
-        if self.layer or self.values.shape != self._inputs[0].shape[int(self._single) :]:
-            raise UnsupportedError(f"'{self.method}' does not attribute to the input", "to_shap")
-        data = self._inputs[0][0] if self._single else self._inputs[0]
-        return shap.Explanation(values=self.values, base_values=self.base_value, data=data)
+    def to_shap(self, names: Sequence[str] | None = None) -> Any:
+        """Return a ``shap.Explanation`` for the plots of the package shap.
+
+        Images become (N, H, W, C), as ``shap.image_plot`` takes them. One row of a table goes into
+        ``shap.plots.waterfall``, all rows into ``shap.plots.beeswarm``.
+
+        Parameters
+        ----------
+        names : list of str, optional
+            Names of the features.
+        """
+        return to_shap(self, names)
 
 
 def _as_bytes(image: Any) -> np.ndarray:

@@ -21,7 +21,7 @@ from ._tensors import as_numpy
 TOLERANCE = 1e-3  # of the largest score: more is no rounding, but another function
 
 
-def _need(name: str, what: str) -> Any:
+def need(name: str, what: str) -> Any:
     """Import a package or say how to get it."""
     try:
         return importlib.import_module(name)
@@ -129,7 +129,7 @@ def from_torch(
     UnsupportedError
         Without PyTorch, or when an operator is unknown.
     """
-    torch = _need("torch", "from_torch")
+    torch = need("torch", "from_torch")
     if not isinstance(module, torch.nn.Module):
         raise WrongTypeError(
             f"module: a torch.nn.Module is needed, not {type(module).__name__}", "module"
@@ -206,7 +206,7 @@ def from_keras(
         try:
             model.export(str(path), format="onnx", verbose=False)
         except (TypeError, AttributeError):  # tf.keras, or Keras before 3.8
-            converter = _need("tf2onnx", "from_keras")
+            converter = need("tf2onnx", "from_keras")
             converter.convert.from_keras(model, output_path=str(path))
         data = path.read_bytes()
     made = Model(with_card(data, _card(labels, card)), **settings)
@@ -252,7 +252,7 @@ def from_sklearn(
     labels, card, **settings
         As for :func:`from_torch`.
     """
-    converter = _need("skl2onnx", "from_sklearn")
+    converter = need("skl2onnx", "from_sklearn")
     types = importlib.import_module("skl2onnx.common.data_types")
     helpers = importlib.import_module("skl2onnx.helpers.onnx_helper")
     rows = None if example is None else np.asarray(example, np.float32)

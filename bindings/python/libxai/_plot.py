@@ -1,0 +1,208 @@
+"""Pictures of explanations with matplotlib, which is imported when something is drawn."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._errors import ArgumentError, UnsupportedError
+
+if TYPE_CHECKING:
+    from ._explanation import Explanation
+
+KINDS = ("image", "overlay", "contour", "signed", "bar")
+# Both read evenly in lightness and without red and green: for colour-blind eyes and in print.
+POSITIVE = "inferno"
+DIVERGING = "PuOr_r"
+
+
+def _pyplot() -> Any:
+    try:
+        return importlib.import_module("matplotlib.pyplot")
+    except ImportError as error:
+        message = "plot needs matplotlib, which is not installed: pip install matplotlib"
+        raise UnsupportedError(message, "plot") from error
+
+
+def row_of(explanation: Explanation, array: Any, row: int) -> Any:
+    """Take one row of an attribute; without a row axis there is only one."""
+    return array if array is None or explanation._single else array[row]
+
+
+def picture_of(explanation: Explanation, image: Any, row: int) -> np.ndarray:
+    """Make the picture to draw on: what is given, else the explained input, black to white."""
+    if image is None:
+        picture = explanation._input_picture(row)
+        return picture[..., 0] if picture.shape[2] == 1 else picture
+    picture = np.asarray(image)
+    if picture.ndim == 3 and picture.shape[2] == 1:
+        picture = picture[..., 0]
+    if picture.ndim != 2 and not (picture.ndim == 3 and picture.shape[2] == 3):
+        raise ArgumentError(f"image: (H, W) or (H, W, 3) is needed, not {picture.shape}", "image")
+    return picture
+
+
+def signed_of(explanation: Explanation, row: int) -> np.ndarray:
+    """Find the map with both signs (H, W): the library's, else the values summed over channels."""
+    if explanation.signed_map is not None:
+        return np.asarray(row_of(explanation, explanation.signed_map, row))
+    values = explanation.values
+    if isinstance(values, dict):
+        values = next(iter(values.values()))
+    found = np.asarray(row_of(explanation, values, row))
+    if found.ndim == 3:
+        found = found.sum(0)
+    if found.ndim != 2:
+        raise UnsupportedError(f"the values {found.shape} of a row are no map", "signed")
+    return found
+
+
+def _default(explanation: Explanation) -> str:
+    if explanation.map is not None:
+        return "overlay"
+    values = explanation.values
+    single = 0 if explanation._single else 1
+    return "bar" if not isinstance(values, dict) and values.ndim == 1 + single else "signed"
+
+
+def _title(explanation: Explanation, row: int) -> str:
+    label = row_of(explanation, explanation.label, row)
+    index = row_of(explanation, explanation.target, row)
+    score = row_of(explanation, explanation.score, row)
+    return f"{explanation.method}: {label or f'output {index}'} {score:.3g}"
+
+
+def _bar(axes: Any, explanation: Explanation, row: int, names: Sequence[str] | None) -> None:
+    values = np.asarray(row_of(explanation, explanation.values, row)).ravel()
+    if names is not None and len(names) != len(values):
+        raise ArgumentError(f"names: {len(values)} are needed, not {len(names)}", "names")
+    order = np.argsort(-np.abs(values))[:20][::-1]
+    shown = [str(names[i]) if names is not None else f"feature {i}" for i in order]
+    low, high = _pyplot().get_cmap(DIVERGING)([0.15, 0.85])
+    axes.barh(shown, values[order], color=[high if values[i] > 0 else low for i in order])
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("attribution")
+
+
+def draw(
+    axes: Any,
+    explanation: Explanation,
+    image: Any,
+    row: int,
+    kind: str,
+    threshold: float,
+    alpha: float,
+    spacing: tuple[float, float] | None,
+    names: Sequence[str] | None,
+) -> None:
+    """Draw one explanation into matplotlib axes."""
+    axes.set_title(_title(explanation, row))
+    if kind == "bar":
+        _bar(axes, explanation, row, names)
+        return
+    picture = picture_of(explanation, image, row)
+    rows, columns = picture.shape[:2]
+    across, along = (1.0, 1.0) if spacing is None else (float(spacing[0]), float(spacing[1]))
+    extent = (0, columns * along, rows * across, 0)
+    axes.imshow(picture, cmap="gray", extent=extent)
+    if spacing is None:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    else:
+        axes.set_xlabel("mm")
+    if kind == "image":
+        return
+    if kind == "signed":
+        signed = signed_of(explanation, row)
+        reach = float(np.abs(signed).max()) or 1.0
+        strength = alpha * np.abs(signed) / reach
+        drawn = axes.imshow(
+            signed, cmap=DIVERGING, vmin=-reach, vmax=reach, alpha=strength, extent=extent
+        )
+        axes.figure.colorbar(_opaque(drawn), ax=axes, shrink=0.8, label="against      for")
+        return
+    heat = row_of(explanation, explanation.map, row)
+    if heat is None or np.ndim(heat) != 2:
+        raise UnsupportedError(f"'{explanation.method}' gives no map (H, W) of this input", "map")
+    if not heat.max() > 0:
+        axes.set_xlabel("no positive evidence")
+    if kind == "overlay":
+        drawn = axes.imshow(heat, cmap=POSITIVE, vmin=0, vmax=1, alpha=alpha * heat, extent=extent)
+        axes.figure.colorbar(_opaque(drawn), ax=axes, shrink=0.8, label="evidence for")
+    elif heat.max() >= threshold > heat.min():
+        x = (np.arange(heat.shape[1]) + 0.5) / heat.shape[1] * extent[1]
+        y = (np.arange(heat.shape[0]) + 0.5) / heat.shape[0] * extent[2]
+        axes.contour(x, y, heat, [threshold], colors=["#ffb000"], linewidths=1.5)
+
+
+def _opaque(drawn: Any) -> Any:
+    """Make what a colour bar shows: the colours of an image without its transparency."""
+    colours = importlib.import_module("matplotlib.cm")
+    return colours.ScalarMappable(norm=drawn.norm, cmap=drawn.cmap)
+
+
+def plot(
+    explanations: Any,
+    image: Any = None,
+    *,
+    row: int = 0,
+    kind: str | None = None,
+    threshold: float = 0.5,
+    alpha: float = 0.6,
+    spacing: tuple[float, float] | None = None,
+    names: Sequence[str] | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draw explanations side by side.
+
+    Parameters
+    ----------
+    explanations : Explanation or list of Explanation
+        Several methods or targets of one input, for example.
+    image : array, optional
+        (H, W) or (H, W, 3) to draw on; the explained input by default.
+    row : int
+        Row of the batch.
+    kind : {"image", "overlay", "contour", "signed", "bar"}, optional
+        "overlay": the map with a colour bar; "contour": its line at `threshold`; "signed": for
+        and against in a diverging scale with zero in its middle; "bar": the attributions of a
+        table. By default what the explanation has.
+    threshold : float
+        Of the contour, in (0, 1].
+    alpha : float
+        Strength of the colour where the evidence is strongest; it fades with the evidence.
+    spacing : (float, float), optional
+        Millimetres between the rows and columns of the image: axes in millimetres.
+    names : list of str, optional
+        Names of the features, for "bar".
+    ax : matplotlib axes, or a list of them, optional
+
+    Returns
+    -------
+    matplotlib figure
+    """
+    chosen = list(explanations) if isinstance(explanations, (list, tuple)) else [explanations]
+    if not chosen:
+        raise ArgumentError("explanations: an empty list", "explanations")
+    if kind is not None and kind not in KINDS:
+        raise ArgumentError(f"kind: {kind!r} is not one of {', '.join(KINDS)}", "kind")
+    for each in chosen:
+        if not 0 <= row < each._rows:
+            raise ArgumentError(f"row: {row} is not in [0, {each._rows})", "row")
+    if ax is None:
+        count = len(chosen)
+        _, made = _pyplot().subplots(
+            1, count, figsize=(4.6 * count, 4.0), squeeze=False, layout="constrained"
+        )
+        axes = list(made[0])
+    else:
+        _pyplot()
+        axes = list(np.ravel(np.asarray(ax, dtype=object)))
+    if len(axes) != len(chosen):
+        raise ArgumentError(f"ax: {len(chosen)} axes are needed, not {len(axes)}", "ax")
+    for each, at in zip(chosen, axes):
+        draw(at, each, image, row, kind or _default(each), threshold, alpha, spacing, names)
+    return axes[0].figure

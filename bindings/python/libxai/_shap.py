@@ -1,0 +1,34 @@
+"""Explanations for the plots of the package shap, which is imported when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._errors import UnsupportedError
+from ._frameworks import need
+
+if TYPE_CHECKING:
+    from ._explanation import Explanation
+
+
+def to_shap(explanation: Explanation, names: Sequence[str] | None) -> Any:
+    """Make a ``shap.Explanation``: see :meth:`Explanation.to_shap`."""
+    shap = need("shap", "to_shap")
+    values = explanation.values
+    if isinstance(values, dict):
+        raise UnsupportedError("the model has several inputs", "to_shap")
+    data = explanation._inputs[0][0] if explanation._single else explanation._inputs[0]
+    if explanation.layer or values.shape != data.shape:
+        raise UnsupportedError(f"'{explanation.method}' does not attribute to the input", "to_shap")
+    rows = 0 if explanation._single else 1
+    if values.ndim == 3 + rows:  # (..., C, H, W): the plots take (..., H, W, C)
+        values, data = np.moveaxis(values, rows, -1), np.moveaxis(data, rows, -1)
+    return shap.Explanation(
+        values=values,
+        base_values=explanation.base_value,
+        data=data,
+        feature_names=None if names is None else list(names),
+    )
