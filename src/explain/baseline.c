@@ -1,6 +1,6 @@
 #include "explain/baseline.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -52,7 +52,7 @@ xai_status baseline_check(const attribution_inputs *inputs, const explainer *of,
         text_append(&name, "the given array");
     for (size_t p = 0; status == XAI_OK && p < inputs->float_count; p++) {
         const tensor *input = inputs->rows->inputs[inputs->inputs[p]];
-        const char *input_name = out->parts[p].name;
+        const char *input_name = network_graph(of->engine.of->net)->values[inputs->ids[p]].name;
         size_t rows = 0;
         if (given != NULL && given->kind == OPTION_TENSOR) {
             const tensor *array = option_tensor(&of->options, "baseline", inputs->inputs[p]);
@@ -177,4 +177,113 @@ void background_read(const attribution_inputs *inputs, const explainer *of, size
 {
     const tensor *given = option_tensor(&of->options, "background", inputs->inputs[part]);
     tensor_read_floats(given, index * inputs->sizes[part], inputs->sizes[part], out);
+}
+
+/* References */
+
+void references_free(references *self)
+{
+    attribution_inputs_free(&self->inputs);
+    memory_free((void *)self->row);
+    memory_free(self->layer);
+    *self = (references){0};
+}
+
+xai_status references_init(references *self, explainer *of, const attribution_inputs *parts,
+                           bool takes_background, explanation *const *out, size_t out_count,
+                           xai_error **error)
+{
+    *self = (references){.parts = parts, .count = 1};
+    xai_status status = attribution_inputs_init_plain(&self->inputs, of, parts->rows, error);
+    size_t rows = 0;
+    if (status == XAI_OK && takes_background)
+        status = background_rows(&self->inputs, of, &rows, error);
+    self->background = rows > 0;
+    self->count = rows > 0 ? rows : 1;
+    for (size_t t = 0; status == XAI_OK && t < out_count; t++) {
+        char name[64];
+        snprintf(name, sizeof name, "a background of %zu row%s", rows, rows == 1 ? "" : "s");
+        status = self->background ? explanation_set_baseline(out[t], name, error)
+                                  : baseline_check(&self->inputs, of, out[t], error);
+    }
+    if (status == XAI_OK && (self->row = attribution_rows_create(&self->inputs)) == NULL)
+        status = error_memory(error, "a baseline", 0);
+    size_t floats = 0;
+    if (status == XAI_OK && parts->of_layer &&
+        (!size_multiply(self->count, parts->sizes[0], &floats) ||
+         (self->layer = memory_allocate(floats, sizeof(float))) == NULL))
+        status = error_memory(error, "the values of a layer", floats * sizeof(float));
+    return status;
+}
+
+/* The layer's values for reference rows of the inputs. */
+typedef struct layer_job {
+    references *self;
+    const explainer *of;
+    size_t row;
+} layer_job;
+
+static xai_status fill_reference(void *user, size_t index, tensor *inputs, xai_error **error)
+{
+    const layer_job *job = user;
+    const attribution_inputs *plain = &job->self->inputs;
+    float **values = attribution_rows_create(plain);
+    if (values == NULL)
+        return error_memory(error, "a reference", 0);
+    for (size_t p = 0; p < plain->float_count; p++) {
+        if (job->self->background)
+            background_read(plain, job->of, p, index, values[p]);
+        else
+            memcpy(values[p], job->self->row[p], plain->sizes[p] * sizeof(float));
+    }
+    attribution_write(plain, job->row, (const float *const *)values, inputs);
+    memory_free((void *)values);
+    return XAI_OK;
+}
+
+static xai_status keep_layer(void *user, const variant *of, xai_error **error)
+{
+    const layer_job *job = user;
+    (void)error;
+    memcpy(job->self->layer + of->index * of->counts[0], of->values[0],
+           of->counts[0] * sizeof(float));
+    return XAI_OK;
+}
+
+xai_status references_begin(references *self, explainer *of, size_t row, xai_error **error)
+{
+    if (self->background && (self->layer == NULL || row > 0))
+        return XAI_OK; /* read where it is; the same for every row */
+    if (!self->background) {
+        const xai_status status = baseline_row(&self->inputs, of, row, self->row, error);
+        if (status != XAI_OK)
+            return status;
+    }
+    if (self->layer == NULL)
+        return XAI_OK;
+    layer_job job = {.self = self, .of = of, .row = row};
+    const variants what = {.rows = self->parts->rows,
+                           .row = row,
+                           .count = self->count,
+                           .wrt = self->parts->ids,
+                           .wrt_count = 1,
+                           .with_values = true,
+                           .fill = fill_reference,
+                           .body = keep_layer,
+                           .user = &job};
+    self->evaluations = self->count;
+    return evaluator_run_variants(&of->engine, &what, error);
+}
+
+void references_read(const references *self, const explainer *of, size_t index, float *const *out)
+{
+    const attribution_inputs *parts = self->parts;
+    for (size_t p = 0; p < parts->float_count; p++) {
+        if (self->layer != NULL)
+            memcpy(out[p], self->layer + index * parts->sizes[p], parts->sizes[p] * sizeof(float));
+        else if (self->background)
+            background_read(parts, of, p, index, out[p]);
+        else
+            memcpy(out[p], self->row[p], parts->sizes[p] * sizeof(float));
+    }
 }

@@ -9,6 +9,12 @@
 static const method_definition *const methods[] = {
     &method_gradcam,
     &method_gradcam_plus_plus,
+    &method_saliency,
+    &method_input_x_gradient,
+    &method_integrated_gradients,
+    &method_smoothgrad,
+    &method_vargrad,
+    &method_gradient_shap,
     &method_kernel_shap,
     &method_partition_shap,
     &method_permutation_shap,

@@ -70,6 +70,8 @@ size_t explainer_count(const explainer *self, const char *name); /* a whole numb
 
 /* Definitions, one file each. */
 extern const method_definition method_gradcam, method_gradcam_plus_plus;
+extern const method_definition method_saliency, method_input_x_gradient,
+    method_integrated_gradients, method_smoothgrad, method_vargrad, method_gradient_shap;
 extern const method_definition method_kernel_shap, method_partition_shap, method_permutation_shap,
     method_sampling_shap, method_exact_shap;
 extern const method_definition method_lime, method_feature_ablation, method_occlusion, method_rise;

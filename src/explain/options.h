@@ -74,6 +74,12 @@ typedef struct option_definition {
         .description = "value, node or index of the layer to explain" \
     }
 
+#define OPTION_OF_LAYER                                                                      \
+    {                                                                                        \
+        .name = "layer", .kinds = OPTION_TEXT, .text = "the input",                          \
+        .description = "attribute to this layer (value, node or index) instead of the input" \
+    }
+
 const option_definition *option_find(const option_definition *table, const char *name);
 size_t option_count(const option_definition *table);
 
