@@ -123,6 +123,30 @@ static int64_t merge_of(const convolution *c, int block)
     return groups;
 }
 
+/* Groups merged until they fill blocks, the last merged one with groups that do not exist: the lanes that pad the last block
+ * of the buffers, whose weights are zero. False when the buffers have no room for just that, or f(0) is not 0. */
+static bool fill_last_group(const convolution *c, const activation *post, int block,
+                            convolution_form *out)
+{
+    const int64_t groups = c->geometry.groups, in = c->input_channels / groups,
+                  outputs = c->output_channels / groups;
+    int64_t m = 1;
+    while (m <= 4 * block && (m * in % block != 0 || m * outputs % block != 0))
+        m++;
+    const int64_t merged = (groups + m - 1) / m;
+    const int64_t in_room = (c->input_channels + block - 1) / block * block,
+                  out_room = (c->output_channels + block - 1) / block * block;
+    if (groups == 1 || m == 1 || m > 4 * block || merged * m == groups ||
+        merged * m * in != in_room || merged * m * outputs != out_room || c->plain_input ||
+        c->plain_output || !activation_keeps_zero(post))
+        return false;
+    *out = (convolution_form){.run = *c, .merged_groups = m};
+    out->run.geometry.groups = merged * m;
+    out->run.input_channels = in_room;
+    out->run.output_channels = out_room;
+    return true;
+}
+
 /* The form whose source is copied with its padding around it: oneDNN refuses padding that is wide for its tiles. */
 static convolution_form padded_form(convolution_form form)
 {
@@ -140,8 +164,9 @@ static convolution_form padded_form(convolution_form form)
 #define PHASES_WASTE 3.0
 
 /* Forms worth trying, best first; returns how many. */
-#define FORMS 10
-static int forms_of(const convolution *c, int block, convolution_form out[FORMS])
+#define FORMS 11
+static int forms_of(const convolution *c, const activation *post, int block,
+                    convolution_form out[FORMS])
 {
     const convolution_form direct = {.run = *c, .merged_groups = 1};
     convolution_form phases = {.merged_groups = 1, .in_phases = true};
@@ -165,7 +190,9 @@ static int forms_of(const convolution *c, int block, convolution_form out[FORMS]
         out[n].run.plain_input = out[n].run.plain_output = false;
         n++;
     }
-    if (c->geometry.groups > 1) {
+    const bool fills = fill_last_group(c, post, block, &out[n]);
+    n += fills;
+    if (c->geometry.groups > 1 && !fills) {
         const int64_t m = merge_of(c, block);
         if (m > 1 && m <= 4 * block) {
             out[n] = direct;
@@ -246,7 +273,7 @@ xai_status primitive_describe_convolution(primitive *self, xai_error **error)
         return status;
 
     convolution_form forms[FORMS];
-    const int count = forms_of(c, self->block, forms);
+    const int count = forms_of(c, &spec->post, self->block, forms);
     dnnl_status_t code = dnnl_unimplemented;
     int chosen = -1;
     /* Matrix products inside a convolution sum by thread: the last form alone may be one, then on one thread. */

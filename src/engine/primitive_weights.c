@@ -73,7 +73,7 @@ static void merge_groups(const convolution *c, int64_t merge, const char *weight
     const size_t groups = (size_t)c->geometry.groups, m = (size_t)merge;
     const size_t outputs = (size_t)c->output_channels / groups,
                  inputs = (size_t)c->input_channels / groups;
-    for (size_t o = 0; o < (size_t)c->output_channels; o++) {
+    for (size_t o = 0; o < (size_t)c->output_channels; o++) { /* padding rows are zero already */
         const size_t member = o / outputs % m;
         float *row = out + o * m * inputs * taps;
         memset(row, 0, m * inputs * taps * sizeof *row);
@@ -136,9 +136,10 @@ xai_status primitive_prepare_weights(const primitive *self, const void *weights,
         status = error_memory(error, "weights", count * sizeof *copy);
         goto done;
     }
-    if (self->is_convolution && self->form.merged_groups > 1)
+    if (self->is_convolution && self->form.merged_groups > 1) {
+        memset(copy, 0, count * sizeof *copy);
         merge_groups(&self->shape, self->form.merged_groups, weights, copy);
-    else if (self->is_convolution && self->form.in_phases)
+    } else if (self->is_convolution && self->form.in_phases)
         primitive_phase_weights(self, weights, copy);
     else
         memcpy(copy, weights, count * sizeof *copy);
