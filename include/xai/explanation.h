@@ -84,6 +84,14 @@ XAI_API const xai_tensor *xai_explanation_signed_map(const xai_explanation *expl
 XAI_API const xai_tensor *xai_explanation_segments(const xai_explanation *explanation);
 /** @return the attribution of each segment as a whole: (N, K) float32, or NULL. @since 0.1 */
 XAI_API const xai_tensor *xai_explanation_segment_values(const xai_explanation *explanation);
+/**
+ * Interactions of all pairs of features, where the method was asked for them: (N, F, F) float32,
+ * symmetric; half of a pair's interaction stands at (i, j) and half at (j, i), the diagonal has
+ * what is left of each attribution, so every row sums to it.
+ * @return NULL for an explanation without interactions
+ * @since 0.1
+ */
+XAI_API const xai_tensor *xai_explanation_interactions(const xai_explanation *explanation);
 /** @return the standard error of each segment's: (N, K) float32, or NULL. @since 0.1 */
 XAI_API const xai_tensor *
 xai_explanation_segment_standard_error(const xai_explanation *explanation);

@@ -128,6 +128,7 @@ static xai_explanation *wrap(explanation *body)
     made->signed_map = view_of(&body->signed_map);
     made->segments = view_of(&body->segments);
     made->segment_values = view_of(&body->segment_values);
+    made->interactions = view_of(&body->interactions);
     made->segment_errors = view_of(&body->segment_errors);
     return made;
 }

@@ -87,6 +87,11 @@ const xai_tensor *xai_explanation_segment_values(const xai_explanation *self)
     return self != NULL ? existing(&self->segment_values) : NULL;
 }
 
+const xai_tensor *xai_explanation_interactions(const xai_explanation *self)
+{
+    return self != NULL ? existing(&self->interactions) : NULL;
+}
+
 const xai_tensor *xai_explanation_segment_standard_error(const xai_explanation *self)
 {
     return self != NULL ? existing(&self->segment_errors) : NULL;

@@ -65,7 +65,7 @@ struct xai_explainer {
 struct xai_explanation {
     explanation *body;
     /* Views of the body's. */
-    xai_tensor map, signed_map, segments, segment_values, segment_errors;
+    xai_tensor map, signed_map, segments, segment_values, segment_errors, interactions;
     xai_tensor *values, *standard_errors; /* one a part */
 };
 

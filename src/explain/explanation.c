@@ -63,6 +63,7 @@ void explanation_free(explanation *self)
     tensor_free(&self->signed_map);
     tensor_free(&self->segments);
     tensor_free(&self->segment_values);
+    tensor_free(&self->interactions);
     tensor_free(&self->segment_errors);
     memory_free(self->baseline);
     memory_free(self->features);

@@ -31,6 +31,7 @@ typedef struct explanation {
     tensor signed_map; /* the same in [-1, 1]; data NULL for methods without negative evidence */
     tensor segments;   /* (N, spatial...) int32 labels 0 to K - 1; data NULL without segments */
     tensor segment_values, segment_errors; /* (N, K) float32; data NULL without segments */
+    tensor interactions; /* (N, F, F) float32 of pairs of features; data NULL unless asked for */
     char
         *baseline; /* what stood for absence, for the reader: "0", "background of 20 rows"; or "" */
     char *features; /* what was switched on and off: "64 segments (grid of 8 x 8)"; or NULL */

@@ -26,6 +26,7 @@ static const method_definition *const methods[] = {
     &method_rise,
     &method_aise,
     &method_reciprocam,
+    &method_tree_shap,
 };
 
 size_t method_count(void)

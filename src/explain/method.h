@@ -76,6 +76,7 @@ extern const method_definition method_kernel_shap, method_partition_shap, method
     method_sampling_shap, method_exact_shap;
 extern const method_definition method_lime, method_feature_ablation, method_occlusion, method_rise;
 extern const method_definition method_reciprocam, method_aise;
+extern const method_definition method_tree_shap;
 
 /* The options of a CAM method without further ones: layer. */
 extern const option_definition cam_options[];

@@ -10,6 +10,22 @@ static bool is_operator(const graph_node *node, const char *name)
     return node->definition->domain[0] == '\0' && strcmp(node->definition->name, name) == 0;
 }
 
+/* A product with a constant one, or a cast between float types: exporters put them behind scores. */
+static bool is_neutral(const graph *source, const graph_node *node)
+{
+    if (is_operator(node, "Identity") || is_operator(node, "Dropout"))
+        return true;
+    if (is_operator(node, "Cast"))
+        for (size_t i = 0; i < node->attribute_count; i++)
+            if (strcmp(node->attributes[i].name, "to") == 0)
+                return dtype_is_float((int32_t)node->attributes[i].i);
+    if (!is_operator(node, "Mul") || node->input_count != 2 || node->inputs[1] == GRAPH_NONE)
+        return false;
+    const graph_value *factor = &source->values[node->inputs[1]];
+    return factor->is_constant && tensor_count(&factor->constant) == 1 &&
+           dtype_size(factor->constant.dtype) > 0 && tensor_get(&factor->constant, 0) == 1;
+}
+
 /* The node that computes a value, seen through operators that pass values on as they are.
  * `*value` moves along. */
 static const graph_node *final_node(const graph *source, int *value)
@@ -19,7 +35,7 @@ static const graph_node *final_node(const graph *source, int *value)
         if (producer == GRAPH_NONE)
             return NULL;
         const graph_node *node = &source->nodes[producer];
-        if (!is_operator(node, "Identity") && !is_operator(node, "Dropout"))
+        if (!is_neutral(source, node))
             return node;
         if (node->input_count < 1 || node->inputs[0] == GRAPH_NONE)
             return NULL;

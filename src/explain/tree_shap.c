@@ -14,7 +14,6 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "explain/attribution.h"
-#include "explain/baseline.h"
 #include "explain/tree_shapley.h"
 #include "explain/tree_sum.h"
 
@@ -193,8 +192,8 @@ static bool report(void *user, size_t done, size_t total)
     return progress == NULL || progress(self->engine.options.progress_user, done, total);
 }
 
-static xai_status run(job *self, const tree_shapley *of, const size_t *outputs, size_t count,
-                      int sigmoid_sign, xai_error **error)
+static xai_status run_ensemble(job *self, const tree_shapley *of, const size_t *outputs,
+                               size_t count, int sigmoid_sign, xai_error **error)
 {
     size_t elements;
     if (!size_multiply(self->rows->rows * count, plane_of(self), &elements))
@@ -235,7 +234,7 @@ static xai_status explain_sigmoid(job *self, size_t target, const tree_shapley *
                              "the probability is of several ensembles; ask for the score 'logit'");
         const size_t output = sum->terms[0].output;
         const int sign = sum->terms[0].factor > 0 ? 1 : -1;
-        status = run(self, of, &output, 1, sign, error);
+        status = run_ensemble(self, of, &output, 1, sign, error);
         if (status == XAI_OK)
             add_column(self, target, to, c, 0, 1, 1, tree_shapley_sigmoid_base(of, output, sign));
     }
@@ -271,7 +270,7 @@ static xai_status explain_source(job *self, size_t target, size_t source, target
     if (status == XAI_OK && count > 0) {
         const bool sigmoid = to->sums[0].sigmoid;
         status = sigmoid ? explain_sigmoid(self, target, of, source, to, error)
-                         : run(self, of, outputs, count, 0, error);
+                         : run_ensemble(self, of, outputs, count, 0, error);
         for (size_t c = 0; c < to->count && status == XAI_OK && !sigmoid; c++) {
             for (size_t i = 0; i < to->sums[c].count; i++) {
                 const tree_term *term = &to->sums[c].terms[i];
@@ -314,6 +313,8 @@ static xai_status store(job *self, size_t target, const target_columns *from, ex
             if (chosen(score, from->columns[c]) && !from->sums[c].sigmoid)
                 base += from->sums[c].shift;
         row_attributions(self, from->totals + r * plane, values);
+        if (self->interactions)
+            tensor_write_doubles(&out->interactions, r * plane, plane, from->totals + r * plane);
         for (size_t i = 0; i < features; i++)
             sum += values[i];
         status = attribution_store(out, 0, r, features, values, error);
@@ -355,11 +356,30 @@ static bool trees_tell(const graph *source)
     return false;
 }
 
+/* Background rows may have missing values where the model's rows may. */
+static xai_status count_background(job *self, xai_error **error)
+{
+    const explainer *of = self->self;
+    const tensor *given = option_tensor(&of->options, "background", 0);
+    batch rows = {0};
+    if (option_given(&of->options, "background") == NULL)
+        return XAI_OK;
+    const xai_status status = batch_check(&of->engine, &given, 1, &rows, error);
+    if (status == XAI_OK && rows.has_rows)
+        self->background_count = rows.rows;
+    else
+        error_add_place(error, "background");
+    batch_free(&rows);
+    if (status == XAI_OK && self->background_count == 0)
+        return error_set(error, XAI_ERROR_SHAPE, "background", "rows (B, F) are needed");
+    return status;
+}
+
 static xai_status read_options(job *self, xai_error **error)
 {
     const explainer *of = self->self;
     const char *perturbation = option_text(&of->options, "feature_perturbation");
-    const xai_status status = background_rows(&self->inputs, of, &self->background_count, error);
+    const xai_status status = count_background(self, error);
     if (status != XAI_OK)
         return status;
     self->interactions = explainer_number(of, "interactions") != 0;
@@ -380,7 +400,7 @@ static xai_status name_background(const job *self, explanation *out, xai_error *
     if (self->path_dependent)
         snprintf(name, sizeof name, "both ways of a test, by the shares of %s",
                  self->background_count && !trees_tell(self->sum.graph) ? "the background rows"
-                                                                         : "the training rows");
+                                                                        : "the training rows");
     else
         snprintf(name, sizeof name, "a background of %zu row%s", self->background_count,
                  self->background_count == 1 ? "" : "s");
@@ -407,6 +427,12 @@ static xai_status tree_shap_explain(explainer *self, const batch *rows,
         status = attribution_create(&at.inputs, self, false, &out[t], error);
         if (status == XAI_OK)
             status = name_background(&at, out[t], error);
+        if (status == XAI_OK && at.interactions) {
+            const shape pairs =
+                shape_make(3, (const int64_t[]){(int64_t)rows->rows, (int64_t)at.features,
+                                                (int64_t)at.features});
+            status = tensor_create(&out[t]->interactions, DTYPE_FLOAT, &pairs, error);
+        }
     }
     at.scores = memory_allocate(rows->rows, target_count * sizeof *at.scores);
     if (status == XAI_OK && !at.scores)

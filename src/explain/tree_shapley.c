@@ -29,7 +29,7 @@
 enum {
     MOST_CONDITIONS = 63, /* of one path: bits of a pattern; the 64th marks a live row */
     CHUNK = 256,          /* rows that share a walk */
-    CHUNK_DEPTH = 10,     /* deeper trees are walked a row at a time */
+    CHUNK_DEPTH = 100,     /* deeper trees are walked a row at a time */
     MEMO_CONDITIONS = 12, /* longest paths whose patterns are remembered */
     NODES = 32,           /* most nodes of a quadrature: exact for MOST_CONDITIONS factors */
 };

@@ -87,8 +87,8 @@ static xai_status find_source(const search *self, int index, size_t *out)
             return XAI_OK;
     }
     void *sources = sum->sources;
-    const bool grown = array_reserve(&sources, &sum->source_capacity, sum->source_count + 1,
-                                     sizeof *sum->sources);
+    const bool grown =
+        array_reserve(&sources, &sum->source_capacity, sum->source_count + 1, sizeof *sum->sources);
     sum->sources = sources;
     if (!grown)
         return error_memory(self->error, "tree ensembles", 0);
@@ -111,7 +111,7 @@ static xai_status add_ensemble(search *self, int index, int value, double factor
 {
     tree_column *out = self->out;
     const graph_node *node = &self->sum->graph->nodes[index];
-    size_t source, column = self->column;
+    size_t source = 0, column = self->column;
     const xai_status status = find_source(self, index, &source);
     if (status != XAI_OK)
         return status;
@@ -128,8 +128,7 @@ static xai_status add_ensemble(search *self, int index, int value, double factor
         column = 0;
     }
     void *terms = out->terms;
-    const bool grown =
-        array_reserve(&terms, &out->capacity, out->count + 1, sizeof *out->terms);
+    const bool grown = array_reserve(&terms, &out->capacity, out->count + 1, sizeof *out->terms);
     out->terms = terms;
     if (!grown)
         return error_memory(self->error, "tree ensembles", 0);
@@ -145,8 +144,8 @@ static xai_status collect_product(search *self, const graph_node *node, double f
     const graph *source = self->sum->graph;
     double constant;
     if (constant_at(source, node->inputs[1], self->column, &constant))
-        return collect(self, node->inputs[0], is(node, "Mul") ? factor * constant : factor / constant,
-                       depth + 1);
+        return collect(self, node->inputs[0],
+                       is(node, "Mul") ? factor * constant : factor / constant, depth + 1);
     if (is(node, "Mul") && constant_at(source, node->inputs[0], self->column, &constant))
         return collect(self, node->inputs[1], factor * constant, depth + 1);
     return refuse(self, node);
@@ -156,7 +155,8 @@ static xai_status collect_product(search *self, const graph_node *node, double f
 static xai_status collect(search *self, int value, double factor, int depth)
 {
     const graph *source = self->sum->graph;
-    static const char *const sums[] = {"Add", "Sub", "Sum", NULL}, *const products[] = {"Mul", "Div", NULL};
+    static const char *const sums[] = {"Add", "Sub", "Sum", NULL}, *const products[] = {
+                                                                       "Mul", "Div", NULL};
     double constant;
     xai_status status = XAI_OK;
     if (constant_at(source, value, self->column, &constant)) {
@@ -178,8 +178,8 @@ static xai_status collect(search *self, int value, double factor, int depth)
     if (!is_any(node, sums))
         return refuse(self, node);
     for (int k = 0; status == XAI_OK && k < node->input_count; k++)
-        status = collect(self, node->inputs[k], k == 1 && is(node, "Sub") ? -factor : factor,
-                         depth + 1);
+        status =
+            collect(self, node->inputs[k], k == 1 && is(node, "Sub") ? -factor : factor, depth + 1);
     return status;
 }
 
@@ -209,9 +209,8 @@ xai_status tree_sum_column(tree_sum *self, const score_source *score, size_t col
         if (!node || (!passes_on(node) && !is(node, "Mul")))
             break;
         double one;
-        if (is(node, "Mul") &&
-            !(node->input_count == 2 && constant_at(source, node->inputs[1], column, &one) &&
-              one == 1))
+        if (is(node, "Mul") && !(node->input_count == 2 &&
+                                 constant_at(source, node->inputs[1], column, &one) && one == 1))
             break;
         value = node->inputs[0];
     }
@@ -222,10 +221,11 @@ xai_status tree_sum_column(tree_sum *self, const score_source *score, size_t col
 
 static bool featurewise(const graph *source, int value, int *input, int *steps)
 {
-    static const char *const names[] = {
-        "Identity", "Cast", "Add",     "Sub",            "Mul",         "Div", "Where", "IsNaN",
-        "Equal",    "Less", "Greater", "GreaterOrEqual", "LessOrEqual", "Min", "Max",   "Clip",
-        "And",      "Or",   "Not",     NULL};
+    static const char *const names[] = {"Identity",    "Cast", "Add",     "Sub",
+                                        "Mul",         "Div",  "Where",   "IsNaN",
+                                        "Equal",       "Less", "Greater", "GreaterOrEqual",
+                                        "LessOrEqual", "Min",  "Max",     "Clip",
+                                        "And",         "Or",   "Not",     NULL};
     const graph_value *v = &source->values[value];
     if (v->is_constant)
         return true;

@@ -44,6 +44,8 @@ class Explanation:
         (N, H, W) labels of the segments that were explained.
     segment_values, segment_standard_error : array or None
         (N, K): the attribution of each segment as a whole.
+    interactions : array or None
+        (N, F, F): interactions of all pairs of features, with the option ``interactions=1``; rows sum to `values`.
     target : array of int or int
         Explained index of each row; -1 for a region.
     label : list of str or str
@@ -75,6 +77,7 @@ class Explanation:
         self.signed_map = self._array(lib.xai_explanation_signed_map(handle))
         self.segments = self._array(lib.xai_explanation_segments(handle))
         self.segment_values = self._array(lib.xai_explanation_segment_values(handle))
+        self.interactions = self._array(lib.xai_explanation_interactions(handle))
         self.segment_standard_error = self._array(
             lib.xai_explanation_segment_standard_error(handle)
         )
