@@ -305,6 +305,9 @@ namespace LibXai
         internal static extern void xai_explanation_free(IntPtr explanation);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+        internal static extern IntPtr xai_explanation_interactions(ExplanationHandle explanation);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
         internal static extern IntPtr xai_explanation_json(ExplanationHandle explanation);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
