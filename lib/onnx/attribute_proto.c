@@ -64,7 +64,8 @@ static attribute_facts scan(reader *self, wire bytes, onnx_attribute *out)
             facts.type = take_int32(self, &body, &field);
             break;
         case REFERENCE:
-            facts.reference = take_bytes(self, &body, &field).at != field.bytes.end;
+            out->reference = take_string(self, &body, &field);
+            facts.reference = out->reference[0] != '\0';
             break;
         case FLOAT_VALUE:
             out->f = take_float(self, &body, &field);
@@ -181,9 +182,13 @@ static void read_value(reader *self, wire bytes, const attribute_facts *facts, o
     }
     if (used > 1)
         reader_fail(self, XAI_ERROR_FORMAT, "holds %d kinds of values", used);
-    else if (facts->reference)
+    else if (facts->reference && !self->in_function)
         reader_fail(self, XAI_ERROR_FORMAT, "refers to a function's attribute outside a function");
-    if (self->status != XAI_OK)
+    else if (facts->reference && used > 0)
+        reader_fail(self, XAI_ERROR_FORMAT, "refers to a function's attribute and holds a value");
+    if (!facts->reference)
+        out->reference = NULL;
+    if (self->status != XAI_OK || facts->reference)
         return;
     switch (out->type) {
     case ONNX_ATTRIBUTE_UNDEFINED:

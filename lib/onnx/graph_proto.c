@@ -87,13 +87,13 @@ static void read_value_info(reader *self, wire bytes, const char *kind, size_t i
 
 /* NodeProto ------------------------------------------------------------------------------------ */
 
-static void read_node(reader *self, wire bytes, size_t index, onnx_node *out)
+void read_node(reader *self, wire bytes, size_t index, onnx_node *out)
 {
-    enum { INPUT = 1, OUTPUT = 2, NAME = 3, OP_TYPE = 4, ATTRIBUTE = 5, DOMAIN = 7 };
-    const uint32_t singular = FIELD(NAME) | FIELD(OP_TYPE) | FIELD(DOMAIN);
+    enum { INPUT = 1, OUTPUT = 2, NAME = 3, OP_TYPE = 4, ATTRIBUTE = 5, DOMAIN = 7, OVERLOAD = 8 };
+    const uint32_t singular = FIELD(NAME) | FIELD(OP_TYPE) | FIELD(DOMAIN) | FIELD(OVERLOAD);
     place here = {.outer = self->place, .kind = "node", .name = "", .index = index};
     self->place = &here;
-    *out = (onnx_node){.name = "", .op_type = "", .domain = ""};
+    *out = (onnx_node){.name = "", .op_type = "", .domain = "", .overload = ""};
     here.name = out->name = find_name(self, bytes, NAME, "NodeProto");
     message body = message_begin(bytes, singular, "NodeProto");
     wire_field field;
@@ -113,6 +113,9 @@ static void read_node(reader *self, wire bytes, size_t index, onnx_node *out)
             break;
         case DOMAIN:
             out->domain = normal_domain(take_string(self, &body, &field));
+            break;
+        case OVERLOAD:
+            out->overload = take_string(self, &body, &field);
             break;
         default:
             break;

@@ -15,7 +15,7 @@ const char *normal_domain(const char *domain)
     return strcmp(domain, "ai.onnx") == 0 ? "" : domain;
 }
 
-static void read_opset(reader *self, wire bytes, onnx_model *model, onnx_opset *opsets)
+void read_opset(reader *self, wire bytes, onnx_opset *opsets, size_t *count)
 {
     enum { DOMAIN = 1, VERSION = 2 };
     onnx_opset opset = {.domain = ""};
@@ -29,11 +29,11 @@ static void read_opset(reader *self, wire bytes, onnx_model *model, onnx_opset *
     }
     if (self->status == XAI_OK && opset.version < 1)
         reader_fail(self, XAI_ERROR_FORMAT, "operator set '%s' has no valid version", opset.domain);
-    for (size_t i = 0; i < model->opset_count; i++)
+    for (size_t i = 0; i < *count; i++)
         if (strcmp(opsets[i].domain, opset.domain) == 0 && opsets[i].version != opset.version)
             reader_fail(self, XAI_ERROR_FORMAT, "operator set '%s' is imported in two versions",
                         opset.domain);
-    opsets[model->opset_count++] = opset;
+    opsets[(*count)++] = opset;
 }
 
 static void read_property(reader *self, const message *from, const wire_field *field,
@@ -101,7 +101,7 @@ static void read_model(reader *self, wire bytes, onnx_model *model)
             reader_count(self, &property_count, 1, ONNX_PROPERTY_LIMIT, "metadata entries");
             break;
         case FUNCTIONS:
-            model->function_count++;
+            reader_count(self, &model->function_count, 1, ONNX_FUNCTION_LIMIT, "local functions");
             break;
         default:
             break;
@@ -118,11 +118,18 @@ static void read_model(reader *self, wire bytes, onnx_model *model)
         reader_allocate(self, property_count, sizeof *properties, "metadata entries");
     model->opsets = opsets;
     model->properties = properties;
+    onnx_function *functions =
+        reader_allocate(self, model->function_count, sizeof *functions, "local functions");
+    model->functions = functions;
+    size_t function = 0;
     body = message_begin(bytes, singular, "ModelProto");
     while (message_next(self, &body, &field)) {
-        if (field.number == OPSET_IMPORT)
-            read_opset(self, take_bytes(self, &body, &field), model, opsets);
-        else if (field.number == METADATA_PROPS)
+        if (field.number == OPSET_IMPORT) {
+            read_opset(self, take_bytes(self, &body, &field), opsets, &model->opset_count);
+        } else if (field.number == FUNCTIONS) {
+            read_function(self, take_bytes(self, &body, &field), function, &functions[function]);
+            function++;
+        } else if (field.number == METADATA_PROPS)
             read_property(self, &body, &field, model, properties);
     }
     if (self->status == XAI_OK)

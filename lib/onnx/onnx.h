@@ -37,10 +37,13 @@ typedef struct onnx_attribute {
     const char *const *strings;
     tensor tensor; /* a view */
     const onnx_graph *graph;
+    const char *
+        reference; /* inside a function: the attribute of the call whose value this is; else NULL */
 } onnx_attribute;
 
 typedef struct onnx_node {
     const char *name, *op_type, *domain; /* "" when absent; "ai.onnx" is normalised to "" */
+    const char *overload;                /* of a local function; "" = the only one */
     size_t input_count, output_count, attribute_count;
     const char *const *inputs; /* "" = omitted optional */
     const char *const *outputs;
@@ -74,6 +77,17 @@ typedef struct onnx_opset {
     int64_t version;
 } onnx_opset;
 
+/* A local function: nodes between named inputs and outputs, sorted. */
+typedef struct onnx_function {
+    const char *name, *domain, *overload;
+    size_t input_count, output_count, node_count, default_count, opset_count;
+    const char *const *inputs;
+    const char *const *outputs;
+    const onnx_node *nodes;
+    const onnx_attribute *defaults; /* attributes with the value they have when a call gives none */
+    const onnx_opset *opsets;
+} onnx_function;
+
 typedef struct onnx_property {
     const char *key, *value;
 } onnx_property;
@@ -84,6 +98,7 @@ typedef struct onnx_model {
     size_t opset_count, property_count, function_count;
     const onnx_opset *opsets;
     const onnx_property *properties; /* metadata_props */
+    const onnx_function *functions;
     onnx_graph graph;
     void *storage; /* private: pool, mapping, external files */
 } onnx_model;

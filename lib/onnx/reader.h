@@ -23,6 +23,7 @@
 #define ONNX_PROPERTY_LIMIT ((size_t)4096)
 #define ONNX_EXTERNAL_FILE_LIMIT ((size_t)4096)
 #define ONNX_GRAPH_DEPTH_LIMIT 8
+#define ONNX_FUNCTION_LIMIT ((size_t)1 << 14)
 
 typedef struct external_file {
     char *location; /* as written in the model */
@@ -55,6 +56,7 @@ typedef struct reader {
     xai_error **error;
     xai_status status;
     int graph_depth;
+    bool in_function; /* attributes may refer to those of the call */
     size_t nodes, tensors, attributes, values, strings; /* so far, against the caps */
 } reader;
 
@@ -106,8 +108,13 @@ const uint8_t *external_payload(reader *self, const onnx_property *entries, size
                                 size_t bytes);
 /* attribute_proto.c: AttributeProto */
 void read_attribute(reader *self, wire bytes, size_t index, onnx_attribute *out);
-/* graph_proto.c: GraphProto */
+/* graph_proto.c: GraphProto, NodeProto */
 void read_graph(reader *self, wire bytes, onnx_graph *graph);
+void read_node(reader *self, wire bytes, size_t index, onnx_node *out);
+/* function_proto.c: FunctionProto */
+void read_function(reader *self, wire bytes, size_t index, onnx_function *out);
+/* model.c: OperatorSetIdProto, appended to `opsets` of *count */
+void read_opset(reader *self, wire bytes, onnx_opset *opsets, size_t *count);
 /* model.c: "" for "ai.onnx", any other domain as it is */
 const char *normal_domain(const char *domain);
 

@@ -23,6 +23,9 @@ typedef struct graph_value {
     bool varies;     /* depends on a run-time input */
 } graph_value;
 
+/* What If, Loop and Scan need to be written out (body.h). */
+typedef struct graph_control graph_control;
+
 typedef struct graph_node {
     const operator_definition *definition;
     const char *name;  /* the file's name, or "OpType_k" when it has none; owned by the graph */
@@ -31,7 +34,8 @@ typedef struct graph_node {
     size_t attribute_count;
     int opset;
     int input_count, output_count;
-    int *inputs, *outputs; /* value ids or GRAPH_NONE */
+    int *inputs, *outputs;        /* value ids or GRAPH_NONE */
+    const graph_control *control; /* NULL but for If, Loop and Scan; lives as long as the import */
     bool removed;
 } graph_node;
 

@@ -5,8 +5,8 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "graph/body.h"
 #include "graph/graph.h"
-#include "graph/import_ml.h"
 #include "graph/private.h"
 
 enum {
@@ -14,8 +14,7 @@ enum {
     NEWEST_IR = 14,
     OLDEST_OPSET = 7,
     NEWEST_OPSET = 28,
-    MAX_ATTRIBUTES = 256, /* a node */
-    MAX_OUTPUTS = 4096,   /* a graph */
+    MAX_OUTPUTS = 4096, /* a graph */
 };
 
 /* Every definition of a name in the file: sorted by name, then by order of definition. */
@@ -28,6 +27,7 @@ typedef struct definition_entry {
 
 typedef struct importer {
     const onnx_model *model;
+    body_scope scope;
     graph *graph;
     definition_entry *names;
     size_t name_count;
@@ -68,15 +68,6 @@ static definition_entry *find_name(const importer *self, const char *name)
     return NULL;
 }
 
-/* Opset version of a domain; 0 when the model does not import it. */
-static int64_t find_opset(const onnx_model *model, const char *domain)
-{
-    for (size_t i = 0; i < model->opset_count; i++)
-        if (strcmp(model->opsets[i].domain, domain) == 0)
-            return model->opsets[i].version;
-    return 0;
-}
-
 static xai_status check_versions(importer *self)
 {
     const onnx_model *model = self->model;
@@ -85,13 +76,13 @@ static xai_status check_versions(importer *self)
                          "ONNX IR version %lld is not supported (supported: %d to %d)",
                          (long long)model->ir_version, OLDEST_IR, NEWEST_IR);
     for (size_t i = 0; i < model->opset_count; i++)
-        if (model->opsets[i].version != find_opset(model, model->opsets[i].domain))
+        if (model->opsets[i].version != body_opset(&self->scope, model->opsets[i].domain))
             return error_set(self->error, XAI_ERROR_FORMAT, NULL,
                              "the model imports domain '%s' with two opsets, %lld and %lld",
                              domain_text(model->opsets[i].domain),
-                             (long long)find_opset(model, model->opsets[i].domain),
+                             (long long)body_opset(&self->scope, model->opsets[i].domain),
                              (long long)model->opsets[i].version);
-    const int64_t opset = find_opset(model, "");
+    const int64_t opset = body_opset(&self->scope, "");
     if (opset != 0 && (opset < OLDEST_OPSET || opset > NEWEST_OPSET))
         return error_set(self->error, XAI_ERROR_UNSUPPORTED, NULL,
                          "opset %lld of domain 'ai.onnx' is not supported (supported: %d to %d)",
@@ -252,71 +243,6 @@ static xai_status constant_tensor(importer *self, const onnx_node *node, const c
     return XAI_OK;
 }
 
-/* Operator, versions, attribute names and counts of one node. */
-static xai_status check_node(importer *self, const onnx_node *node, const char *place,
-                             const operator_definition **out, int *opset)
-{
-    if (node->attribute_count > MAX_ATTRIBUTES)
-        return error_set(self->error, XAI_ERROR_FORMAT, place,
-                         "%zu attributes, more than any "
-                         "operator has",
-                         node->attribute_count);
-    for (size_t i = 0; i < node->attribute_count; i++) {
-        const onnx_attribute *attribute = &node->attributes[i];
-        if (attribute->type == ONNX_ATTRIBUTE_GRAPH)
-            return error_set(self->error, XAI_ERROR_UNSUPPORTED, place,
-                             "control flow (subgraph attribute '%s') is not supported; export the "
-                             "model without data-dependent branches or loops",
-                             attribute->name);
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(node->attributes[k].name, attribute->name) == 0)
-                return error_set(self->error, XAI_ERROR_FORMAT, place,
-                                 "attribute '%s' is given twice", attribute->name);
-    }
-    const int64_t version = find_opset(self->model, node->domain);
-    const operator_definition *definition =
-        strcmp(node->domain, "xai") == 0 ? NULL : operator_find(node->domain, node->op_type);
-    if (!definition)
-        definition = import_ml_find(node->domain, node->op_type);
-    if (!definition) {
-        if (self->model->function_count > 0)
-            return error_set(
-                self->error, XAI_ERROR_UNSUPPORTED, place,
-                "operator '%s' of domain '%s' (opset %lld) is not supported; the model has %zu "
-                "local functions, which must be inlined first (onnx.inliner)",
-                node->op_type, domain_text(node->domain), (long long)version,
-                self->model->function_count);
-        return error_set(self->error, XAI_ERROR_UNSUPPORTED, place,
-                         "operator '%s' of domain '%s' (opset %lld) is not supported",
-                         node->op_type, domain_text(node->domain), (long long)version);
-    }
-    if (version <= 0 || version > INT_MAX)
-        return error_set(self->error, XAI_ERROR_FORMAT, place,
-                         "the model does not say which opset of domain '%s' it uses",
-                         domain_text(node->domain));
-    if (version < definition->since)
-        return error_set(self->error, XAI_ERROR_UNSUPPORTED, place,
-                         "operator '%s' is supported from opset %d on, the model uses opset %lld",
-                         node->op_type, definition->since, (long long)version);
-    if (node->input_count < definition->min_inputs ||
-        (node->input_count > definition->max_inputs &&
-         definition->max_inputs != OPERATOR_VARIADIC) ||
-        node->input_count > INT_MAX / 4)
-        return error_set(self->error, XAI_ERROR_FORMAT, place, "%zu inputs, but %s takes %d to %d",
-                         node->input_count, node->op_type, definition->min_inputs,
-                         definition->max_inputs);
-    if (node->output_count < definition->min_outputs ||
-        (node->output_count > definition->max_outputs &&
-         definition->max_outputs != OPERATOR_VARIADIC) ||
-        node->output_count > INT_MAX / 4)
-        return error_set(self->error, XAI_ERROR_FORMAT, place, "%zu outputs, but %s gives %d to %d",
-                         node->output_count, node->op_type, definition->min_outputs,
-                         definition->max_outputs);
-    *out = definition;
-    *opset = (int)version;
-    return XAI_OK;
-}
-
 /* Values of a node's outputs. An output without a name gets one when the operator must give it. */
 static xai_status add_outputs(importer *self, const onnx_node *node, const char *name,
                               const operator_definition *definition, int *out)
@@ -326,7 +252,8 @@ static xai_status add_outputs(importer *self, const onnx_node *node, const char 
         if (*node->outputs[k]) {
             definition_entry *entry = find_name(self, node->outputs[k]);
             out[k] = entry->value = graph_add_value(self->graph, node->outputs[k], 0, NULL);
-        } else if (k < definition->min_outputs || definition->max_outputs == OPERATOR_VARIADIC) {
+        } else if (definition &&
+                   (k < definition->min_outputs || definition->max_outputs == OPERATOR_VARIADIC)) {
             text unnamed = {0};
             text_format(&unnamed, "xai:%s:%zu", name, k);
             if (unnamed.bytes && !unnamed.failed)
@@ -341,17 +268,12 @@ static xai_status add_outputs(importer *self, const onnx_node *node, const char 
     return XAI_OK;
 }
 
-static xai_status resolve_inputs(importer *self, const onnx_node *node, const char *place,
-                                 const operator_definition *definition, int *out)
+static xai_status resolve_inputs(importer *self, const onnx_node *node, const char *place, int *out)
 {
     for (size_t k = 0; k < node->input_count; k++) {
         out[k] = GRAPH_NONE;
-        if (!*node->inputs[k]) {
-            if (k < definition->min_inputs || definition->max_inputs == OPERATOR_VARIADIC)
-                return error_set(self->error, XAI_ERROR_FORMAT, place,
-                                 "input %zu is omitted, but %s needs it", k, node->op_type);
+        if (!*node->inputs[k])
             continue;
-        }
         const definition_entry *entry = find_name(self, node->inputs[k]);
         if (!entry)
             return error_set(self->error, XAI_ERROR_FORMAT, place,
@@ -364,9 +286,8 @@ static xai_status resolve_inputs(importer *self, const onnx_node *node, const ch
 /* A node between the two passes of add_nodes. */
 typedef struct prepared_node {
     const char *name, *place;
-    const operator_definition *definition; /* NULL for Constant */
-    int *outputs;
-    int opset;
+    const onnx_function *function; /* NULL but for calls */
+    int *outputs;                  /* NULL for Constant */
 } prepared_node;
 
 static xai_status add_constant_node(importer *self, const onnx_node *node, const char *place)
@@ -395,14 +316,25 @@ static xai_status prepare_node(importer *self, size_t index, prepared_node *out)
         return out_of_memory(self);
     if (!*node->domain && strcmp(node->op_type, "Constant") == 0)
         return add_constant_node(self, node, out->place);
-    const xai_status status = check_node(self, node, out->place, &out->definition, &out->opset);
+    const operator_definition *definition = NULL;
+    int opset;
+    xai_status status = XAI_OK;
+    out->function = body_function(&self->scope, node);
+    if (!out->function)
+        status = body_check_node(&self->scope, node, out->place, &definition, &opset, self->error);
     if (status != XAI_OK)
         return status;
     out->outputs = memory_pool_allocate(to->pool, node->output_count ? node->output_count : 1,
                                         sizeof *out->outputs);
     if (!out->outputs)
         return out_of_memory(self);
-    return add_outputs(self, node, out->name, out->definition, out->outputs);
+    return add_outputs(self, node, out->name, definition, out->outputs);
+}
+
+static int resolve_name(const void *user, const char *name)
+{
+    const definition_entry *found = find_name(user, name);
+    return found ? found->value : GRAPH_NONE;
 }
 
 /* Two passes, since nodes may come in any order: the values that nodes define, then the nodes that
@@ -425,34 +357,15 @@ static xai_status add_nodes(importer *self)
     for (size_t i = 0; i < file->node_count && status == XAI_OK; i++) {
         const onnx_node *node = &file->nodes[i];
         const prepared_node *entry = &prepared[i];
-        if (!entry->definition)
+        if (!entry->outputs)
             continue;
-        status = resolve_inputs(self, node, entry->place, entry->definition, inputs);
-        if (status != XAI_OK)
-            break;
-        const ml_node whole = {.definition = entry->definition,
-                               .name = entry->name,
-                               .place = entry->place,
-                               .attributes = node->attributes,
-                               .attribute_count = node->attribute_count,
-                               .input_count = node->input_count,
-                               .output_count = node->output_count,
-                               .inputs = inputs,
-                               .outputs = entry->outputs,
-                               .opset = entry->opset};
-        bool done = false;
-        status = import_ml(to, &whole, &done, self->error);
-        if (status != XAI_OK)
-            break;
-        if (done)
-            continue;
-        int input_count = (int)node->input_count;
-        while (input_count > entry->definition->min_inputs && inputs[input_count - 1] == GRAPH_NONE)
-            input_count--;
-        if (graph_append_node(to, entry->definition, entry->name, entry->place, inputs, input_count,
-                              entry->outputs, (int)node->output_count, node->attributes,
-                              node->attribute_count, entry->opset) < 0)
-            status = out_of_memory(self);
+        status = resolve_inputs(self, node, entry->place, inputs);
+        if (status == XAI_OK && entry->function)
+            status = body_call_function(to, &self->scope, entry->function, node, entry->name,
+                                        entry->place, inputs, entry->outputs, self->error);
+        else if (status == XAI_OK)
+            status = body_append_node(to, &self->scope, node, entry->name, entry->place, inputs,
+                                      entry->outputs, resolve_name, self, self->error);
     }
     memory_free(prepared);
     memory_free(inputs);
@@ -526,7 +439,10 @@ static xai_status remove_unread(importer *self)
 
 xai_status graph_import(const onnx_model *model, graph **out, xai_error **error)
 {
-    importer self = {.model = model, .graph = graph_create(model), .error = error};
+    importer self = {.model = model,
+                     .scope = body_scope_of(model),
+                     .graph = graph_create(model),
+                     .error = error};
     xai_status status = self.graph ? XAI_OK : out_of_memory(&self);
     if (status == XAI_OK)
         status = check_versions(&self);

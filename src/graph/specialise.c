@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "graph/body.h"
 #include "graph/graph.h"
 #include "graph/private.h"
 #include "graph/rewrite.h"
@@ -35,6 +36,7 @@ xai_status graph_copy(const graph *source, graph **out, xai_error **error)
                               node->attributes, node->attribute_count, node->opset) < 0)
             goto failed;
         self->nodes[i].removed = node->removed;
+        self->nodes[i].control = node->control;
     }
     self->inputs = memory_copy(source->inputs, source->input_count * sizeof *self->inputs);
     self->outputs = memory_copy(source->outputs, source->output_count * sizeof *self->outputs);
@@ -252,6 +254,16 @@ static xai_status infer_shapes(graph *self, xai_error **error)
         graph_node *node = &self->nodes[i];
         if (node->removed)
             continue;
+        if (node->control) { /* what it does comes behind this place */
+            status = control_expand(self, (int)i, error);
+            if (status == XAI_OK)
+                status = graph_sort(self, error);
+            call_buffers_free(&buffers);
+            buffers = (call_buffers){0};
+            if (status == XAI_OK)
+                status = call_buffers_create(&buffers, self, error);
+            continue;
+        }
         operator_call call;
         graph_call(self, node, &call, buffers.inputs, buffers.outputs, buffers.storage, error);
         for (int k = 0; k < call.output_count; k++)
@@ -330,6 +342,20 @@ static xai_status add_starts(graph *self, const int *starts, const shape *shapes
     return XAI_OK;
 }
 
+/* Room in `protect` for the values that control flow added to the first `count`. */
+static xai_status protect_nothing_new(const graph *self, size_t count, bool **protect,
+                                      xai_error **error)
+{
+    if (self->value_count == count)
+        return XAI_OK;
+    bool *grown = memory_resize(*protect, self->value_count, sizeof *grown);
+    if (!grown)
+        return error_memory(error, "a list of the graph's values", self->value_count);
+    memset(grown + count, 0, (self->value_count - count) * sizeof *grown);
+    *protect = grown;
+    return XAI_OK;
+}
+
 xai_status graph_specialise(const graph *source, const shape *input_shapes, const int *keep,
                             size_t keep_count, bool rewrite, graph **out, xai_error **error)
 {
@@ -366,6 +392,8 @@ xai_status graph_specialise_from(const graph *source, const shape *input_shapes,
         protect[keep[i]] = true;
     }
     status = infer_shapes(self, error);
+    if (status == XAI_OK)
+        status = protect_nothing_new(self, source->value_count, &protect, error);
     if (status == XAI_OK)
         status = graph_remove_dead(self, protect, error);
     if (status == XAI_OK)

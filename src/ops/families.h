@@ -46,6 +46,7 @@
     X(batch_normalization) X(scale_shift) X(instance_normalization) X(layer_normalization) \
     X(group_normalization) X(rms_normalization) X(lrn) X(lp_normalization)                 \
     X(mean_variance_normalization)
+#define OPERATORS_CONTROL(X) X(if) X(loop) X(scan)
 #define OPERATORS_SEQUENCE(X)                                            \
     X(rnn) X(gru) X(lstm) X(attention) X(rotary_embedding) X(einsum)
 #define OPERATORS_SAMPLE(X)                                              \
@@ -74,6 +75,7 @@
     OPERATORS_REDUCE(X)        \
     OPERATORS_SOFTMAX(X)       \
     OPERATORS_NORMALISATION(X) \
+    OPERATORS_CONTROL(X)       \
     OPERATORS_SEQUENCE(X)      \
     OPERATORS_SAMPLE(X)        \
     OPERATORS_QUANTISED(X)     \

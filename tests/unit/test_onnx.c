@@ -172,7 +172,20 @@ START_TEST(model_is_read_whole)
     put_text(&entry, 2, "a,b");
     put_message(&bytes, 14, &entry);
     put_text(&bytes, 2, "writer");
-    put_int(&bytes, 25, 0); /* not a message, but functions are only counted */
+    buffer function = {0}, call = {0}, reference = {0};
+    put_text(&reference, 1, "alpha");
+    put_text(&reference, 21, "slope");
+    put_int(&reference, 20, ONNX_ATTRIBUTE_FLOAT);
+    put_text(&call, 1, "a");
+    put_text(&call, 2, "b");
+    put_text(&call, 4, "LeakyRelu");
+    put_message(&call, 5, &reference);
+    put_text(&function, 1, "Leaky");
+    put_text(&function, 4, "a");
+    put_text(&function, 5, "b");
+    put_message(&function, 7, &call);
+    put_text(&function, 10, "local");
+    put_message(&bytes, 25, &function);
 
     onnx_model *model = parse(&bytes);
     const onnx_graph *g = &model->graph;
@@ -181,6 +194,12 @@ START_TEST(model_is_read_whole)
     ck_assert_str_eq(model->producer_name, "writer");
     ck_assert_str_eq(model->producer_version, "");
     ck_assert_uint_eq(model->function_count, 1);
+    ck_assert_str_eq(model->functions[0].name, "Leaky");
+    ck_assert_str_eq(model->functions[0].domain, "local");
+    ck_assert_uint_eq(model->functions[0].input_count, 1);
+    ck_assert_str_eq(model->functions[0].outputs[0], "b");
+    ck_assert_uint_eq(model->functions[0].node_count, 1);
+    ck_assert_str_eq(model->functions[0].nodes[0].attributes[0].reference, "slope");
     ck_assert_uint_eq(model->opset_count, 1);
     ck_assert_str_eq(model->opsets[0].domain, "");
     ck_assert_int_eq(model->opsets[0].version, 17);
