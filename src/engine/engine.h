@@ -119,7 +119,8 @@ xai_status run_gradient(run *self, int value, const tensor **out, xai_error **er
  * inputs. A baseline serves every run of its plan, on many threads at once; it must outlive the
  * backward passes that use it. */
 typedef struct baseline baseline;
-/* From the last forward pass of `from`, a run of the plan. */
+/* From the last forward pass of `from`, a run of the plan. *out is NULL, or a baseline of the same plan
+ * to write over. */
 xai_status baseline_create(const run *from, baseline **out, xai_error **error);
 void baseline_free(baseline *self);
 size_t plan_baseline_bytes(const plan *self);

@@ -29,14 +29,17 @@ xai_status baseline_create(const run *from, baseline **out, xai_error **error)
     const plan *p = from->program;
     if (!from->has_forward)
         return error_set(error, XAI_ERROR_INTERNAL, NULL, "a baseline before a forward pass");
-    baseline *self = memory_allocate_zeroed(1, sizeof *self);
-    if (self)
-        self->bytes = memory_allocate_aligned(p->baseline_bytes ? p->baseline_bytes : 1);
-    if (!self || !self->bytes) {
-        memory_free(self);
-        return error_memory(error, "the activations of a baseline", p->baseline_bytes);
+    baseline *self = *out;
+    if (!self) {
+        self = memory_allocate_zeroed(1, sizeof *self);
+        if (self)
+            self->bytes = memory_allocate_aligned(p->baseline_bytes ? p->baseline_bytes : 1);
+        if (!self || !self->bytes) {
+            memory_free(self);
+            return error_memory(error, "the activations of a baseline", p->baseline_bytes);
+        }
+        self->program = p;
     }
-    self->program = p;
     for (size_t i = 0; i < p->buffer_count; i++)
         if (p->buffers[i].kept)
             memcpy(self->bytes + p->buffers[i].copy, from->arena + p->buffers[i].start,

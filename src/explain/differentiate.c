@@ -3,21 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "explain/rows.h"
-
-typedef struct job {
-    evaluator *self;
-    const batch *rows;
-    const differentiation *what;
-    /* Distinct sources of scores, and which one each target uses. */
-    score_source *sources;
-    size_t source_count;
-    size_t *source_of;
-    row_layout *source_layouts; /* of the outputs */
-    row_layout *layouts;        /* of the values of wrt */
-    int *wanted, *seeds, *wrt;  /* ids without repetition */
-    size_t wanted_count, seed_count, wrt_count;
-} job;
+#include "explain/differentiate.h"
 
 static void job_free(job *self)
 {
@@ -175,19 +161,6 @@ static xai_status check_plan(job *self, const plan *program, xai_error **error)
     return status;
 }
 
-/* What one run holds between its forward pass and its last backward pass. */
-typedef struct scratch {
-    double **outputs; /* one a source: (B, ...) the output */
-    double **
-        /* one a source: (B, ...) the seed value; the output itself when they are the same */
-        values;
-    float **activations; /* one a value of wrt: (B, ...), or NULL */
-    float *seed;         /* large enough for every source */
-    float *gradient;     /* large enough for every value of wrt */
-    selection *chosen;   /* one a row of the run */
-    double *scores;
-} scratch;
-
 static void scratch_free(scratch *self, const job *of)
 {
     for (size_t s = 0; self->outputs != NULL && self->values != NULL && s < of->source_count; s++) {
@@ -204,6 +177,7 @@ static void scratch_free(scratch *self, const job *of)
     memory_free(self->gradient);
     memory_free(self->chosen);
     memory_free(self->scores);
+    memory_free(self->base_scores);
 }
 
 /* Largest element count of a run over some layouts. */
@@ -233,9 +207,10 @@ static xai_status scratch_init(scratch *self, const job *of, xai_error **error)
                                      sizeof *self->gradient);
     self->chosen = memory_allocate_zeroed(per_plan, sizeof *self->chosen);
     self->scores = memory_allocate_zeroed(per_plan, sizeof *self->scores);
+    self->base_scores = memory_allocate_zeroed(per_plan, sizeof *self->base_scores);
     if (self->outputs == NULL || self->values == NULL || self->activations == NULL ||
         self->seed == NULL || self->gradient == NULL || self->chosen == NULL ||
-        self->scores == NULL)
+        self->scores == NULL || self->base_scores == NULL)
         return error_memory(error, "gradients", 0);
     return XAI_OK;
 }
@@ -390,8 +365,30 @@ static xai_status report(const job *self, run *state, size_t target, size_t v, s
             .count = count,
             .activation = activation != NULL ? activation + b * count : NULL,
             .gradient = at->gradient + b * count,
+            .against = at->against,
+            .base_score = at->base_scores[b],
         };
         status = self->what->body(self->what->user, &found, error);
+    }
+    return status;
+}
+
+/* All targets against one baseline (base_values; NULL = none). */
+static xai_status differentiate_targets(const job *self, run *state, size_t first_row,
+                                        const double *base_values, scratch *at, xai_error **error)
+{
+    xai_status status = XAI_OK;
+    for (size_t t = 0; status == XAI_OK && t < self->what->target_count; t++) {
+        status = seed_target(self, t, first_row, at, error);
+        if (status == XAI_OK && base_values != NULL)
+            status = contrast_seed(self, t, base_values, at, error);
+        if (status == XAI_OK && self->what->wrt_count == 0)
+            status = report_scores(self, t, first_row, at, error);
+        else if (status == XAI_OK)
+            status =
+                run_backward(state, self->sources[self->source_of[t]].seed_value, at->seed, error);
+        for (size_t v = 0; status == XAI_OK && v < self->what->wrt_count; v++)
+            status = report(self, state, t, v, first_row, at, error);
     }
     return status;
 }
@@ -400,20 +397,24 @@ static xai_status differentiate_row(void *user, run *state, size_t index, xai_er
 {
     const job *self = user;
     const size_t first_row = index * self->rows->per_plan;
+    kept_baseline own = {0};
     scratch at;
     xai_status status = scratch_init(&at, self, error);
     if (status == XAI_OK)
         status = collect(self, state, first_row, &at, error);
-    for (size_t t = 0; status == XAI_OK && t < self->what->target_count; t++) {
-        status = seed_target(self, t, first_row, &at, error);
-        if (status == XAI_OK && self->what->wrt_count == 0)
-            status = report_scores(self, t, first_row, &at, error);
-        else if (status == XAI_OK)
-            status =
-                run_backward(state, self->sources[self->source_of[t]].seed_value, at.seed, error);
-        for (size_t v = 0; status == XAI_OK && v < self->what->wrt_count; v++)
-            status = report(self, state, t, v, first_row, &at, error);
+    if (status == XAI_OK && self->contrasts == NULL)
+        status = differentiate_targets(self, state, first_row, NULL, &at, error);
+    for (size_t k = 0; self->contrasts && status == XAI_OK && k < self->what->against->count; k++) {
+        const double *base_values = NULL;
+        at.against = k;
+        status = contrast_set(self, state, index, k, &own, &base_values, error);
+        if (status == XAI_OK)
+            status = differentiate_targets(self, state, first_row, base_values, &at, error);
+        if (status == XAI_OK)
+            status = contrast_report(self, error);
     }
+    run_set_baseline(state, NULL);
+    kept_baseline_free(&own);
     scratch_free(&at, self);
     return status;
 }
@@ -427,15 +428,20 @@ xai_status evaluator_differentiate(evaluator *self, const batch *rows, const dif
     if (status == XAI_OK) {
         const plan_wish wanted = {
             .ids = {at.wanted, at.seeds, at.wrt},
-            .counts = {at.wanted_count, at.wrt_count > 0 ? at.seed_count : 0, at.wrt_count}};
+            .counts = {at.wanted_count, at.wrt_count > 0 ? at.seed_count : 0, at.wrt_count},
+            .rule = what->rule};
         status = evaluator_find_plan(self, rows, &wanted, &program, error);
     }
     if (status == XAI_OK)
         status = check_plan(&at, program, error);
     if (status == XAI_OK && what->prepare != NULL)
         status = what->prepare(what->user, program, at.layouts, error);
+    if (status == XAI_OK && what->against != NULL)
+        status = contrast_open(&at, self, program, error);
     if (status == XAI_OK)
-        status = evaluator_run_rows(self, program, rows, differentiate_row, &at, error);
+        status = (what->against != NULL ? evaluator_run_quietly : evaluator_run_rows)(
+            self, program, rows, differentiate_row, &at, error);
+    contrast_close(&at);
     job_free(&at);
     return status;
 }

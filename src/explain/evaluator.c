@@ -1,6 +1,7 @@
 #include "explain/rows.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,9 @@ void evaluator_init(evaluator *self, const subject *of, const evaluator_options 
 
 static void entry_free(plan_entry *self)
 {
+    for (size_t i = 0; i < self->kept_count; i++)
+        kept_baseline_free(&self->kept[i]);
+    memory_free(self->kept);
     plan_free(self->program);
     memory_free(self->shapes);
     memory_free(self->ids);
@@ -31,10 +35,25 @@ void evaluator_free(evaluator *self)
 
 /* Plans */
 
+static bool same_relevance(const relevance_rule *a, const relevance_rule *b)
+{
+    return a->kind == b->kind && a->epsilon == b->epsilon && a->gamma == b->gamma &&
+           a->alpha == b->alpha && a->low == b->low && a->high == b->high;
+}
+
+static bool same_rule(const backward_rule *self, const backward_rule *wanted)
+{
+    static const backward_rule gradient = {.rule = ENGINE_RULE_GRADIENT};
+    wanted = wanted != NULL ? wanted : &gradient;
+    return self->rule == wanted->rule && self->has_first == wanted->has_first &&
+           same_relevance(&self->relevance, &wanted->relevance) &&
+           same_relevance(&self->first, &wanted->first);
+}
+
 static bool entry_fits(const plan_entry *self, const batch *rows, size_t inputs,
                        const plan_wish *wanted, int threads)
 {
-    if (self->program == NULL || self->threads != threads)
+    if (self->program == NULL || self->threads != threads || !same_rule(&self->rule, wanted->rule))
         return false;
     for (size_t i = 0; i < inputs; i++)
         if (!shape_equal(&self->shapes[i], &rows->shapes[i]))
@@ -59,6 +78,8 @@ static xai_status entry_make(const evaluator *self, const batch *rows, size_t in
     for (int kind = 0; kind < PLAN_LISTS; kind++)
         id_count += wanted->counts[kind];
     plan_entry made = {.threads = threads};
+    if (wanted->rule != NULL)
+        made.rule = *wanted->rule;
     xai_status status = XAI_OK;
     made.shapes = memory_allocate(inputs, sizeof *made.shapes);
     made.ids = memory_allocate(id_count, sizeof *made.ids);
@@ -87,6 +108,9 @@ static xai_status entry_make(const evaluator *self, const batch *rows, size_t in
         .start_shapes = wanted->start_shapes,
         .start_count = made.counts[3],
         .precision = self->options.precision,
+        .rule = made.rule.rule,
+        .relevance = &made.rule.relevance,
+        .first_relevance = made.rule.has_first ? &made.rule.first : NULL,
         .allow_nonfinite = self->options.allow_nonfinite,
         .threads = threads,
         .memory_limit = self->options.memory_limit,
@@ -136,6 +160,33 @@ xai_status evaluator_find_plan(evaluator *self, const batch *rows, const plan_wi
     self->arena_bytes = plan_arena_bytes(made.program);
     *out = made.program;
     return XAI_OK;
+}
+
+plan_entry *evaluator_entry(evaluator *self, const plan *program)
+{
+    for (size_t i = 0; i < EVALUATOR_PLANS; i++)
+        if (self->plans[i].program == program)
+            return &self->plans[i];
+    return NULL;
+}
+
+void evaluator_unruled(const evaluator *self, int rule, char *out, size_t size)
+{
+    const plan_entry *last = NULL;
+    for (size_t i = 0; i < EVALUATOR_PLANS; i++) {
+        const plan_entry *entry = &self->plans[i];
+        if (entry->program != NULL && entry->rule.rule == rule &&
+            (last == NULL || entry->used > last->used))
+            last = entry;
+    }
+    const char *const *names = NULL;
+    const size_t count = last != NULL ? plan_unruled(last->program, &names) : 0;
+    size_t length = 0;
+    if (size > 0)
+        out[0] = '\0';
+    for (size_t i = 0; i < count && length < size; i++)
+        length +=
+            (size_t)snprintf(out + length, size - length, "%s%s", i > 0 ? ", " : "", names[i]);
 }
 
 /* Names */
@@ -227,6 +278,14 @@ xai_status evaluator_run_rows(evaluator *self, plan *program, const batch *rows,
     if (status == XAI_OK)
         status = rows_run(program, rows->inputs, rows->runs, &options, body, user, error);
     return end_loop(self, rows->runs, status, error);
+}
+
+xai_status evaluator_run_quietly(evaluator *self, plan *program, const batch *rows, row_body body,
+                                 void *user, xai_error **error)
+{
+    rows_options options = options_of(self, runs_throughput(self, rows), self->options.threads);
+    options.progress = NULL;
+    return rows_run(program, rows->inputs, rows->runs, &options, body, user, error);
 }
 
 xai_status evaluator_run_made(evaluator *self, plan *program, size_t runs, int workers,

@@ -33,12 +33,29 @@ typedef struct batch {
 #define PLAN_LISTS 4
 #define EVALUATOR_PLANS 6 /* cached, least recently used goes first */
 
+/* What the backward passes send through the network: ENGINE_RULE_*, and for LRP its rules. */
+typedef struct backward_rule {
+    int rule;
+    relevance_rule relevance, first; /* of layers with weights; of those that read an input */
+    bool has_first;
+} backward_rule;
+
+/* A forward pass on a baseline: what backward passes read of it, and the values that scores are
+ * functions of, one after the other. */
+typedef struct kept_baseline {
+    baseline *activations;
+    double *values;
+} kept_baseline;
+
 typedef struct plan_entry {
     plan *program; /* NULL = free */
     shape *shapes;
     int *ids; /* wanted, seeds, gradients, starts, one after the other */
     size_t counts[PLAN_LISTS];
     int threads;
+    backward_rule rule;
+    kept_baseline *kept; /* of baselines that serve every row; NULL = none yet */
+    size_t kept_count;
     uint64_t used;
 } plan_entry;
 
@@ -92,11 +109,25 @@ typedef struct sample {
     const row_layout *layout;  /* of the value */
     size_t count;              /* elements of the value's row */
     const float *activation;   /* the value; NULL unless asked for */
-    const float *gradient;     /* d score / d value */
+    const float *gradient;     /* d score / d value, or what the rule gives instead */
+    size_t against;            /* the baseline's index, and its score */
+    double base_score;
 } sample;
 
 /* May be called for several rows at once, in any order: write to the sample's row only. */
 typedef xai_status (*sample_body)(void *user, const sample *of, xai_error **error);
+
+/* Baselines for ENGINE_RULE_DEEPLIFT: the body is called for each, in their order. */
+typedef struct contrast {
+    size_t count; /* a row */
+    bool
+        fixed; /* the same for all rows and all calls of this evaluator: kept, as far as they fit */
+    size_t cache_bytes;
+    /* Baseline `index` of a row: one row of input `input`, flat. `user` is the differentiation's.
+     * May be called for several rows at once. */
+    xai_status (*fill)(void *user, size_t row, size_t index, size_t input, tensor *out,
+                       xai_error **error);
+} contrast;
 
 /* Without values of `wrt` the forward pass alone is made, and the body is called once a row and
  * target, with wrt 0 and neither activation nor gradient. */
@@ -107,6 +138,8 @@ typedef struct differentiation {
     const int *wrt; /* value ids */
     size_t wrt_count;
     bool with_activations;
+    const backward_rule *rule; /* NULL = the gradient */
+    const contrast *against;   /* with ENGINE_RULE_DEEPLIFT, else NULL */
     /* Called once, after the plan is made and before any row runs, with the layout of every
      * value of `wrt`; may be NULL. */
     xai_status (*prepare)(void *user, const plan *program, const row_layout *layouts,
@@ -119,6 +152,10 @@ typedef struct differentiation {
  * be finite. */
 xai_status evaluator_differentiate(evaluator *self, const batch *rows, const differentiation *what,
                                    xai_error **error);
+
+/* Operators without an own rule on the way of the last differentiation of this rule: "TopK, Mod", into
+ * `out`; empty when all have one. */
+void evaluator_unruled(const evaluator *self, int rule, char *out, size_t size);
 
 /* The plan of a call, owned by the cache: forward only, or (wrt_count > 0) with the backward
  * passes from every float output. */

@@ -78,6 +78,9 @@ extern const method_definition method_lime, method_feature_ablation, method_occl
 extern const method_definition method_reciprocam, method_aise;
 extern const method_definition method_tree_shap;
 
+extern const method_definition method_deeplift, method_deepshap, method_guided_backprop,
+    method_deconvnet, method_lrp;
+
 /* The options of a CAM method without further ones: layer. */
 extern const option_definition cam_options[];
 

@@ -9,6 +9,7 @@ typedef struct plan_wish {
     const int *ids[PLAN_LISTS]; /* wanted, seeds, gradients, starts: value ids */
     size_t counts[PLAN_LISTS];
     const shape *start_shapes; /* of one run; a function of the inputs' shapes */
+    const backward_rule *rule; /* NULL = the gradient */
     bool one_thread;           /* the plan is for many runs, each on a thread of its own */
 } plan_wish;
 
@@ -16,10 +17,17 @@ typedef struct plan_wish {
 xai_status evaluator_find_plan(evaluator *self, const batch *rows, const plan_wish *wanted,
                                plan **out, xai_error **error);
 
+/* The cache's entry of a plan. */
+plan_entry *evaluator_entry(evaluator *self, const plan *program);
+void kept_baseline_free(kept_baseline *self);
+
 /* rows_run with the evaluator's options; reports progress 0 first, so that a call can be
  * cancelled before it starts. */
 xai_status evaluator_run_rows(evaluator *self, plan *program, const batch *rows, row_body body,
                               void *user, xai_error **error);
+/* The same without progress: the body reports its own. */
+xai_status evaluator_run_quietly(evaluator *self, plan *program, const batch *rows, row_body body,
+                                 void *user, xai_error **error);
 /* rows_run_made with the evaluator's progress, on `workers` threads that take a run each. */
 xai_status evaluator_run_made(evaluator *self, plan *program, size_t runs, int workers,
                               row_fill fill, row_body body, row_body in_order, void *user,
