@@ -80,6 +80,8 @@ xai_status explainer_init(explainer *self, const subject *of, const char *method
 
 void explainer_free(explainer *self)
 {
+    if (self->release != NULL)
+        self->release(self->kept);
     layer_memo_free(&self->memo);
     option_list_free(&self->options);
     evaluator_free(&self->engine);

@@ -54,6 +54,9 @@ struct explainer {
     int layer;           /* value id; GRAPH_NONE = the default for the inputs and the score */
     int32_t score, scaling;
     layer_memo memo;
+    /* What the method keeps from call to call; `release` frees it. NULL at first. */
+    void *kept;
+    void (*release)(void *kept);
 };
 
 /* `of` must outlive the explainer. */

@@ -24,7 +24,7 @@ typedef struct job {
     attribution_inputs inputs;
     size_t target_count, features, background_count;
     bool path_dependent, interactions;
-    tree_sum sum;
+    tree_sum *sum;       /* kept by the explainer, with a tree_shapley a source */
     fixed_score *scores; /* [row * target_count + target] */
     /* Of the ensemble at hand */
     double *x, *background; /* (rows, features), (background_count, features) */
@@ -34,7 +34,6 @@ typedef struct job {
 static void job_free(job *self)
 {
     attribution_inputs_free(&self->inputs);
-    tree_sum_free(&self->sum);
     memory_free(self->scores);
     memory_free(self->x);
     memory_free(self->background);
@@ -164,7 +163,7 @@ static xai_status find_columns(job *self, size_t target, target_columns *out, xa
         if (!wanted)
             continue;
         out->columns[out->count] = c;
-        status = tree_sum_column(&self->sum, &first->source, c, &out->sums[out->count++], error);
+        status = tree_sum_column(self->sum, &first->source, c, &out->sums[out->count++], error);
     }
     return status;
 }
@@ -241,32 +240,46 @@ static xai_status explain_sigmoid(job *self, size_t target, const tree_shapley *
     return status;
 }
 
+/* What a source needs of the background, made by the first call. */
+static xai_status find_shapley(job *self, size_t source, tree_shapley **out, xai_error **error)
+{
+    tree_node_source *from = &self->sum->sources[source];
+    tree_shapley *made = NULL;
+    int input;
+    *out = from->kept;
+    if (*out)
+        return XAI_OK;
+    if (!tree_sum_is_featurewise(self->sum, from->input, &input))
+        return error_set(error, XAI_ERROR_UNSUPPORTED, "tree_shap",
+                         "the trees of %s read features that are mixtures of the model's inputs; "
+                         "use kernel_shap",
+                         self->sum->graph->nodes[from->node].place);
+    xai_status status = read_background(self, from->input, error);
+    if (status != XAI_OK)
+        return status;
+    const tree_shapley_setup setup = {.of = from->of,
+                                      .background = self->background,
+                                      .rows = self->background_count,
+                                      .features = self->features,
+                                      .path_dependent = self->path_dependent};
+    status = tree_shapley_create(&setup, &made, error);
+    if (status == XAI_OK)
+        *out = from->kept = made;
+    return status;
+}
+
 static xai_status explain_source(job *self, size_t target, size_t source, target_columns *to,
                                  xai_error **error)
 {
-    const tree_node_source *from = &self->sum.sources[source];
-    int input;
+    const tree_node_source *from = &self->sum->sources[source];
     tree_shapley *of = NULL;
     size_t *outputs = memory_allocate(from->of->outputs, sizeof *outputs);
     xai_status status = outputs ? XAI_OK : error_memory(error, "outputs", 0);
     const size_t count = outputs ? list_outputs(to->sums, to->count, source, outputs) : 0;
-    if (status == XAI_OK && count > 0 && !tree_sum_is_featurewise(&self->sum, from->input, &input))
-        status = error_set(error, XAI_ERROR_UNSUPPORTED, "tree_shap",
-                           "the trees of %s read features that are mixtures of the model's inputs; "
-                           "use kernel_shap",
-                           self->sum.graph->nodes[from->node].place);
+    if (status == XAI_OK && count > 0)
+        status = find_shapley(self, source, &of, error);
     if (status == XAI_OK && count > 0)
         status = read_features(self, self->rows, from->input, &self->x, error);
-    if (status == XAI_OK && count > 0)
-        status = read_background(self, from->input, error);
-    if (status == XAI_OK && count > 0) {
-        const tree_shapley_setup setup = {.of = from->of,
-                                          .background = self->background,
-                                          .rows = self->background_count,
-                                          .features = self->features,
-                                          .path_dependent = self->path_dependent};
-        status = tree_shapley_create(&setup, &of, error);
-    }
     if (status == XAI_OK && count > 0) {
         const bool sigmoid = to->sums[0].sigmoid;
         status = sigmoid ? explain_sigmoid(self, target, of, source, to, error)
@@ -284,7 +297,6 @@ static xai_status explain_source(job *self, size_t target, size_t source, target
             }
         }
     }
-    tree_shapley_free(of);
     memory_free(outputs);
     return status;
 }
@@ -332,7 +344,7 @@ static xai_status explain_target(job *self, size_t target, explanation *out, xai
 {
     target_columns columns = {0};
     xai_status status = find_columns(self, target, &columns, error);
-    for (size_t s = 0; s < self->sum.source_count && status == XAI_OK; s++)
+    for (size_t s = 0; s < self->sum->source_count && status == XAI_OK; s++)
         status = explain_source(self, target, s, &columns, error);
     if (status == XAI_OK)
         status = store(self, target, &columns, out, error);
@@ -386,7 +398,7 @@ static xai_status read_options(job *self, xai_error **error)
     self->path_dependent = perturbation != NULL && strcmp(perturbation, "tree_path_dependent") == 0;
     if (self->background_count == 0 && perturbation == NULL)
         self->path_dependent = true;
-    if (self->background_count == 0 && !(self->path_dependent && trees_tell(self->sum.graph)))
+    if (self->background_count == 0 && !(self->path_dependent && trees_tell(self->sum->graph)))
         return error_set(error, XAI_ERROR_ARGUMENT, "background",
                          "tree_shap needs rows that stand for an absent feature: give some, such "
                          "as 100 of the training rows (the model does not say how many training "
@@ -399,12 +411,38 @@ static xai_status name_background(const job *self, explanation *out, xai_error *
     char name[96];
     if (self->path_dependent)
         snprintf(name, sizeof name, "both ways of a test, by the shares of %s",
-                 self->background_count && !trees_tell(self->sum.graph) ? "the background rows"
-                                                                        : "the training rows");
+                 self->background_count && !trees_tell(self->sum->graph) ? "the background rows"
+                                                                         : "the training rows");
     else
         snprintf(name, sizeof name, "a background of %zu row%s", self->background_count,
                  self->background_count == 1 ? "" : "s");
     return explanation_set_baseline(out, name, error);
+}
+
+static void release(void *kept)
+{
+    tree_sum *sum = kept;
+    for (size_t i = 0; i < sum->source_count; i++)
+        tree_shapley_free(sum->sources[i].kept);
+    tree_sum_free(sum);
+    memory_free(sum);
+}
+
+/* The ensembles that earlier calls of the explainer found. */
+static xai_status find_kept(explainer *self, tree_sum **out, xai_error **error)
+{
+    if (self->kept == NULL) {
+        tree_sum *made = memory_allocate_zeroed(1, sizeof *made);
+        if (made == NULL)
+            return error_memory(error, "tree ensembles", sizeof *made);
+        self->kept = made;
+        self->release = release;
+        const xai_status status = tree_sum_init(made, network_graph(self->engine.of->net), error);
+        if (status != XAI_OK)
+            return status;
+    }
+    *out = self->kept;
+    return XAI_OK;
 }
 
 static xai_status tree_shap_explain(explainer *self, const batch *rows,
@@ -413,7 +451,7 @@ static xai_status tree_shap_explain(explainer *self, const batch *rows,
 {
     job at = {.self = self, .rows = rows, .target_count = target_count};
     const graph *source = network_graph(self->engine.of->net);
-    xai_status status = tree_sum_init(&at.sum, source, error);
+    xai_status status = find_kept(self, &at.sum, error);
     if (status == XAI_OK)
         status = attribution_inputs_init(&at.inputs, self, rows, error);
     if (status == XAI_OK && (source->input_count != 1 || !rows->has_rows))

@@ -17,8 +17,8 @@
  * What a leaf gives depends on x by its D bits o alone. So rows are handled in chunks: one walk
  * over a tree finds the bits of all rows of the chunk and of the background, and each different
  * pattern of bits is worked out once for a leaf (Yang 2021 does the same for the path-dependent
- * values of one row). With one row a chunk, background rows that no hybrid of x and r can bring to
- * a subtree are left behind at its root. */
+ * values of one row). Background rows that cannot matter in a subtree for any row of the chunk are
+ * left behind at its root. */
 #include <math.h>
 #include <string.h>
 
@@ -29,11 +29,19 @@
 enum {
     MOST_CONDITIONS = 63, /* of one path: bits of a pattern; the 64th marks a live row */
     CHUNK = 256,          /* rows that share a walk */
-    CHUNK_DEPTH = 100,     /* deeper trees are walked a row at a time */
     MEMO_CONDITIONS = 12, /* longest paths whose patterns are remembered */
     NODES = 32,           /* most nodes of a quadrature: exact for MOST_CONDITIONS factors */
 };
 #define ALIVE ((uint64_t)1 << 63)
+
+/* A clone for each instruction set, chosen when the library is loaded; see engine/kernels_private.h. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(XAI_NO_CLONES)
+#define MULTIVERSION \
+    __attribute__((noinline, target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) static
+#else
+#define MULTIVERSION
+#endif
 
 struct tree_shapley {
     const trees *of;
@@ -271,12 +279,23 @@ double tree_shapley_sigmoid_base(const tree_shapley *self, size_t output, int si
 
 /* --- one chunk of rows --- */
 
-/* The rows of one side (explained, or background) at one depth of the walk. */
+/* The rows of one side (explained, or background) at one depth of the walk. Where all rows pass a
+ * test, the next depth reads the masks of this one; bits of conditions that the path does not have
+ * (left by another path) mean nothing. */
 typedef struct side {
     size_t count;
     uint32_t *ids;   /* (count) row numbers; NULL = 0, 1, 2, ... */
     uint64_t *masks; /* (count) bit j: condition j holds so far; 0 = cannot matter any more */
+    uint64_t *own_masks;
+    uint32_t *own_ids;
 } side;
+
+/* The background at a leaf: patterns, each with how many rows have it (or the weight of one). */
+typedef struct patterns {
+    size_t count;
+    uint64_t *masks;
+    double *weights;
+} patterns;
 
 typedef struct walker {
     const tree_shapley *self;
@@ -290,9 +309,12 @@ typedef struct walker {
     double share[MOST_CONDITIONS]; /* z_j, path-dependent */
     /* by depth */
     side *rows, *background;
-    uint8_t *goes; /* (larger of count and background rows) the decision at one node */
+    uint8_t *goes; /* by depth, twice: (larger of count and background rows) who passes the test */
     /* at a leaf */
     double *leaf_values; /* (output_count) what it says of each wanted output */
+    patterns patterns;   /* of the background */
+    uint8_t *meets;      /* (background rows) patterns that meet what a row misses */
+    uint32_t *tally;     /* (2^MEMO_CONDITIONS) zero; places of patterns while they are counted */
     int16_t *memo;       /* (2^MEMO_CONDITIONS) pattern -> entry of `known`, or MEMO_* */
     double *known;       /* (count, entry) */
     size_t known_count;
@@ -310,26 +332,20 @@ static size_t entry_size(const walker *w)
     return w->task->interactions ? d * d : d;
 }
 
-static size_t bits_in(uint64_t x)
+static int bits_in(uint64_t x)
 {
-    return (size_t)__builtin_popcountll(x);
+    x -= x >> 1 & 0x5555555555555555u;
+    x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
+    x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (int)(x * 0x0101010101010101u >> 56);
 }
 
-/* A background row of weight `weight` against pattern o; false when the leaf is 0 for the pair.
- * Every condition that x misses has to be met by r, so b depends on o alone. */
-static void add_pair(const walker *w, uint64_t only_x, uint64_t only_r, double weight, double *out)
+/* Owen's integral with i and j taken out: t^(a-2) (1-t)^b, - t^(a-1) (1-t)^(b-1), ... for a
+ * pattern that meets all that x misses. */
+static void add_pairs(const walker *w, uint64_t only_x, uint64_t only_r, double weight, double *out)
 {
-    const size_t a = bits_in(only_x), b = bits_in(only_r), d = (size_t)w->conditions;
+    const int a = bits_in(only_x), b = bits_in(only_r), d = w->conditions;
     const double(*beta)[MOST_CONDITIONS + 2] = w->self->single;
-    if (!w->task->interactions) {
-        const double plus = weight * beta[a][b], minus = -weight * beta[b][a];
-        for (uint64_t rest = only_x; rest; rest &= rest - 1)
-            out[__builtin_ctzll(rest)] += plus;
-        for (uint64_t rest = only_r; rest; rest &= rest - 1)
-            out[__builtin_ctzll(rest)] += minus;
-        return;
-    }
-    /* Owen's integral with i and j taken out: t^(a-2) (1-t)^b, - t^(a-1) (1-t)^(b-1), ... */
     const double both_x = a >= 2 ? weight * beta[a - 1][b] : 0;
     const double mixed = a >= 1 && b >= 1 ? -weight * beta[a][b - 1] : 0;
     const double both_r = b >= 2 ? weight * beta[b - 1][a] : 0;
@@ -337,32 +353,81 @@ static void add_pair(const walker *w, uint64_t only_x, uint64_t only_r, double w
     for (uint64_t i = all; i; i &= i - 1) {
         const int at = __builtin_ctzll(i);
         const bool x = only_x >> at & 1;
-        out[(size_t)at * d + (size_t)at] += x ? weight * beta[a][b] : -weight * beta[b][a];
+        out[at * d + at] += x ? weight * beta[a][b] : -weight * beta[b][a];
         for (uint64_t j = all & ~((uint64_t)1 << at); j; j &= j - 1) {
             const int to = __builtin_ctzll(j);
             const bool y = only_x >> to & 1;
-            out[(size_t)at * d + (size_t)to] += x != y ? mixed : x ? both_x : both_r;
+            out[at * d + to] += x != y ? mixed : x ? both_x : both_r;
         }
     }
 }
 
-/* Sum over the background for pattern o; false when no row makes the leaf matter. */
-static bool interventional_entry(const walker *w, const side *background, uint64_t o, double *out)
+MULTIVERSION bool find_meeting(const uint64_t *masks, size_t count, uint64_t missed, uint8_t *meets)
 {
+    unsigned any = 0;
+    for (size_t i = 0; i < count; i++) {
+        meets[i] = (masks[i] & missed) == missed;
+        any |= meets[i];
+    }
+    return any != 0;
+}
+
+/* Sum over the background for a row of pattern o; false when the leaf is 0 whatever row stands for
+ * absence. Every condition that x misses has to be met by r, so b = D - |o| and a = D - |z|. */
+static bool interventional_entry(const walker *w, uint64_t o, double *out)
+{
+    const int d = w->conditions, b = d - bits_in(o);
+    const uint64_t missed = (((uint64_t)1 << d) - 1) & ~o;
+    const patterns *background = &w->patterns;
+    const double(*beta)[MOST_CONDITIONS + 2] = w->self->single;
+    double lost = 0; /* by every condition that only r meets */
+    if (!find_meeting(background->masks, background->count, missed, w->meets))
+        return false;
+    memset(out, 0, entry_size(w) * sizeof *out);
+    for (size_t i = 0; i < background->count; i++) {
+        if (!w->meets[i])
+            continue;
+        const uint64_t z = background->masks[i], only_x = o & ~z;
+        const double weight = background->weights[i];
+        if (w->task->interactions) {
+            add_pairs(w, only_x, missed, weight, out);
+            continue;
+        }
+        const int a = d - bits_in(z);
+        const double gained = weight * beta[a][b];
+        lost += weight * beta[b][a];
+        for (uint64_t rest = only_x; rest; rest &= rest - 1)
+            out[__builtin_ctzll(rest)] += gained;
+    }
+    for (uint64_t rest = w->task->interactions ? 0 : missed; rest; rest &= rest - 1)
+        out[__builtin_ctzll(rest)] = -lost;
+    return true;
+}
+
+/* The background's patterns at a leaf, equal ones together on short paths: the same for every row,
+ * so that its company does not change the bits. */
+static void collect_patterns(walker *w, const side *background)
+{
+    const bool together = w->conditions <= MEMO_CONDITIONS;
+    patterns *to = &w->patterns;
     const uint64_t all = ((uint64_t)1 << w->conditions) - 1;
     const double share = w->self->scale / (double)w->self->rows;
-    bool any = false;
+    to->count = 0;
     for (size_t i = 0; i < background->count; i++) {
-        const uint64_t z = background->masks[i];
-        if ((o | z) != all)
-            continue;
-        if (!any)
-            memset(out, 0, entry_size(w) * sizeof *out);
-        any = true;
+        const uint64_t z = background->masks[i] & all;
         const size_t id = background->ids ? background->ids[i] : i;
-        add_pair(w, o & ~z, z & ~o, w->scales ? share * w->scales[id] : share, out);
+        const double weight = w->scales ? share * w->scales[id] : share;
+        if (together && w->tally[z] > 0) {
+            to->weights[w->tally[z] - 1] += weight;
+            continue;
+        }
+        to->masks[to->count] = z;
+        to->weights[to->count++] = weight;
+        if (together)
+            w->tally[z] = (uint32_t)to->count;
     }
-    return any;
+    for (size_t i = 0; together && i < to->count; i++)
+        w->tally[to->masks[i]] = 0;
 }
 
 /* By quadrature: at each node t the product of all factors, with one or two divided out. */
@@ -408,22 +473,22 @@ static bool path_entry(const walker *w, uint64_t o, double *out)
     return true;
 }
 
-static bool make_entry(const walker *w, const side *background, uint64_t o, double *out)
+static bool make_entry(const walker *w, uint64_t o, double *out)
 {
-    return w->self->covers ? path_entry(w, o, out) : interventional_entry(w, background, o, out);
+    return w->self->covers ? path_entry(w, o, out) : interventional_entry(w, o, out);
 }
 
 /* The entry of a pattern, remembered where the path is short; NULL when it is nothing. */
-static const double *find_entry(walker *w, const side *background, uint64_t o)
+static const double *find_entry(walker *w, uint64_t o)
 {
     if (!w->memo || w->conditions > MEMO_CONDITIONS)
-        return make_entry(w, background, o, w->direct) ? w->direct : NULL;
+        return make_entry(w, o, w->direct) ? w->direct : NULL;
     const size_t size = entry_size(w);
     int16_t *at = &w->memo[o];
     if (*at == MEMO_NEW) {
         double *made = w->known + w->known_count * size;
         *at = MEMO_NOTHING;
-        if (make_entry(w, background, o, made))
+        if (make_entry(w, o, made))
             *at = (int16_t)w->known_count++;
     }
     return *at == MEMO_NOTHING ? NULL : w->known + (size_t)*at * size;
@@ -462,14 +527,18 @@ static void visit_leaf(walker *w, int depth, size_t leaf)
     }
     if (!any)
         return;
-    if (w->memo && w->conditions <= MEMO_CONDITIONS) {
+    const bool remember = w->memo && w->conditions <= MEMO_CONDITIONS;
+    const uint64_t all = ((uint64_t)1 << w->conditions) - 1;
+    if (!w->self->covers)
+        collect_patterns(w, &w->background[depth]);
+    if (remember) {
         memset(w->memo, 0xff, sizeof *w->memo << w->conditions); /* MEMO_NEW */
         w->known_count = 0;
     }
     for (size_t i = 0; i < rows->count; i++) {
         if (!(rows->masks[i] & ALIVE))
             continue;
-        const double *entry = find_entry(w, &w->background[depth], rows->masks[i] & ~ALIVE);
+        const double *entry = find_entry(w, rows->masks[i] & all);
         double *to = task->values + (w->first + i) * task->output_count * plane;
         for (size_t k = 0; entry && k < task->output_count; k++)
             if (w->leaf_values[k] != 0)
@@ -477,47 +546,61 @@ static void visit_leaf(walker *w, int depth, size_t leaf)
     }
 }
 
-/* Which way every row of a side goes at a node. */
-static void decide(const trees *of, const trees_node *node, const side *of_side,
-                   const double *column, uint8_t *goes)
+MULTIVERSION size_t decide_all(const double *column, double threshold, size_t count, uint8_t *goes)
 {
-    const size_t count = of_side->count;
-    if (node->mode == TREES_LEQ && !node->missing_yes && !of_side->ids) {
-        for (size_t i = 0; i < count; i++)
-            goes[i] = column[i] <= node->threshold;
-        return;
-    }
+    size_t passed = 0;
     for (size_t i = 0; i < count; i++)
+        goes[i] = column[i] <= threshold;
+    for (size_t i = 0; i < count; i++)
+        passed += goes[i];
+    return passed;
+}
+
+/* Which way every row of a side goes at a node; how many pass the test. */
+static size_t decide(const trees *of, const trees_node *node, const side *of_side,
+                     const double *column, uint8_t *goes)
+{
+    size_t passed = 0;
+    if (node->mode == TREES_LEQ && !node->missing_yes && !of_side->ids)
+        return decide_all(column, node->threshold, of_side->count, goes);
+    for (size_t i = 0; i < of_side->count; i++) {
         goes[i] = trees_decide(of, node, column[of_side->ids ? of_side->ids[i] : i]);
+        passed += goes[i];
+    }
+    return passed;
 }
 
-static bool any_goes(const uint8_t *goes, size_t count, uint8_t way)
+/* Masks of a child: `lost` is cleared where a row does not go its way. */
+MULTIVERSION void pass_masks(const uint64_t *from, const uint8_t *goes, uint8_t way, uint64_t lost,
+                             size_t count, uint64_t *to)
 {
     for (size_t i = 0; i < count; i++)
-        if (goes[i] == way)
-            return true;
-    return false;
+        to[i] = from[i] & ~(goes[i] == way ? 0 : lost);
 }
 
-/* Background rows of a child: with bit `bit` cleared where the test fails, or without those. */
-static void pass_background(const side *from, side *to, uint32_t *ids, const uint8_t *goes,
-                            uint8_t way, uint64_t bit, bool drop)
+/* Rows of a child that went its way. */
+static void keep_passing(const side *from, side *to, const uint8_t *goes, uint8_t way)
 {
-    if (!drop) {
-        for (size_t i = 0; i < from->count; i++)
-            to->masks[i] = from->masks[i] & ~(goes[i] == way ? 0 : bit);
-        to->ids = from->ids;
-        to->count = from->count;
-        return;
-    }
-    to->ids = ids;
+    to->ids = to->own_ids;
+    to->masks = to->own_masks;
     to->count = 0;
     for (size_t i = 0; i < from->count; i++) {
         if (goes[i] != way)
             continue;
         to->masks[to->count] = from->masks[i];
-        ids[to->count++] = from->ids ? from->ids[i] : (uint32_t)i;
+        to->ids[to->count++] = from->ids ? from->ids[i] : (uint32_t)i;
     }
+}
+
+/* All rows, with `lost` cleared in those (`passing` do not lose it) that went the other way. */
+static void keep_all(const side *from, side *to, const uint8_t *goes, uint8_t way, size_t passing,
+                     uint64_t lost)
+{
+    to->count = from->count;
+    to->ids = from->ids;
+    to->masks = passing == from->count ? from->masks : to->own_masks;
+    if (passing < from->count)
+        pass_masks(from->masks, goes, way, lost, from->count, to->masks);
 }
 
 static void visit(walker *w, int depth, int32_t at);
@@ -536,25 +619,18 @@ static int find_slot(walker *w, int32_t feature)
 }
 
 static void visit_child(walker *w, int depth, int32_t child, uint8_t way, const uint8_t *x_goes,
-                        const uint8_t *r_goes, uint64_t bit)
+                        size_t x_passing, const uint8_t *r_goes, size_t r_passing, uint64_t bit)
 {
-    const tree_shapley *self = w->self;
     const side *rows = &w->rows[depth], *background = &w->background[depth];
-    side *next_rows = &w->rows[depth + 1], *next_background = &w->background[depth + 1];
-    const bool interventional = !self->covers;
-    const bool any_x = any_goes(x_goes, rows->count, way);
-    const bool any_r = !interventional || any_goes(r_goes, background->count, way);
-    if (!any_x && !any_r)
+    const bool interventional = !w->self->covers;
+    const bool any_r = !interventional || r_passing > 0;
+    if (x_passing == 0 && !any_r)
         return;
-    next_rows->count = rows->count;
-    for (size_t i = 0; i < rows->count; i++) {
-        const uint64_t missed = any_r ? bit : ~(uint64_t)0;
-        next_rows->masks[i] = rows->masks[i] & ~(x_goes[i] == way ? 0 : missed);
-    }
-    if (interventional)
-        pass_background(background, next_background,
-                        (uint32_t *)(next_background->masks + self->rows), r_goes, way, bit,
-                        !any_x);
+    keep_all(rows, &w->rows[depth + 1], x_goes, way, x_passing, any_r ? bit : ~(uint64_t)0);
+    if (interventional && x_passing == 0)
+        keep_passing(background, &w->background[depth + 1], r_goes, way);
+    else if (interventional)
+        keep_all(background, &w->background[depth + 1], r_goes, way, r_passing, bit);
     visit(w, depth + 1, child);
 }
 
@@ -585,15 +661,18 @@ static void visit(walker *w, int depth, int32_t at)
     }
     const size_t widest = w->count > self->rows ? w->count : self->rows;
     uint8_t *x_goes = w->goes + (size_t)depth * 2 * widest, *r_goes = x_goes + widest;
-    decide(self->of, node, rows, w->columns + (size_t)node->feature * w->count, x_goes);
-    if (!self->covers)
-        decide(self->of, node, background, self->columns + (size_t)node->feature * self->rows,
-               r_goes);
+    const size_t x_yes =
+        decide(self->of, node, rows, w->columns + (size_t)node->feature * w->count, x_goes);
+    const size_t r_yes = self->covers
+                             ? 0
+                             : decide(self->of, node, background,
+                                      self->columns + (size_t)node->feature * self->rows, r_goes);
     for (int way = 1; way >= 0; way--) {
         const int32_t child = way ? node->yes : node->no;
         if (self->covers)
             w->share[slot] = share * share_of(self, at, child);
-        visit_child(w, depth, child, (uint8_t)way, x_goes, r_goes, bit);
+        visit_child(w, depth, child, (uint8_t)way, x_goes, way ? x_yes : rows->count - x_yes,
+                    r_goes, way ? r_yes : background->count - r_yes, bit);
     }
     w->share[slot] = share;
     w->conditions = before;
@@ -636,6 +715,10 @@ static void walker_free(walker *self)
     memory_free(self->rows);
     memory_free(self->goes);
     memory_free(self->leaf_values);
+    memory_free(self->patterns.masks);
+    memory_free(self->patterns.weights);
+    memory_free(self->meets);
+    memory_free(self->tally);
     memory_free(self->memo);
     memory_free(self->known);
     memory_free(self->direct);
@@ -658,7 +741,12 @@ static xai_status walker_init(walker *self, size_t most)
     self->goes = memory_allocate(depths * 2, widest);
     self->rows = memory_allocate(depths, 2 * sizeof(side) + depth_bytes(self, most));
     self->direct = memory_allocate(MOST_CONDITIONS * entry, sizeof *self->direct);
-    bool ok = self->columns && self->leaf_values && self->goes && self->rows && self->direct;
+    self->patterns.masks = memory_allocate(of->rows, sizeof *self->patterns.masks);
+    self->patterns.weights = memory_allocate(of->rows, sizeof *self->patterns.weights);
+    self->meets = memory_allocate(of->rows, 1);
+    self->tally = memory_allocate_zeroed((size_t)1 << MEMO_CONDITIONS, sizeof *self->tally);
+    bool ok = self->tally && self->patterns.masks && self->patterns.weights && self->meets &&
+              self->columns && self->leaf_values && self->goes && self->rows && self->direct;
     if (task->sigmoid_sign) {
         self->scales = memory_allocate(of->rows + of->of->outputs, sizeof *self->scales);
         ok = ok && self->scales;
@@ -674,8 +762,10 @@ static xai_status walker_init(walker *self, size_t most)
     self->background = self->rows + depths;
     uint64_t *masks = (uint64_t *)(self->background + depths);
     for (size_t d = 0; d < depths; d++) {
-        self->rows[d] = (side){.masks = masks};
-        self->background[d] = (side){.masks = masks + most};
+        self->rows[d] = (side){.masks = masks, .own_masks = masks};
+        self->background[d] = (side){.masks = masks + most,
+                                     .own_masks = masks + most,
+                                     .own_ids = (uint32_t *)(masks + most + of->rows)};
         masks += depth_bytes(self, most) / sizeof *masks;
     }
     return XAI_OK;
@@ -700,6 +790,8 @@ static xai_status walk_chunk(walker *self, size_t first, size_t count)
     for (size_t t = 0; t < of->of->tree_count && self->status == XAI_OK; t++) {
         self->rows[0].count = count;
         self->background[0].count = of->covers ? 0 : of->rows;
+        self->rows[0].masks = self->rows[0].own_masks;
+        self->background[0].masks = self->background[0].own_masks;
         self->background[0].ids = NULL;
         for (size_t i = 0; i < count; i++)
             self->rows[0].masks[i] = ALIVE;
@@ -745,11 +837,11 @@ static void run_chunks(void *user, size_t begin, size_t end)
 xai_status tree_shapley_explain(const tree_shapley *self, const tree_shapley_task *task,
                                 xai_error **error)
 {
-    /* a row at a time where rows share little, or where each has its own weights */
-    const bool alone = task->sigmoid_sign || (!self->covers && self->of->max_depth > CHUNK_DEPTH);
-    const size_t chunk = alone ? 1 : task->rows < CHUNK ? task->rows : CHUNK;
-    const size_t chunks = chunk ? (task->rows + chunk - 1) / chunk : 0;
+    /* a row at a time where each has weights of its own */
     const size_t threads = task->threads > 0 ? (size_t)task->threads : 1;
+    const size_t most = task->sigmoid_sign ? 1 : CHUNK, each = (task->rows + threads - 1) / threads;
+    const size_t chunk = each < most ? each : most;
+    const size_t chunks = chunk ? (task->rows + chunk - 1) / chunk : 0;
     const size_t together = threads < chunks ? threads : chunks;
     batch_of_chunks b = {.self = self, .task = task, .chunk = chunk};
     xai_status status = XAI_OK;

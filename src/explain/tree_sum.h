@@ -10,6 +10,7 @@ typedef struct tree_node_source {
     int node;  /* of the imported graph */
     int input; /* the value of features that it reads */
     const trees *of;
+    void *kept; /* the caller's */
 } tree_node_source;
 
 typedef struct tree_term {
