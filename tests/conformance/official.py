@@ -149,8 +149,8 @@ def listed(path):
     return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
 
 
-def report(results, strict, update):
-    """Print counts, reasons and failures; return the number of failures."""
+def report(results, strict, update, failures):
+    """Print counts, reasons and failures, besides those already found; return their number."""
     totals = Counter(outcome for outcome, _ in results.values())
     reasons = Counter(reason_of(message) for outcome, message in results.values() if outcome == "refused")
     for reason, count in reasons.most_common(25):
@@ -159,7 +159,6 @@ def report(results, strict, update):
         print(f"refused {sum(reasons.values()) - sum(c for _, c in reasons.most_common(25)):4d}  for other reasons")
     known, expected = listed(HERE / "known.txt"), listed(HERE / "passing.txt")
     passed = {name for name, (outcome, _) in results.items() if outcome == "passed"}
-    failures = 0
     for name, (outcome, message) in sorted(results.items()):
         if outcome == "crashed" or (outcome == "wrong" and name not in known):
             print(f"{outcome} {name}: {message}")
@@ -207,7 +206,12 @@ def main():
     results = run_all(suites, names)
     lines = (f"{o} {name}{': ' + m if m else ''}\n" for name, (o, m) in sorted(results.items()))
     arguments.results.write_text("".join(lines))
-    sys.exit(report(results, not arguments.only, arguments.update) > 0)
+    outdated = 0
+    if not arguments.only:
+        import operators
+
+        outdated = operators.check(results, arguments.update)
+    sys.exit(report(results, not arguments.only, arguments.update, outdated) > 0)
 
 
 if __name__ == "__main__":
