@@ -4,33 +4,11 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "explain/cam.h"
 #include "explain/map.h"
-#include "explain/method.h"
 #include "xai/explainer.h"
 
 const option_definition cam_options[] = {OPTION_LAYER, {0}};
-
-/* What is said about a row afterwards, in order; rows are computed in any order. */
-enum { NO_GRADIENT = 1, NO_GRADIENT_SATURATED, NO_EVIDENCE };
-
-typedef struct cam_layer {
-    const char *name;
-    spatial space;       /* of a row of the layer */
-    spatial input_space; /* of a row of the input that the map belongs to; rank 0 = none fits */
-    size_t input;
-} cam_layer;
-
-typedef struct cam_job {
-    explainer *self;
-    const batch *rows;
-    explanation **out;
-    size_t target_count;
-    int *values;       /* distinct layers, as values of wrt */
-    cam_layer *layers; /* the same */
-    size_t layer_count;
-    size_t *layer_of; /* target -> layer: outputs may differ in their default layer */
-    uint8_t *notes;   /* (target, row) */
-} cam_job;
 
 static xai_status prepare(void *user, const plan *program, const row_layout *layouts,
                           xai_error **error)
@@ -42,6 +20,12 @@ static xai_status prepare(void *user, const plan *program, const row_layout *lay
         status = layer_find_spatial(plan_graph(program), job->values[v], &layouts[v], &layer->space,
                                     &layer->input_space, &layer->input, error);
     }
+    return status == XAI_OK ? cam_create_maps(job, error) : status;
+}
+
+xai_status cam_create_maps(cam_job *job, xai_error **error)
+{
+    xai_status status = XAI_OK;
     for (size_t t = 0; status == XAI_OK && t < job->target_count; t++) {
         const cam_layer *layer = &job->layers[job->layer_of[t]];
         explanation *out = job->out[t];
@@ -70,6 +54,37 @@ static bool is_saturated(const sample *of)
     return of->source->saturates && (of->score < 1e-6 || of->score > 1 - 1e-6);
 }
 
+xai_status cam_store(const cam_job *job, size_t target, size_t row, const double *raw,
+                     xai_error **error)
+{
+    const cam_layer *layer = &job->layers[job->layer_of[target]];
+    const spatial *space = &layer->space;
+    explanation *out = job->out[target];
+    float *values = (float *)out->parts[0].values.data + row * space->pixels;
+    xai_status status = XAI_OK;
+    for (size_t i = 0; i < space->pixels; i++) {
+        values[i] = (float)raw[i];
+        if (!isfinite(values[i]))
+            return error_set(error, XAI_ERROR_NUMERIC, layer->name,
+                             "the map of row %zu came out as NaN or infinite", row);
+    }
+    float *scaled = memory_allocate(space->pixels, sizeof *scaled);
+    if (scaled == NULL)
+        return error_memory(error, "a map", space->pixels * sizeof *scaled);
+    if (!map_scale(values, space->pixels, job->self->scaling, scaled))
+        job->notes[target * job->rows->rows + row] = CAM_NO_EVIDENCE;
+    if (out->map.data != NULL) {
+        const size_t pixels = layer->input_space.pixels;
+        float *map = (float *)out->map.data + row * pixels;
+        status = map_resize(scaled, space->dims, layer->input_space.dims, space->rank, map, error);
+        if (status == XAI_OK && job->self->scaling == XAI_SCALING_MIN_MAX)
+            (void)map_scale(map, pixels, XAI_SCALING_MIN_MAX,
+                            map); /* pytorch-grad-cam scales again after resizing */
+    }
+    memory_free(scaled);
+    return status;
+}
+
 static xai_status explain_sample(void *user, const sample *of, xai_error **error)
 {
     const cam_job *job = user;
@@ -77,48 +92,30 @@ static xai_status explain_sample(void *user, const sample *of, xai_error **error
     const spatial *space = &layer->space;
     if (job->layer_of[of->target] != of->wrt)
         return XAI_OK;
-    explanation *out = job->out[of->target];
-    uint8_t *note = &job->notes[of->target * job->rows->rows + of->row];
-    float *values = (float *)out->parts[0].values.data + of->row * space->pixels;
     float *planes[2] = {memory_allocate(of->count, sizeof(float)),
                         memory_allocate(of->count, sizeof(float))};
-    double *sums = memory_allocate_zeroed(space->pixels, sizeof *sums);
-    float *scaled = memory_allocate(space->pixels, sizeof *scaled);
+    double *raw = memory_allocate_zeroed(space->pixels, sizeof *raw);
     xai_status status = XAI_OK;
-    if (planes[0] == NULL || planes[1] == NULL || sums == NULL || scaled == NULL) {
+    if (planes[0] == NULL || planes[1] == NULL || raw == NULL) {
         status = error_memory(error, "a map", 2 * of->count * sizeof(float));
         goto done;
     }
     const float *activation = spatial_planes(space, of->activation, planes[0]); /* (C, pixels) */
     const float *gradient = spatial_planes(space, of->gradient, planes[1]);
-    job->self->method->cam(activation, gradient, space->channels, space->pixels, sums);
-    for (size_t i = 0; i < space->pixels; i++) {
-        values[i] = (float)sums[i];
-        if (!isfinite(values[i])) {
-            status = error_set(error, XAI_ERROR_NUMERIC, layer->name,
-                               "the map of row %zu came out as NaN or infinite", of->row);
-            goto done;
-        }
+    if (!job->self->method->cam(activation, gradient, space->channels, space->pixels, raw)) {
+        status = error_memory(error, "a map", space->pixels * sizeof *raw);
+        goto done;
     }
-    if (!map_scale(values, space->pixels, job->self->scaling, scaled))
-        *note = NO_EVIDENCE;
-    if (all_zero(of->gradient, of->count))
-        *note = is_saturated(of) ? NO_GRADIENT_SATURATED : NO_GRADIENT;
-    if (out->map.data != NULL) {
-        const size_t pixels = layer->input_space.pixels;
-        float *map = (float *)out->map.data + of->row * pixels;
-        status = map_resize(scaled, space->dims, layer->input_space.dims, space->rank, map, error);
-        if (status == XAI_OK && job->self->scaling == XAI_SCALING_MIN_MAX)
-            (void)map_scale(map, pixels, XAI_SCALING_MIN_MAX,
-                            map); /* pytorch-grad-cam scales again after resizing */
-    }
+    status = cam_store(job, of->target, of->row, raw, error);
+    if (!job->self->method->ignores_target && all_zero(of->gradient, of->count))
+        job->notes[of->target * job->rows->rows + of->row] =
+            is_saturated(of) ? CAM_NO_GRADIENT_SATURATED : CAM_NO_GRADIENT;
     if (status == XAI_OK)
-        status = explanation_set_row(out, job->self->engine.of, of, 1, error);
+        status = explanation_set_row(job->out[of->target], job->self->engine.of, of, 1, error);
 done:
     memory_free(planes[0]);
     memory_free(planes[1]);
-    memory_free(sums);
-    memory_free(scaled);
+    memory_free(raw);
     return status;
 }
 
@@ -131,21 +128,21 @@ static xai_status add_warnings(const cam_job *job, size_t target, xai_error **er
         const int64_t at = (int64_t)row;
         const char *label = out->labels[row] != NULL ? out->labels[row] : "";
         switch (job->notes[target * job->rows->rows + row]) {
-        case NO_GRADIENT:
+        case CAM_NO_GRADIENT:
             status = explanation_warn(out, at, error,
                                       "row %zu: the score of '%.80s' does not depend on layer "
                                       "'%.80s' (its gradient is zero); "
                                       "the map is all zero",
                                       row, label, layer);
             break;
-        case NO_GRADIENT_SATURATED:
+        case CAM_NO_GRADIENT_SATURATED:
             status = explanation_warn(out, at, error,
                                       "row %zu: the score of '%.80s' is saturated at %.6g (its "
                                       "gradient in layer '%.80s' is "
                                       "zero); the map is all zero; explain the logit instead",
                                       row, label, out->scores[row], layer);
             break;
-        case NO_EVIDENCE:
+        case CAM_NO_EVIDENCE:
             status = explanation_warn(
                 out, at, error,
                 "row %zu: no positive evidence for '%.80s' in layer '%.80s'; the map is all zero",
@@ -189,22 +186,7 @@ static xai_status find_layers(cam_job *job, const xai_target *const *targets, xa
     return XAI_OK;
 }
 
-static xai_status job_init(cam_job *job, const xai_target *const *targets, xai_error **error)
-{
-    const size_t count = job->target_count;
-    size_t notes = 0;
-    if (!size_multiply(count, job->rows->rows, &notes))
-        return error_memory(error, "explanations", SIZE_MAX);
-    job->notes = memory_allocate_zeroed(notes, sizeof *job->notes);
-    job->values = memory_allocate_zeroed(count, sizeof *job->values);
-    job->layers = memory_allocate_zeroed(count, sizeof *job->layers);
-    job->layer_of = memory_allocate_zeroed(count, sizeof *job->layer_of);
-    if (job->notes == NULL || job->values == NULL || job->layers == NULL || job->layer_of == NULL)
-        return error_memory(error, "explanations", notes);
-    return find_layers(job, targets, error);
-}
-
-static void job_free(cam_job *job)
+void cam_free(cam_job *job)
 {
     memory_free(job->notes);
     memory_free(job->values);
@@ -212,18 +194,44 @@ static void job_free(cam_job *job)
     memory_free(job->layer_of);
 }
 
-xai_status cam_explain(explainer *self, const batch *rows, const xai_target *const *targets,
-                       size_t target_count, explanation **out, xai_error **error)
+xai_status cam_begin(cam_job *job, explainer *self, const batch *rows,
+                     const xai_target *const *targets, size_t target_count, explanation **out,
+                     xai_error **error)
 {
+    size_t notes = 0;
+    *job = (cam_job){.self = self, .rows = rows, .out = out, .target_count = target_count};
+    if (!size_multiply(target_count, rows->rows, &notes))
+        return error_memory(error, "explanations", SIZE_MAX);
+    job->notes = memory_allocate_zeroed(notes, sizeof *job->notes);
+    job->values = memory_allocate_zeroed(target_count, sizeof *job->values);
+    job->layers = memory_allocate_zeroed(target_count, sizeof *job->layers);
+    job->layer_of = memory_allocate_zeroed(target_count, sizeof *job->layer_of);
+    if (job->notes == NULL || job->values == NULL || job->layers == NULL || job->layer_of == NULL)
+        return error_memory(error, "explanations", notes);
     const subject *of = self->engine.of;
-    cam_job job = {.self = self, .rows = rows, .out = out, .target_count = target_count};
-    xai_status status = job_init(&job, targets, error);
+    xai_status status = find_layers(job, targets, error);
     for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
         status = explanation_create(rows->rows, self->method->name,
-                                    job.layers[job.layer_of[t]].name, of->name, &out[t], error);
+                                    job->layers[job->layer_of[t]].name, of->name, &out[t], error);
         if (status == XAI_OK)
             out[t]->score_kind = self->score;
     }
+    return status;
+}
+
+xai_status cam_end(const cam_job *job, xai_error **error)
+{
+    xai_status status = XAI_OK;
+    for (size_t t = 0; status == XAI_OK && t < job->target_count; t++)
+        status = add_warnings(job, t, error);
+    return status;
+}
+
+xai_status cam_explain(explainer *self, const batch *rows, const xai_target *const *targets,
+                       size_t target_count, explanation **out, xai_error **error)
+{
+    cam_job job;
+    xai_status status = cam_begin(&job, self, rows, targets, target_count, out, error);
     const differentiation what = {.targets = targets,
                                   .target_count = target_count,
                                   .score = self->score,
@@ -235,8 +243,8 @@ xai_status cam_explain(explainer *self, const batch *rows, const xai_target *con
                                   .user = &job};
     if (status == XAI_OK)
         status = evaluator_differentiate(&self->engine, rows, &what, error);
-    for (size_t t = 0; status == XAI_OK && t < target_count; t++)
-        status = add_warnings(&job, t, error);
-    job_free(&job);
+    if (status == XAI_OK)
+        status = cam_end(&job, error);
+    cam_free(&job);
     return status;
 }

@@ -20,13 +20,14 @@ static void add_weighted(double weight, const float *plane, size_t pixels, doubl
 /* Grad-CAM (Selvaraju et al. 2017, eq. 1-2): weight each activation map by its mean gradient.
  *   w_c = 1/(H W) sum_hw dS/dA_chw        map_hw = sum_c w_c A_c,hw
  * ReLU is applied when drawing. */
-static void gradcam_map(const float *activation, const float *gradient, size_t channels,
+static bool gradcam_map(const float *activation, const float *gradient, size_t channels,
                         size_t pixels, double *map)
 {
     for (size_t c = 0; c < channels; c++) {
         const float *a = activation + c * pixels, *g = gradient + c * pixels;
         add_weighted(sum(g, pixels) / (double)pixels, a, pixels, map);
     }
+    return true;
 }
 
 const method_definition method_gradcam = {
@@ -42,7 +43,7 @@ const method_definition method_gradcam = {
  * that all channels have in common:
  *   g = dS/dA_chw        alpha_chw = g^2 / (2 g^2 + (sum_hw A_c) g^3 + 1e-6), 0 where g = 0
  *   w_c = sum_hw alpha_chw ReLU(g_chw)        map_hw = sum_c w_c A_c,hw */
-static void gradcam_plus_plus_map(const float *activation, const float *gradient, size_t channels,
+static bool gradcam_plus_plus_map(const float *activation, const float *gradient, size_t channels,
                                   size_t pixels, double *map)
 {
     for (size_t c = 0; c < channels; c++) {
@@ -56,6 +57,7 @@ static void gradcam_plus_plus_map(const float *activation, const float *gradient
         }
         add_weighted(weight, a, pixels, map);
     }
+    return true;
 }
 
 const method_definition method_gradcam_plus_plus = {

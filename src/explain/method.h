@@ -20,8 +20,8 @@
 typedef struct explainer explainer;
 
 /* CAM methods: the map of one row from its layer and the gradient of the score. All planes are
- * row-major. */
-typedef void (*cam_formula)(const float *activation, /* (C, pixels) */
+ * row-major. False without memory. */
+typedef bool (*cam_formula)(const float *activation, /* (C, pixels) */
                             const float *gradient,   /* (C, pixels), d score / d activation */
                             size_t channels, size_t pixels,
                             double *map /* (pixels), zero at first */);
@@ -32,6 +32,7 @@ typedef struct method_definition {
     xai_status (*explain)(explainer *self, const batch *rows, const xai_target *const *targets,
                           size_t target_count, explanation **out, xai_error **error);
     cam_formula cam;                  /* for explain = cam_explain */
+    bool ignores_target;              /* the result does not depend on the target */
     const option_definition *options; /* ends with a name of NULL; NULL = none */
 } method_definition;
 
@@ -73,6 +74,9 @@ size_t explainer_count(const explainer *self, const char *name); /* a whole numb
 
 /* Definitions, one file each. */
 extern const method_definition method_gradcam, method_gradcam_plus_plus;
+extern const method_definition method_hirescam, method_xgradcam, method_layercam,
+    method_elementwise_gradcam, method_eigencam, method_eigengradcam, method_scorecam,
+    method_ablationcam, method_fullgrad, method_guided_gradcam;
 extern const method_definition method_saliency, method_input_x_gradient,
     method_integrated_gradients, method_smoothgrad, method_vargrad, method_gradient_shap;
 extern const method_definition method_kernel_shap, method_partition_shap, method_permutation_shap,

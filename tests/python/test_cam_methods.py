@@ -1,0 +1,113 @@
+"""CAM methods: raw maps against pytorch-grad-cam's, their formulas, and what each must satisfy."""
+
+import pathlib
+
+import conftest
+import libxai
+import numpy as np
+import pytest
+from onnx import helper
+
+REFERENCES = dict(np.load(pathlib.Path(__file__).with_name("references.npz")))
+TARGETS = [1, 0, 2]
+PRODUCTS = ["hirescam", "xgradcam", "layercam", "elementwise_gradcam"]
+EIGEN = ["eigencam", "eigengradcam"]
+CHANNELS = ["scorecam", "ablationcam"]
+
+
+def relative(found, expected):
+    """Relative L2, of the worst row."""
+    difference = (np.asarray(found, np.float64) - expected).reshape(len(expected), -1)
+    return (np.linalg.norm(difference, axis=1) / np.linalg.norm(expected.reshape(len(expected), -1), axis=1)).max()
+
+
+@pytest.mark.parametrize("layer", ["act2", "pool1"])
+@pytest.mark.parametrize("method", PRODUCTS + EIGEN + CHANNELS)
+def test_raw_maps_are_those_of_pytorch_grad_cam(model, x, method, layer):
+    found = libxai.explain(model, x, method, TARGETS, layer=layer)
+    expected = REFERENCES[f"{method}_{layer}"].astype(np.float64)
+    if method in EIGEN:  # the sign of a singular vector is arbitrary there
+        expected *= np.sign((expected * found.values).sum((1, 2)))[:, None, None]
+    if method == "ablationcam":  # there divided by the score, here by its absolute value
+        expected *= np.sign(found.score)[:, None, None]
+    assert found.layer == layer and relative(found.values, expected) <= 2e-5
+
+
+def test_hirescam_and_xgradcam_sum_to_the_score_of_a_linear_head(model, x):
+    scores = model(x)[range(3), TARGETS]
+    bias = scores - (model.activations(x, "flat") * model.gradient(x, TARGETS, wrt="flat")).sum(1)
+    for method in ("hirescam", "xgradcam"):
+        found = libxai.explain(model, x, method, TARGETS)
+        assert np.allclose(found.values.sum((1, 2)), scores - bias, rtol=1e-4, atol=1e-5)
+
+
+def test_eigencam_is_the_first_component_and_points_along_the_activations(model, x):
+    """Also where pixels outnumber channels (act1) and where they do not (act2 of a small picture)."""
+    for layer, picture in (("act1", x), ("act2", x[:, :, :6, :6])):
+        a = model.activations(picture, layer).astype(np.float64)
+        found = libxai.explain(model, picture, "eigencam", 0, layer=layer)
+        again = libxai.explain(model, picture, "eigencam", 3, layer=layer)
+        assert np.array_equal(found.values, again.values)
+        for n, row in enumerate(a.reshape(3, a.shape[1], -1)):
+            centred = row - row.mean(1, keepdims=True)
+            u, s, _ = np.linalg.svd(centred.T, full_matrices=False)
+            map = found.values[n].ravel()
+            assert abs(abs(u[:, 0] @ map) - s[0]) <= 1e-4 * s[0]
+            assert map @ row.sum(0) >= 0
+
+
+def test_ablation_of_a_channel_is_what_the_head_loses(model, x):
+    """Behind act2 all is linear: w_c = mean(A_c) head_c / |S|."""
+    found = libxai.explain(model, x, "ablationcam", TARGETS)
+    a = model.activations(x, "act2").astype(np.float64)
+    head = model.gradient(x, TARGETS, wrt="flat").astype(np.float64)
+    weights = a.mean((2, 3)) * head / np.abs(found.score)[:, None]
+    assert relative(found.values, (weights[:, :, None, None] * a).sum(1)) <= 1e-4
+    assert found.evaluations.tolist() == [14, 14, 14]
+
+
+def test_ablation_through_a_bypass():
+    """y = mean(b) + mean(a) with b = relu(2 a): without a channel of b the way around it stays."""
+    rng = np.random.default_rng(3)
+    weights = {"w": conftest.float32(rng, 4, 1, 3, 3), "v": 2 * np.eye(4, dtype=np.float32)[:, :, None, None]}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["a", "v"], ["a2"]),
+        helper.make_node("Relu", ["a2"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["c"]),
+        helper.make_node("ReduceMean", ["c"], ["y"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["y", "one"], ["scores"]),
+    ]
+    weights["one"] = np.array([1], np.int64)
+    m = libxai.Model(conftest.save(nodes, [("x", ["N", 1, 6, 6])], [("scores", ["N", 1])], weights))
+    picture = conftest.float32(rng, 2, 1, 6, 6)
+    b = m.activations(picture, "b").astype(np.float64)
+    found = libxai.explain(m, picture, "ablationcam", 0, layer="b")
+    w = b.mean((2, 3)) / 4 / np.abs(found.score)[:, None]
+    assert relative(found.values, (w[:, :, None, None] * b).sum(1)) <= 1e-4
+
+
+@pytest.mark.parametrize("method", PRODUCTS + EIGEN + CHANNELS)
+def test_targets_rows_and_threads_do_not_change_a_bit(data, x, method):
+    base = libxai.Explainer(libxai.Model(data, threads=1), method)
+    alone = np.stack([base(row, target).values for row, target in zip(x, TARGETS, strict=True)])
+    for settings in ({"threads": 2}, {"threads": 3, "mode": "throughput"}):
+        together = libxai.Explainer(libxai.Model(data, **settings), method)
+        first, second = together.targets(x, [TARGETS, [3, 3, 3]])
+        assert np.array_equal(first.values, alone)
+        assert np.array_equal(second.values, base(x, 3).values)
+
+
+@pytest.mark.parametrize("method", PRODUCTS + EIGEN + CHANNELS)
+def test_maps_are_cut_scaled_and_resized(model, x, method):
+    found = libxai.explain(model, x, method, TARGETS, layer="pool1")
+    assert found.map.shape == (3, 20, 24) and found.map.min() >= 0 and found.map.max() <= 1
+    peer = libxai.explain(model, x, method, TARGETS, layer="pool1", scaling="min_max")
+    assert np.allclose(peer.map.max((1, 2)), 1, atol=1e-5) and np.allclose(peer.map.min((1, 2)), 0, atol=1e-6)
+    assert np.array_equal(found.values, peer.values)
+
+
+def test_channel_methods_stop_when_told(model, x):
+    for method in CHANNELS:
+        with pytest.raises(libxai.CancelledError):
+            libxai.explain(model, x, method, 1, progress=lambda done, total: done < 4)
