@@ -271,11 +271,11 @@ static const option_definition deepshap_options[] = {
     OPTION_BACKGROUND,
     {.name = "cache",
      .kinds = OPTION_NUMBER,
-     .number = 128,
+     .number = 96,
      .lowest = 0,
      .highest = 1e6,
      .whole = true,
-     .text = "128",
+     .text = "96",
      .description =
          "MB for the activations of background rows that are kept between rows and calls"},
     {0}};

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "models"
+REFERENCES = np.load(FOLDER.parent / "rules.npz")  # made by make_rules.py
 FILES = sorted(path.stem for path in FOLDER.glob("*.onnx"))
 
 
@@ -49,6 +50,23 @@ def test_deeplift_adds_up(file, baseline):
     assert np.all(np.abs(e.completeness_error - np.abs(total - change)) <= 1e-6 * np.maximum(1, size))
     assert e.base_value == pytest.approx(np.broadcast_to(score(m, b, where), len(x)), rel=1e-5, abs=1e-6)
     assert not e.warnings
+
+
+@pytest.mark.parametrize("reference", sorted(REFERENCES.files))
+def test_captum_agrees_where_it_is_right(reference):
+    method, file = reference.split("_", 1) if reference.startswith("deep") else reference.rsplit("_", 1)
+    options = {}
+    if method == "deconvnet" or method == "guided_backprop":
+        pass
+    elif method.endswith("zero"):
+        options["baseline"] = 0
+    else:
+        noise = np.random.default_rng(99).standard_normal(image(file).shape)
+        options["baseline"] = noise.astype(np.float32)
+    e = libxai.explain(model(file), image(file), method.split("-")[0], target=1, **options)
+    expected = REFERENCES[reference]
+    assert np.abs(expected).max() > 0
+    assert np.linalg.norm(e.values - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("file", ["residual", "dense", "efficientnet", "vit"])
@@ -117,11 +135,12 @@ def test_the_box_rule_refuses_inputs_outside_the_box():
         libxai.explain(model("vgg"), image("vgg"), "lrp", target=1, first="box", low=-0.1, high=0.1)
 
 
+@pytest.mark.parametrize("file", ["residual", "vit"])  # vit: softmax of attention, which peers spread over a batch
 @pytest.mark.parametrize("method", ["deeplift", "guided_backprop", "deconvnet", "lrp"])
-def test_threads_and_batches_leave_the_bits(method):
-    x = np.concatenate([image("residual"), other("residual", 3)])
-    one = libxai.explain(model("residual"), x, method, target=1).values
-    m = libxai.Model(FOLDER / "residual.onnx", threads=2)
+def test_threads_and_batches_leave_the_bits(method, file):
+    x = np.concatenate([image(file), other(file, 3)])
+    one = libxai.explain(model(file), x, method, target=1).values
+    m = libxai.Model(FOLDER / f"{file}.onnx", threads=2)
     assert np.array_equal(libxai.explain(m, x, method, target=1).values, one)
     rows = [libxai.explain(m, x[i : i + 1], method, target=1).values for i in range(len(x))]
     assert np.array_equal(np.concatenate(rows), one)
