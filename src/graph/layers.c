@@ -82,10 +82,43 @@ static int behind_views(const graph *self, int value, const signed char *axes)
     return value;
 }
 
-/* Two flags a value, all false. */
+static bool selects(const graph_node *node)
+{
+    return is(node, "Gather") || is(node, "Slice") || is(node, "Split") || is(node, "GatherND");
+}
+
+/* Single tokens taken out of rows of tokens, and what is made of such alone: several class tokens
+ * side by side look like positions, but are none. */
+static void mark_picked(const graph *self, const signed char *axes, bool *picked)
+{
+    for (size_t i = 0; i < self->node_count; i++) {
+        const graph_node *node = &self->nodes[i];
+        if (node->removed || node->output_count < 1 || node->outputs[0] == GRAPH_NONE)
+            continue;
+        const int source = node->input_count > 0 ? node->inputs[0] : GRAPH_NONE;
+        bool any = false, all = true;
+        for (int k = 0; k < node->input_count; k++) {
+            if (node->inputs[k] == GRAPH_NONE || !self->values[node->inputs[k]].varies)
+                continue;
+            any = any || picked[node->inputs[k]];
+            all = all && picked[node->inputs[k]];
+        }
+        const bool takes = selects(node) && source != GRAPH_NONE &&
+                           self->values[source].shape.rank == 3 && is_spatial(self, source, axes);
+        for (int k = 0; k < node->output_count; k++)
+            if (node->outputs[k] != GRAPH_NONE)
+                picked[node->outputs[k]] =
+                    (any && all) || (takes && !is_spatial(self, node->outputs[k], axes));
+    }
+}
+
+/* The flags of a search, FLAGS a value. */
+enum { FLAGS = 3 };
+
+/* All false. */
 static void clear(const graph *self, bool *scratch)
 {
-    memset(scratch, 0, self->value_count * 2 * sizeof *scratch);
+    memset(scratch, 0, self->value_count * FLAGS * sizeof *scratch);
 }
 
 /* What the head reads: the latest spatial value that the output is computed from through values
@@ -95,8 +128,10 @@ static int find_head_input(const graph *self, int output, const signed char *axe
                            bool *selecting)
 {
     int latest = GRAPH_NONE;
-    bool *reached = scratch, *pooled = scratch + self->value_count;
+    bool *reached = scratch, *pooled = scratch + self->value_count,
+         *picked = scratch + 2 * self->value_count;
     clear(self, scratch);
+    mark_picked(self, axes, picked);
     reached[output] = true;
     for (size_t i = self->node_count; i-- > 0;) {
         const graph_node *node = &self->nodes[i];
@@ -105,24 +140,35 @@ static int find_head_input(const graph *self, int output, const signed char *axe
             const int value = node->outputs[k];
             if (value == GRAPH_NONE || !reached[value])
                 continue;
-            if (!is_spatial(self, value, axes))
+            if (!is_spatial(self, value, axes) || picked[value])
                 on_path = true;
             else if (latest == GRAPH_NONE)
                 latest = value;
         }
-        const bool selects =
-            is(node, "Gather") || is(node, "Slice") || is(node, "Split") || is(node, "GatherND");
         for (int k = 0; on_path && k < node->input_count; k++) {
             const int input = node->inputs[k];
             if (input == GRAPH_NONE || self->values[input].is_constant)
                 continue;
             reached[input] = true;
-            pooled[input] = pooled[input] || !selects;
+            pooled[input] = pooled[input] || !selects(node);
         }
     }
     if (latest != GRAPH_NONE)
         *selecting = !pooled[latest];
     return latest;
+}
+
+/* A Softmax over T tokens: of queries (Tq, T), or, in factorised attention, of the keys (T, C). */
+static bool weighs_tokens(const graph_node *node, const shape *made, int64_t tokens)
+{
+    if (!is(node, "Softmax") || made->rank < 3)
+        return false;
+    int64_t axis = node->opset < 13 ? 1 : -1;
+    for (size_t i = 0; i < node->attribute_count; i++)
+        if (strcmp(node->attributes[i].name, "axis") == 0)
+            axis = node->attributes[i].i;
+    axis = axis < 0 ? axis + made->rank : axis;
+    return axis >= 0 && axis < made->rank && made->dims[axis] == tokens;
 }
 
 /* For a class token taken from `tokens` (N, T, C): the last attention's input, which is the
@@ -146,10 +192,8 @@ static int find_attention_input(const graph *self, int tokens, bool *scratch)
             found = output;
             break;
         }
-        const bool softmax =
-            is(node, "Softmax") && made->rank >= 3 && made->dims[made->rank - 1] == dims->dims[1] &&
-            (made->dims[made->rank - 2] == dims->dims[1] || made->dims[made->rank - 2] == 1);
-        const bool attention = !seen && (softmax || is(node, "Attention"));
+        const bool attention =
+            !seen && (weighs_tokens(node, made, dims->dims[1]) || is(node, "Attention"));
         seen = seen || attention;
         for (int k = 0; k < node->input_count; k++) {
             if (node->inputs[k] == GRAPH_NONE)
@@ -197,11 +241,12 @@ xai_status graph_default_layer(const graph *self, int output, int *out, xai_erro
     if (output < 0 || (size_t)output >= self->value_count || self->values[output].removed)
         return XAI_OK;
     signed char *axes = graph_channel_axes(self);
-    bool *scratch = memory_allocate(self->value_count, 2 * sizeof *scratch);
+    bool *scratch = memory_allocate(self->value_count, FLAGS * sizeof *scratch);
     if (!axes || !scratch) {
         memory_free(axes);
         memory_free(scratch);
-        return error_memory(error, "the search for the default layer", self->value_count * 3);
+        return error_memory(error, "the search for the default layer",
+                            self->value_count * (1 + FLAGS));
     }
     int layer = GRAPH_NONE;
     bool selecting = false;

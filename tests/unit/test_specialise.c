@@ -435,6 +435,69 @@ START_TEST(default_layer_of_a_class_token_is_the_last_attentions_input)
 }
 END_TEST
 
+/* Two rows of tokens (patches of 4 x 4 and of 2 x 2) whose class tokens are weighted together, as in CoaT; attention is
+ * factorised: the Softmax runs over the tokens of the keys. */
+static model_builder *two_scales(void)
+{
+    const int64_t width[] = {5}, square[] = {5, 5};
+    model_builder *m = model_create(17);
+    model_input(m, "image", DTYPE_FLOAT, 4, (int64_t[]){1, 3, 8, 12});
+    model_fill(m, "ones", 1, width, 1);
+    model_ints(m, "zero", 1, (int64_t[]){0});
+    model_ints(m, "one", 1, (int64_t[]){1});
+    for (int i = 0; i < 3; i++)
+        model_random(m, (const char *[]){"q", "k", "v"}[i], 2, square, 10 + (unsigned)i);
+    model_random(m, "class", 3, (int64_t[]){1, 1, 5}, 2);
+#define SCALE(s, size, count)                                               \
+    model_random(m, "patch" s, 4, (int64_t[]){5, 3, size, size}, 1 + size); \
+    model_ints(m, "flat" s, 3, (int64_t[]){1, 5, count});                   \
+    model_node(m, "Conv", "image patch" s, "grid" s);                       \
+    model_ints_attribute(m, "strides", 2, (int64_t[]){size, size});         \
+    model_node(m, "Reshape", "grid" s " flat" s, "rows" s);                 \
+    model_node(m, "Transpose", "rows" s, "patches" s);                      \
+    model_ints_attribute(m, "perm", 3, (int64_t[]){0, 2, 1});               \
+    model_node(m, "Concat", "class patches" s, "tokens" s);                 \
+    model_int_attribute(m, "axis", 1);                                      \
+    model_node(m, "LayerNormalization", "tokens" s " ones", "norm" s);      \
+    model_node(m, "MatMul", "norm" s " q", "queries" s);                    \
+    model_node(m, "MatMul", "norm" s " k", "keys" s);                       \
+    model_node(m, "MatMul", "norm" s " v", "values" s);                     \
+    model_node(m, "Softmax", "keys" s, "weights" s);                        \
+    model_int_attribute(m, "axis", 1);                                      \
+    model_node(m, "Transpose", "weights" s, "turned" s);                    \
+    model_ints_attribute(m, "perm", 3, (int64_t[]){0, 2, 1});               \
+    model_node(m, "MatMul", "turned" s " values" s, "summary" s);           \
+    model_node(m, "MatMul", "queries" s " summary" s, "attended" s);        \
+    model_node(m, "Add", "tokens" s " attended" s, "block" s);              \
+    model_node(m, "LayerNormalization", "block" s " ones", "last" s);       \
+    model_node(m, "Slice", "last" s " zero one one", "class" s)
+    SCALE("2", 2, 24);
+    SCALE("4", 4, 6);
+#undef SCALE
+    model_random(m, "both", 3, (int64_t[]){1, 2, 1}, 30);
+    model_random(m, "fc", 2, (int64_t[]){5, 3}, 20);
+    model_node(m, "Concat", "class2 class4", "classes");
+    model_int_attribute(m, "axis", 1);
+    model_node(m, "Conv", "classes both", "joined");
+    model_node(m, "Squeeze", "joined one", "head");
+    model_node(m, "MatMul", "head fc", "y");
+    model_output(m, "y");
+    return m;
+}
+
+/* Not the few class tokens side by side, and not the last normalisation, behind which the patches have no gradient. */
+START_TEST(default_layer_of_several_class_tokens_is_the_last_attentions_input)
+{
+    const shape one = SHAPE(1, 3, 8, 12);
+    layer_layout layout;
+    expect_layer(two_scales(), &one, "norm4", &layout);
+    ck_assert(layout.tokens);
+    ck_assert_int_eq(layout.prefix_tokens, 1);
+    ck_assert_int_eq(layout.dims[0], 2);
+    ck_assert_int_eq(layout.dims[1], 3);
+}
+END_TEST
+
 START_TEST(default_layer_of_pooled_tokens_is_before_the_pool)
 {
     const shape one = SHAPE(1, 3, 8, 12);
@@ -491,6 +554,7 @@ int main(void)
     tcase_add_test(layers, default_layer_of_a_map_is_the_last_convolutions_input);
     tcase_add_test(layers, no_default_layer_without_positions);
     tcase_add_test(layers, default_layer_of_a_class_token_is_the_last_attentions_input);
+    tcase_add_test(layers, default_layer_of_several_class_tokens_is_the_last_attentions_input);
     tcase_add_test(layers, default_layer_of_pooled_tokens_is_before_the_pool);
     tcase_add_test(layers, channels_are_followed_through_transposes);
     suite_add_tcase(suite, shapes);
