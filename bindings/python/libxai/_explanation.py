@@ -45,7 +45,8 @@ class Explanation:
     segment_values, segment_standard_error : array or None
         (N, K): the attribution of each segment as a whole.
     interactions : array or None
-        (N, F, F): interactions of all pairs of features, with the option ``interactions=1``; rows sum to `values`.
+        (N, F, F): interactions of all pairs of features, with the option ``interactions=1``;
+        rows sum to `values`.
     target : array of int or int
         Explained index of each row; -1 for a region.
     label : list of str or str
