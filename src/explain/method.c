@@ -17,6 +17,8 @@ static const method_definition *const methods[] = {
     &method_eigengradcam,
     &method_scorecam,
     &method_ablationcam,
+    &method_fullgrad,
+    &method_guided_gradcam,
     &method_saliency,
     &method_input_x_gradient,
     &method_integrated_gradients,

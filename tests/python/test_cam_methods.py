@@ -111,3 +111,51 @@ def test_channel_methods_stop_when_told(model, x):
     for method in CHANNELS:
         with pytest.raises(libxai.CancelledError):
             libxai.explain(model, x, method, 1, progress=lambda done, total: done < 4)
+
+
+def linear_resize(picture, size):
+    """Half-pixel centres, edges repeated; (H, W) -> size."""
+    for axis, count in enumerate(size):
+        n = picture.shape[axis]
+        at = np.clip((np.arange(count) + 0.5) * n / count - 0.5, 0, n - 1)
+        low = np.floor(at).astype(int)
+        high = np.minimum(low + 1, n - 1)
+        share = (at - low).reshape([-1, 1] if axis == 0 else [1, -1])
+        picture = picture.take(low, axis) * (1 - share) + picture.take(high, axis) * share
+    return picture
+
+
+@pytest.mark.parametrize("scale", ["layer", "channel"])
+def test_fullgrad_adds_up_inputs_and_biases(model, x, scale):
+    """By its definition from gradients: the biases are those that BatchNorm stands for."""
+    import onnx
+    from onnx import numpy_helper
+
+    weights = {
+        each.name: numpy_helper.to_array(each).astype(np.float64)
+        for each in onnx.load_from_string(conftest.make_convolutional()).graph.initializer
+    }
+    terms = [x.astype(np.float64) * model.gradient(x, TARGETS)]
+    for name, value in (("bn1", "norm1"), ("bn2", "norm2")):
+        deviation = np.sqrt(weights[name + "_variance"] + 1e-5)
+        bias = weights[name + "_shift"] - weights[name + "_mean"] * weights[name + "_scale"] / deviation
+        terms.append(bias[:, None, None] * model.gradient(x, TARGETS, wrt=value))
+    expected = np.zeros((3, 20, 24))
+    for term in terms:
+        for n, row in enumerate(np.abs(term)):
+            axes = (1, 2) if scale == "channel" else (0, 1, 2)
+            row = row - row.min(axes, keepdims=True)
+            row = row / (1e-7 + row.max(axes, keepdims=True))
+            expected[n] += linear_resize(row.sum(0), (20, 24))
+    found = libxai.explain(model, x, "fullgrad", TARGETS, scale=scale)
+    assert relative(found.values, expected) <= 1e-4
+    assert np.allclose(found.map.max((1, 2)), 1) and found.evaluations.tolist() == [1, 1, 1]
+
+
+def test_guided_gradcam_is_the_product_of_its_two_methods(model, x):
+    cam = libxai.explain(model, x, "gradcam", TARGETS, layer="pool1")
+    guided = libxai.explain(model, x, "guided_backprop", TARGETS)
+    found = libxai.explain(model, x, "guided_gradcam", TARGETS, layer="pool1")
+    assert found.layer == "pool1" and found.method == "guided_gradcam"
+    assert np.array_equal(found.values, guided.values * cam.map[:, None])
+    assert found.evaluations.tolist() == [2, 2, 2] and found.map.shape == (3, 20, 24)
