@@ -22,6 +22,27 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NAMES = ("libxai", "PyTorch", "pytorch-grad-cam", "pytorch-grad-cam, frozen", "Captum", "ONNX Runtime", "OpenVINO")
+PLAIN = ("libxai", "PyTorch", "ONNX Runtime", "OpenVINO")  # forward or gradient, not Grad-CAM alone
+FAMILIES = (
+    "densenet121",
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "vgg16",
+    "inception_v3",
+    "googlenet",
+    "squeezenet1_1",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mnasnet0_5",
+    "shufflenet_v2_x1_0",
+    "efficientnet_b0",
+    "efficientnet_v2_s",
+    "regnet_y_400mf",
+    "convnext_tiny",
+    "swin_t",
+    "vit_b_16",
+)
 TASKS = ("forward", "gradient", "gradcam", "gradcam14")
 TITLES = {
     "forward": "forward",
@@ -67,14 +88,18 @@ class Network:
 
     name: str
     path: Path
-    module: str
-    value: str
+    module: str | None  # None: only scores and gradients are compared
+    value: str | None
 
     def arguments(self, contestant: str, threads: int) -> list[str]:
         """The command that serves one contestant."""
         layer = self.value if contestant in ("libxai", "ONNX Runtime", "OpenVINO") else self.module
-        command = [sys.executable, "-m", "contestants.serve", contestant, self.name, str(self.path), layer]
+        command = [sys.executable, "-m", "contestants.serve", contestant, self.name, str(self.path), layer or ""]
         return [*command, str(threads)]
+
+    def can(self, task: str) -> bool:
+        """Whether the task makes sense for this network."""
+        return self.module is not None or not task.startswith("gradcam")
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -89,7 +114,7 @@ def prepare(names: list[str], batch: int) -> list[Network]:
         "for name in sys.argv[2:]:\n"
         "    path, module = models.onnx_file(name), models.GRADCAM_LAYER[name]\n"
         "    numpy.save(path.parent / 'pictures.npy', models.pictures(int(sys.argv[1])))\n"
-        "    print(json.dumps([name, str(path), module, models.layer_value(path, module)]))\n"
+        "    print(json.dumps([name, str(path), module, module and models.layer_value(path, module)]))\n"
     )
     command = [sys.executable, "-c", script, str(batch), *names]
     lines = subprocess.run(command, cwd=HERE, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
@@ -147,11 +172,13 @@ def start(network: Network, names: list[str], threads: int) -> list[Served]:
     return served
 
 
-def race(served: list[Served], network: str, threads: int, batch: int, rounds: int, quiet: float) -> list[Figure]:
+def race(
+    served: list[Served], network: str, threads: int, batch: int, rounds: int, quiet: float, tasks: list[str]
+) -> list[Figure]:
     """Times of all tasks, one run a round, in turns; one run before counts for nothing."""
     figures = []
     with tempfile.TemporaryDirectory() as folder:
-        for task in TASKS:
+        for task in tasks:
             racing: list[tuple[Served, Figure]] = []
             for contestant in served:
                 saved = str(Path(folder) / f"{contestant.name}.npy")
@@ -275,6 +302,42 @@ def tables(figures: list[Figure], cold: list[Figure]) -> str:
     return "\n".join(lines)
 
 
+def summary(figures: list[Figure]) -> str:
+    """Ratios of all networks in one table: how many times faster than the peer, by best and by median times."""
+    lines = []
+    peers = (("forward", "ONNX Runtime"), ("forward", "OpenVINO"), ("forward", "PyTorch"), ("gradient", "PyTorch"))
+    for threads, batch in dict.fromkeys((f.threads, f.batch) for f in figures):
+        chosen = {
+            (f.network, f.contestant, f.task): f for f in figures if (f.threads, f.batch) == (threads, batch)
+        }
+        networks = dict.fromkeys(network for network, _, _ in chosen)
+        plural = "s" if threads > 1 else ""
+        lines += [f"### All networks, batch {batch}, {threads} thread{plural}: times faster, best / median", ""]
+        lines += ["| | " + " | ".join(f"{task}, {peer}" for task, peer in peers) + " | forward, the faster of the two |"]
+        lines += ["| --- |" + " --- |" * (len(peers) + 1)]
+        columns: list[list[tuple[float, float]]] = [[] for _ in range(len(peers) + 1)]
+        for network in networks:
+            cells = []
+            for column, (task, peer) in enumerate((*peers, ("forward", ""))):
+                own = chosen.get((network, "libxai", task))
+                names = [peer] if peer else ["ONNX Runtime", "OpenVINO"]
+                others = [chosen[network, name, task] for name in names if (network, name, task) in chosen]
+                if own is None or not others:
+                    cells.append("–")
+                    continue
+                best = min(each.least for each in others) / own.least
+                median = min(each.median for each in others) / own.median
+                columns[column].append((best, median))
+                cells.append(f"{best:.2f} / {median:.2f}")
+            lines.append(f"| {network} | " + " | ".join(cells) + " |")
+        means = [
+            " / ".join(f"{statistics.geometric_mean(side):.2f}" for side in zip(*pairs, strict=True)) if pairs else "–"
+            for pairs in columns
+        ]
+        lines += ["| **geometric mean** | " + " | ".join(means) + " |", ""]
+    return "\n".join(lines)
+
+
 def processor() -> str:
     """Name of the processor."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -286,35 +349,45 @@ def processor() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="DenseNet-121, batch 1, 2 threads, 5 rounds")
-    parser.add_argument("--network", action="append", help="default: densenet121 and resnet50")
-    parser.add_argument("--threads", type=int, action="append", help="default: 1 and 2")
-    parser.add_argument("--batch", type=int, action="append", choices=(1, 16), help="default: 1 and 16")
-    parser.add_argument("--contestant", action="append", choices=NAMES, help="default: all")
-    parser.add_argument("--rounds", type=int, help="default: 15 for batch 1, a third of it for batch 16")
+    parser.add_argument(
+        "--models", nargs="+", help="networks by torchvision's name, or all; default: densenet121 resnet50"
+    )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all; of --models all: forward gradient")
+    parser.add_argument("--threads", type=int, nargs="+", help="default: 1 and 2")
+    parser.add_argument("--batch", type=int, nargs="+", help="rows of a call; default: 1 and 16")
+    parser.add_argument("--contestants", nargs="+", choices=NAMES, help="default: all that can do one of the tasks")
+    parser.add_argument("--no-cold", action="store_true", help="leave out fresh processes")
+    parser.add_argument("--rounds", type=int, help="default: 15 for batch 1, a third of it for more")
     parser.add_argument("--quiet", type=float, default=0.1, help="seconds between turns")
     parser.add_argument("--program", type=Path, default=HERE.parent / "build" / "xai", help="the program xai")
     parser.add_argument("--output", type=Path, default=Path("bench.json"))
     arguments = parser.parse_args()
     quick = arguments.quick
-    names = list(arguments.contestant or NAMES)
-    rounds = arguments.rounds or (5 if quick else 15)
-    batches = arguments.batch or ([1] if quick else [1, 16])
-    networks = prepare(arguments.network or (["densenet121"] if quick else ["densenet121", "resnet50"]), 16)
+    every = arguments.models == ["all"]
+    tasks = arguments.tasks or (["forward", "gradient"] if every else list(TASKS))
+    cam = any(task.startswith("gradcam") for task in tasks)
+    names = [name for name in arguments.contestants or NAMES if cam or name in PLAIN]
+    rounds = arguments.rounds or (5 if quick or every else 15)
+    batches = arguments.batch or ([1] if quick or every else [1, 16])
+    chosen = FAMILIES if every else arguments.models or (["densenet121"] if quick else ["densenet121", "resnet50"])
+    networks = prepare(list(chosen), max(*batches, 16))
 
     figures: list[Figure] = []
     cold: list[Figure] = []
     versions: dict[str, str] = {}
-    for network in networks:  # first of all, while this process is small
+    for network in [] if arguments.no_cold or every else networks:  # first of all, while this process is small
         cold += cold_start(network, names, 2, 1 if quick else 5)
         cold += cold_program(network, arguments.program, 2, 1 if quick else 5)
     for network in networks:
-        for threads in arguments.threads or ([2] if quick else [1, 2]):
-            served = start(network, names, threads)
+        able = [name for name in names if network.can("gradcam") or name in PLAIN]
+        for threads in arguments.threads or ([2] if quick or every else [1, 2]):
+            served = start(network, able, threads)
             versions |= {contestant.name: contestant.version for contestant in served}
             for batch in batches:
                 print(f"{network.name}, {threads} threads, batch {batch}", file=sys.stderr)
                 turns = rounds if batch == 1 else max(rounds // 3, 1)
-                figures += race(served, network.name, threads, batch, turns, arguments.quiet)
+                wanted = [task for task in tasks if network.can(task)]
+                figures += race(served, network.name, threads, batch, turns, arguments.quiet, wanted)
             for contestant in served:
                 contestant.close()
 
@@ -325,6 +398,8 @@ def main() -> None:
     text = f"{machine['processor']}, {machine['cores']} cores. {listed}.\n"
     text += "Best / median of the rounds; **xR**: R times libxai's best of the same run.\n\n"
     text += tables(figures, cold)
+    if len(networks) > 2:
+        text += "\n" + summary(figures)
     arguments.output.with_suffix(".md").write_text(text + "\n")
     print(text)
 

@@ -40,6 +40,12 @@ GRADCAM_LAYER = {
     "mnasnet0_5": "layers",
     "shufflenet_v2_x1_0": "conv5",
     "regnet_y_400mf": "trunk_output",
+    "vgg16": "features",
+    "resnext50_32x4d": "layer4",
+    "efficientnet_v2_s": "features",
+    "convnext_tiny": "features",
+    "swin_t": None,  # tokens or channels last: the peers' Grad-CAM needs code of the user's
+    "vit_b_16": None,
 }
 FAMILIES = tuple(GRADCAM_LAYER)
 
@@ -77,6 +83,8 @@ def build(name: str, seed: int = 0) -> torch.nn.Module:
             module.momentum = None  # the mean of all passes below
         elif isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)) and module.bias is not None:
             module.bias.data.normal_(0, 0.05, generator=generator)
+        if isinstance(module, torch.nn.Linear) and not module.weight.any():  # the head of vision transformers
+            module.weight.data.normal_(0, 0.02, generator=generator)
     if any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
         model.train()
         for module in model.modules():
@@ -148,7 +156,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     for name in FAMILIES if "all" in arguments.name else arguments.name:
-        print(onnx_file(name), "Grad-CAM layer:", layer_value(onnx_file(name), GRADCAM_LAYER[name]), flush=True)
+        module = GRADCAM_LAYER[name]
+        print(onnx_file(name), "Grad-CAM layer:", module and layer_value(onnx_file(name), module), flush=True)
 
 
 if __name__ == "__main__":

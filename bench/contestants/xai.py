@@ -13,7 +13,7 @@ from .base import Contestant
 class LibXai(Contestant):
     def __init__(self, network: str, path: Path, layer: str, threads: int):
         self.model = libxai.Model(path, threads=threads)
-        self.explainer = libxai.Explainer(self.model, "gradcam", layer=layer)
+        self.explainer = libxai.Explainer(self.model, "gradcam", layer=layer) if layer else None
 
     @staticmethod
     def version() -> str:
