@@ -153,6 +153,64 @@ namespace Tests
             }
         }
 
+        public static void OptionsAreGivenByName()
+        {
+            using (Model model = Model.Load(Files.Small))
+            {
+                var options = new ExplainerOptions();
+                options["layer"] = "features";
+                using (Explanation found = model.Explain(Files.RampTensor(), "gradcam", 1, options))
+                    Check.Equal("features", found.Layer);
+                options["layer"] = null;
+                using (Explanation found = model.Explain(Files.RampTensor(), "gradcam", 1, options))
+                    Check.Equal("activation", found.Layer);
+                options["nothing"] = 3;
+                Check.Equal((object)3, options["nothing"]);
+                Check.Fails(Status.Argument, () => model.Explain(Files.RampTensor(), "gradcam", 1, options), "nothing");
+                options["nothing"] = DateTime.Now;
+                Check.Fails(Status.Argument, () => model.Explain(Files.RampTensor(), "gradcam", 1, options), "DateTime", "nothing");
+                MethodDescription method = Library.Methods.Single(each => each.Name == "gradcam");
+                Check.True(method.Options.Single(each => each.Name == "layer").TakesText, "kinds");
+            }
+        }
+
+        /// <summary>Whatever methods there are: those with a base value add up to score - base value.</summary>
+        public static void AttributionsOfEveryMethodAddUp()
+        {
+            using (Model model = Model.Load(Files.Small))
+                foreach (MethodDescription method in Library.Methods)
+                {
+                    var options = new ExplainerOptions();
+                    foreach (OptionDescription each in method.Options)
+                    {
+                        if (each.Name == "background")
+                            options["background"] = Files.RampTensor(3);
+                        if (each.Name == "seed")
+                            options["seed"] = 1;
+                        if (each.Name == "segments" && each.Default.Length == 0)
+                            options["segments"] = "grid:4";
+                    }
+                    try
+                    {
+                        using (Explanation found = model.Explain(Files.RampTensor(), method.Name, 1, options))
+                        {
+                            Check.True(found.Values.All(each => !float.IsNaN(each) && !float.IsInfinity(each)), method.Name);
+                            Check.Equal(found.Values.Length, (int)found.ValuesShape.Aggregate((a, b) => a * b), method.Name);
+                            Check.Equal(found.Values[0], found.Parts[0].Values.ToFloats()[0], method.Name + " part");
+                            if (!double.IsNaN(found.CompletenessErrors[0]))
+                                Check.Near(found.Scores[0] - found.BaseValues[0], found.Values.Sum(each => (double)each),
+                                    found.CompletenessErrors[0] + 1e-4, method.Name);
+                            if (found.SegmentValues != null)
+                                Check.Near(found.Values.Sum(each => (double)each), found.SegmentValues.ToFloats().Sum(), 1e-4, method.Name);
+                        }
+                    }
+                    catch (XaiException refused) when (refused.Status == Status.Unsupported)
+                    {
+                        Console.WriteLine("        " + refused.Message); // such as a method for trees
+                    }
+                }
+        }
+
         public static void GradientsOfLayersAndPlans()
         {
             using (Model model = Model.Load(Files.Small))
@@ -170,6 +228,10 @@ namespace Tests
                 Plan plan = session.Plan(new[] { Files.RampTensor() }, "image");
                 Check.True(plan.ArenaBytes > 0 && plan.Steps.Any(each => each.IsBackward) && plan.Steps[0].Node.Length > 0, "plan");
                 Check.True(session.ArenaBytes > 0, "arena");
+                Check.True(plan.Buffers.All(each => each.Offset >= 0 && each.Offset + each.Bytes <= plan.ArenaBytes), "buffers");
+                Plan profile = session.Profile(new[] { Files.RampTensor() }, 3);
+                Check.True(profile.Steps.Sum(each => each.Milliseconds) > 0, "times");
+                Check.Fails(Status.Argument, () => session.Profile(new[] { Files.RampTensor() }, 0));
             }
         }
 

@@ -1,4 +1,6 @@
 using System;
+using System.Collections.Generic;
+using System.Globalization;
 using System.Threading;
 
 namespace LibXai
@@ -15,6 +17,32 @@ namespace LibXai
     /// <summary>What an explainer does. A copy is taken when the explainer is made.</summary>
     public sealed class ExplainerOptions
     {
+        private readonly Dictionary<string, object> named = new Dictionary<string, object>();
+
+        /// <summary>
+        /// An option of the method: a number, a text, a <see cref="Tensor"/>, or a Tensor[] with one an input of the model. Names,
+        /// defaults and kinds: <see cref="MethodDescription.Options"/>. They are checked when the explainer is made. null = the
+        /// default.
+        /// </summary>
+        /// <param name="name">Such as "samples", "seed", "baseline", "background" or "segments".</param>
+        public object this[string name]
+        {
+            get
+            {
+                object value;
+                return named.TryGetValue(name, out value) ? value : null;
+            }
+            set
+            {
+                if (name == null)
+                    throw new ArgumentNullException(nameof(name));
+                if (value == null)
+                    named.Remove(name);
+                else
+                    named[name] = value;
+            }
+        }
+
         /// <summary>For the CAM methods: name of an ONNX value or node, or a layer's number as text; null = the default.</summary>
         public string Layer { get; set; }
 
@@ -40,6 +68,8 @@ namespace LibXai
                 XaiException.Check(Native.xai_explainer_options_set_layer(handle, layer, error), error);
                 XaiException.Check(Native.xai_explainer_options_set_score(handle, (int)options.Score, error), error);
                 XaiException.Check(Native.xai_explainer_options_set_scaling(handle, (int)options.Scaling, error), error);
+                foreach (KeyValuePair<string, object> each in options.named)
+                    Set(handle, each.Key, each.Value, error);
                 using (SessionOptionsHandle session = SessionOptions.Open(options.Session, watch))
                     XaiException.Check(Native.xai_explainer_options_set_session(handle, session, error), error);
                 return handle;
@@ -48,6 +78,34 @@ namespace LibXai
             {
                 handle.Dispose();
                 throw;
+            }
+        }
+
+        private static void Set(ExplainerOptionsHandle handle, string name, object value, IntPtr[] error)
+        {
+            byte[] key = Utf8.Encode(name, "option");
+            string text = value as string;
+            Tensor[] tensors = value as Tensor[] ?? (value is Tensor ? new[] { (Tensor)value } : null);
+            if (text != null)
+            {
+                XaiException.Check(Native.xai_explainer_options_set_text(handle, key, Utf8.Encode(text, name), error), error);
+            }
+            else if (tensors != null)
+            {
+                using (LentTensor.LentList lent = LentTensor.LendAll(tensors))
+                    for (int i = 0; i < tensors.Length; i++)
+                        XaiException.Check(Native.xai_explainer_options_set_tensor(handle, key, (UIntPtr)(uint)i,
+                            lent.Handle(i), error), error);
+            }
+            else if (value is IConvertible && !(value is bool) && !(value is char) && !(value is DateTime))
+            {
+                double number = Convert.ToDouble(value, CultureInfo.InvariantCulture);
+                XaiException.Check(Native.xai_explainer_options_set_number(handle, key, number, error), error);
+            }
+            else
+            {
+                throw new XaiException(Status.Argument, name + ": a number, a text or a tensor is needed, not " +
+                    value.GetType().Name, name);
             }
         }
     }

@@ -26,19 +26,44 @@ namespace LibXai
         }
     }
 
+    /// <summary>What was attributed to: an input of the model, or the layer.</summary>
+    public sealed class Part
+    {
+        internal Part(string name, Tensor values, Tensor standardErrors)
+        {
+            Name = name;
+            Values = values;
+            StandardErrors = standardErrors;
+        }
+
+        /// <summary>Name of the input or layer.</summary>
+        public string Name { get; }
+
+        /// <summary>Its attributions.</summary>
+        public Tensor Values { get; }
+
+        /// <summary>Their standard errors; null for methods that do not sample.</summary>
+        public Tensor StandardErrors { get; }
+    }
+
     /// <summary>
     /// What a method found: numbers, facts and a picture. Immutable; several threads may read it. Facts have one entry a row.
     /// </summary>
     public sealed class Explanation : IDisposable
     {
         private readonly ExplanationHandle handle;
-        private readonly Lazy<Tensor> map, values;
+        private readonly Lazy<Tensor> map, values, signedMap, standardErrors, segments, segmentValues, segmentStandardErrors;
 
         internal Explanation(ExplanationHandle handle)
         {
             this.handle = handle;
             map = new Lazy<Tensor>(() => Borrowed(Native.xai_explanation_map(handle)));
             values = new Lazy<Tensor>(() => Borrowed(Native.xai_explanation_values(handle)));
+            signedMap = new Lazy<Tensor>(() => Borrowed(Native.xai_explanation_signed_map(handle)));
+            standardErrors = new Lazy<Tensor>(() => Borrowed(Native.xai_explanation_standard_error(handle)));
+            segments = new Lazy<Tensor>(() => Borrowed(Native.xai_explanation_segments(handle)));
+            segmentValues = new Lazy<Tensor>(() => Borrowed(Native.xai_explanation_segment_values(handle)));
+            segmentStandardErrors = new Lazy<Tensor>(() => Borrowed(Native.xai_explanation_segment_standard_error(handle)));
             RowCount = (int)Native.xai_explanation_row_count(handle);
             Method = Utf8.Decode(Native.xai_explanation_method(handle));
             Layer = Utf8.Decode(Native.xai_explanation_layer(handle));
@@ -49,6 +74,9 @@ namespace LibXai
             BaseValues = Facts(row => Native.xai_explanation_base_value(handle, row));
             CompletenessErrors = Facts(row => Native.xai_explanation_completeness_error(handle, row));
             Evaluations = Facts(row => Native.xai_explanation_evaluations(handle, row));
+            Samples = Facts(row => Native.xai_explanation_samples(handle, row));
+            Converged = Facts(row => Tristate(Native.xai_explanation_converged(handle, row)));
+            Baseline = Utf8.Decode(Native.xai_explanation_baseline(handle));
             var warnings = new Warning[(int)Native.xai_explanation_warning_count(handle)];
             for (int i = 0; i < warnings.Length; i++)
                 warnings[i] = new Warning(Utf8.Decode(Native.xai_explanation_warning(handle, (UIntPtr)(uint)i)),
@@ -97,6 +125,64 @@ namespace LibXai
         {
             get { return map.Value == null ? null : map.Value.Shape; }
         }
+
+        /// <summary>
+        /// The map with its negative evidence, in [-1, 1], shaped like the map; null for methods without negative evidence.
+        /// </summary>
+        public Tensor SignedMap
+        {
+            get { return signedMap.Value; }
+        }
+
+        /// <summary>The standard error of each of the values, shaped like them; null for methods that do not sample.</summary>
+        public Tensor StandardErrors
+        {
+            get { return standardErrors.Value; }
+        }
+
+        /// <summary>The segments that were explained, (N, H, W) Int32; null without segments.</summary>
+        public Tensor Segments
+        {
+            get { return segments.Value; }
+        }
+
+        /// <summary>The attribution of each segment as a whole, (N, K); null without segments.</summary>
+        public Tensor SegmentValues
+        {
+            get { return segmentValues.Value; }
+        }
+
+        /// <summary>The standard errors of the segments, (N, K); null without segments or samples.</summary>
+        public Tensor SegmentStandardErrors
+        {
+            get { return segmentStandardErrors.Value; }
+        }
+
+        /// <summary>Attributions to each input of the model, or to the layer; one but for models with several inputs.</summary>
+        public IReadOnlyList<Part> Parts
+        {
+            get
+            {
+                var parts = new Part[(int)Native.xai_explanation_part_count(handle)];
+                for (int i = 0; i < parts.Length; i++)
+                {
+                    var index = (UIntPtr)(uint)i;
+                    parts[i] = new Part(Utf8.Decode(Native.xai_explanation_part_name(handle, index)),
+                        Borrowed(Native.xai_explanation_part_values(handle, index)),
+                        Borrowed(Native.xai_explanation_part_standard_error(handle, index)));
+                }
+                return parts;
+            }
+        }
+
+        /// <summary>What stood for the absence of a feature, such as "the mean of each channel"; "" where nothing did.</summary>
+        public string Baseline { get; }
+
+        /// <summary>How many samples the attributions of each row are the mean of; 0 = none.</summary>
+        public IReadOnlyList<long> Samples { get; }
+
+        /// <summary>Whether the tolerance asked for was reached in each row; null when none was asked for.</summary>
+        public IReadOnlyList<bool?> Converged { get; }
 
         /// <summary>Explained index of each row; -1 for a region.</summary>
         public IReadOnlyList<long> Targets { get; }
@@ -173,6 +259,11 @@ namespace LibXai
             {
                 handle.DangerousRelease();
             }
+        }
+
+        private static bool? Tristate(int answer)
+        {
+            return answer < 0 ? (bool?)null : answer != 0;
         }
 
         private T[] Facts<T>(Func<UIntPtr, T> fact)

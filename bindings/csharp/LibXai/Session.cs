@@ -226,6 +226,24 @@ namespace LibXai
                 return new Plan(plan);
         }
 
+        /// <summary>Compile, then run the first row and take the time of each step.</summary>
+        /// <param name="inputs">One tensor (N, ...) an input.</param>
+        /// <param name="runs">1 or more; the least time of each step counts.</param>
+        /// <param name="wrt">Names of inputs or layers to differentiate; none = forward only.</param>
+        /// <returns>The steps with their times.</returns>
+        /// <exception cref="XaiException">As for running; Argument for runs below 1.</exception>
+        public Plan Profile(Tensor[] inputs, int runs = 10, params string[] wrt)
+        {
+            var made = new IntPtr[1];
+            using (LentTensor.LentList lent = LentTensor.LendAll(inputs))
+            using (var names = new TextList(wrt ?? new string[0], nameof(wrt)))
+                watch.Run(error => Native.xai_session_profile(handle, lent.Pointers, lent.Count,
+                    names.Pointers.Length == 0 ? null : names.Pointers, names.Count, runs, made, error), null,
+                    CancellationToken.None);
+            using (var plan = new PlanHandle(made[0], true))
+                return new Plan(plan);
+        }
+
         /// <summary>Give the session back.</summary>
         public void Dispose()
         {
@@ -243,6 +261,8 @@ namespace LibXai
             Implementation = Utf8.Decode(Native.xai_plan_step_implementation(plan, index));
             IsBackward = Native.xai_plan_step_backward(plan, index) != 0;
             Bytes = (long)Native.xai_plan_step_bytes(plan, index);
+            Operations = Native.xai_plan_step_operations(plan, index);
+            Milliseconds = Native.xai_plan_step_milliseconds(plan, index);
         }
 
         /// <summary>Name of the node.</summary>
@@ -259,6 +279,44 @@ namespace LibXai
 
         /// <summary>Bytes that it writes.</summary>
         public long Bytes { get; }
+
+        /// <summary>Floating point operations of a convolution or matrix product that oneDNN computes; else 0.</summary>
+        public double Operations { get; }
+
+        /// <summary>Its least time in a profile; else 0.</summary>
+        public double Milliseconds { get; }
+    }
+
+    /// <summary>A buffer in the working memory of a plan. Buffers that never live together overlap.</summary>
+    public sealed class PlanBuffer
+    {
+        internal PlanBuffer(PlanHandle plan, UIntPtr index)
+        {
+            Value = Utf8.Decode(Native.xai_plan_buffer_value(plan, index));
+            IsGradient = Native.xai_plan_buffer_gradient(plan, index) != 0;
+            Bytes = (long)Native.xai_plan_buffer_bytes(plan, index);
+            Offset = (long)Native.xai_plan_buffer_offset(plan, index);
+            FirstStep = (long)Native.xai_plan_buffer_first_step(plan, index);
+            LastStep = (long)Native.xai_plan_buffer_last_step(plan, index);
+        }
+
+        /// <summary>The value that it holds, or the node that fills it.</summary>
+        public string Value { get; }
+
+        /// <summary>Whether it belongs to the backward pass.</summary>
+        public bool IsGradient { get; }
+
+        /// <summary>Its size.</summary>
+        public long Bytes { get; }
+
+        /// <summary>Where it lies in the working memory.</summary>
+        public long Offset { get; }
+
+        /// <summary>The first step that touches it.</summary>
+        public long FirstStep { get; }
+
+        /// <summary>The last step that touches it.</summary>
+        public long LastStep { get; }
     }
 
     /// <summary>What a session would run for inputs of certain shapes.</summary>
@@ -271,7 +329,22 @@ namespace LibXai
             for (int i = 0; i < steps.Length; i++)
                 steps[i] = new PlanStep(handle, (UIntPtr)(uint)i);
             Steps = steps;
+            ScratchpadBytes = (long)Native.xai_plan_scratchpad_bytes(handle);
+            WeightsBytes = (long)Native.xai_plan_weights_bytes(handle);
+            var buffers = new PlanBuffer[(int)Native.xai_plan_buffer_count(handle)];
+            for (int i = 0; i < buffers.Length; i++)
+                buffers[i] = new PlanBuffer(handle, (UIntPtr)(uint)i);
+            Buffers = buffers;
         }
+
+        /// <summary>Bytes that steps use while they run, shared by all of them; part of <see cref="ArenaBytes"/>.</summary>
+        public long ScratchpadBytes { get; }
+
+        /// <summary>Bytes of weights as the steps read them, shared by all sessions of the model.</summary>
+        public long WeightsBytes { get; }
+
+        /// <summary>What lies in the working memory.</summary>
+        public IReadOnlyList<PlanBuffer> Buffers { get; }
 
         /// <summary>Bytes of working memory for one row.</summary>
         public long ArenaBytes { get; }

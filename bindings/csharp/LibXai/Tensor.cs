@@ -326,6 +326,11 @@ namespace LibXai
                 get { return (UIntPtr)(uint)Pointers.Length; }
             }
 
+            internal TensorHandle Handle(int index)
+            {
+                return lent[index].handle;
+            }
+
             public void Dispose()
             {
                 foreach (LentTensor each in lent)
