@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "base/compiler.h"
 #include "xai/status.h"
 
 /* Store a new error in *error (when error is not NULL and *error is NULL) and return `status`,
@@ -11,7 +12,7 @@
  * NULL) is put before the message as "place: message". Never fails: without memory a static
  * out-of-memory error is stored. */
 xai_status error_set(xai_error **error, xai_status status, const char *place, const char *format,
-                     ...) __attribute__((format(printf, 4, 5)));
+                     ...) PRINTF_LIKE(4, 5);
 
 /* error_set with XAI_ERROR_MEMORY and a message naming what could not be allocated. */
 xai_status error_memory(xai_error **error, const char *what, size_t bytes);

@@ -137,3 +137,17 @@ char *text_duplicate(const char *string)
 {
     return memory_copy(string, strlen(string) + 1);
 }
+
+const char *path_file_name(const char *path)
+{
+    const char *name = path;
+    for (; *path; path++) {
+#ifdef _WIN32
+        if (*path == '\\')
+            name = path + 1;
+#endif
+        if (*path == '/')
+            name = path + 1;
+    }
+    return name;
+}

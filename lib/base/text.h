@@ -5,6 +5,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+
+#include "base/compiler.h"
+
 typedef struct text {
     char *bytes; /* NUL-terminated; NULL while empty */
     size_t length, capacity;
@@ -13,7 +16,7 @@ typedef struct text {
 
 void text_append(text *self, const char *string);
 void text_append_bytes(text *self, const char *bytes, size_t length);
-void text_format(text *self, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void text_format(text *self, const char *format, ...) PRINTF_LIKE(2, 3);
 /* JSON string with quotes and escapes. */
 void text_append_json(text *self, const char *string);
 /* The bytes, owned by the caller (memory_free); NULL when an append failed. Resets the text. */
@@ -25,5 +28,8 @@ char *text_duplicate(const char *string); /* NULL when out of memory */
  * valid. */
 size_t text_utf8_step(const char *bytes, size_t length);
 bool text_is_utf8(const char *bytes, size_t length);
+
+/* The last part of a path, behind its last separator ('/', on Windows also '\\'). */
+const char *path_file_name(const char *path);
 
 #endif

@@ -70,24 +70,14 @@ xai_status file_map(const char *path, file_view *out, xai_error **error)
     return map_descriptor(descriptor, path, NULL, out, error);
 }
 
-static xai_status bad_location(const char *location, const char *why, xai_error **error)
-{
-    return error_set(error, XAI_ERROR_FORMAT, NULL, "external data location '%s' %s", location,
-                     why);
-}
-
 xai_status file_map_beneath(const char *folder, const char *location, file_view *out,
                             xai_error **error)
 {
     char name[NAME_MAX + 1];
     *out = (file_view){0};
-    if (*location == '\0')
-        return bad_location(location, "is empty", error);
-    if (*location == '/')
-        return bad_location(location, "is an absolute path; it must lie beside the model", error);
-    if (strchr(location, '\\'))
-        return bad_location(location, "contains a backslash; folders are separated by '/'", error);
-
+    const xai_status allowed = file_location_check(location, error);
+    if (allowed != XAI_OK)
+        return allowed;
     int descriptor = open(*folder ? folder : ".", O_RDONLY | O_CLOEXEC | O_DIRECTORY);
     if (descriptor < 0)
         return file_error(error, NULL, "folder of the model", errno);
@@ -96,16 +86,9 @@ xai_status file_map_beneath(const char *folder, const char *location, file_view 
         const bool last = part[length] == '\0';
         const char *current = part;
         part += length + (last ? 0 : 1);
-        xai_status status = XAI_OK;
-        if (length == 2 && memcmp(current, "..", 2) == 0)
-            status = bad_location(location, "leaves the folder of the model ('..')", error);
-        else if (length > NAME_MAX)
-            status = file_error(error, NULL, location, ENAMETOOLONG);
-        else if (last && length <= 1 && (length == 0 || *current == '.'))
-            status = bad_location(location, "names a folder, not a file", error);
-        if (status != XAI_OK) {
+        if (length > NAME_MAX) {
             close(descriptor);
-            return status;
+            return file_error(error, NULL, location, ENAMETOOLONG);
         }
         if (length == 0 || (length == 1 && *current == '.'))
             continue;
@@ -127,8 +110,8 @@ xai_status file_map_beneath(const char *folder, const char *location, file_view 
         if (last)
             return map_descriptor(descriptor, NULL, location, out, error);
     }
-    close(descriptor); /* "folder/": no last part */
-    return bad_location(location, "names a folder, not a file", error);
+    close(descriptor); /* not reached: the check has found a last part */
+    return file_error(error, NULL, location, EISDIR);
 }
 
 void file_unmap(file_view *self)

@@ -18,6 +18,8 @@ xai_status file_map(const char *path, file_view *out, xai_error **error);
  * through no symbolic link below `folder` ("" = the current one). Errors carry no place. */
 xai_status file_map_beneath(const char *folder, const char *location, file_view *out,
                             xai_error **error);
+/* Whether a location may be looked up at all, by its letters alone: relative, no "..", a file. */
+xai_status file_location_check(const char *location, xai_error **error);
 void file_unmap(file_view *self);
 /* Give back the physical pages; reading brings them back. */
 void file_release_pages(const file_view *self);

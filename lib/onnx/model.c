@@ -197,13 +197,8 @@ static onnx_storage *storage_create(xai_error **error)
 /* The part of a path before its last separator: "" for a bare name, "/" for a file in the root. */
 static char *folder_of(const char *path)
 {
-    const char *slash = strrchr(path, '/');
-#ifdef _WIN32
-    const char *backslash = strrchr(path, '\\');
-    if (!slash || (backslash && backslash > slash))
-        slash = backslash;
-#endif
-    const size_t length = !slash ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    const size_t name = (size_t)(path_file_name(path) - path); /* where it begins */
+    const size_t length = name > 1 ? name - 1 : name;
     char *folder = memory_allocate(length + 1, 1);
     if (folder) {
         memcpy(folder, path, length);

@@ -7,6 +7,7 @@
 #ifndef ONNX_READER_H
 #define ONNX_READER_H
 
+#include "base/compiler.h"
 #include "base/memory.h"
 #include "onnx/file.h"
 #include "onnx/onnx.h"
@@ -75,8 +76,7 @@ message message_begin(wire bytes, uint32_t singular, const char *name);
 /* False at the end and on failure (see reader.status). */
 bool message_next(reader *self, message *from, wire_field *field);
 
-xai_status reader_fail(reader *self, xai_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+xai_status reader_fail(reader *self, xai_status status, const char *format, ...) PRINTF_LIKE(3, 4);
 /* From the pool, zeroed; NULL sets the status. */
 void *reader_allocate(reader *self, size_t count, size_t size, const char *what);
 /* Count `more` of something against a cap. */

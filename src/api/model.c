@@ -54,8 +54,7 @@ static xai_status model_make(onnx_model *file, const char *path, xai_model **out
     }
     made->file = file;
     atomic_init(&made->references, 1);
-    const char *slash = path != NULL ? strrchr(path, '/') : NULL;
-    made->name = text_duplicate(path == NULL ? "" : slash != NULL ? slash + 1 : path);
+    made->name = text_duplicate(path == NULL ? "" : path_file_name(path));
     if (made->name == NULL) {
         status = error_memory(error, "the name of a model", 0);
         goto done;

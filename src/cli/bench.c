@@ -1,6 +1,5 @@
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "base/memory.h"
@@ -8,6 +7,7 @@
 #include "files.h"
 #include "input.h"
 #include "profile.h"
+#include "system.h"
 
 typedef struct bench {
     xai_model *model;
@@ -183,7 +183,6 @@ int command_bench(int count, char **arguments)
     xai_session_options *settings = NULL;
     xai_explainer_options *how = NULL;
     xai_error *error = NULL;
-    struct rusage usage;
     code = EXIT_FAILED;
     const double begin = milliseconds();
     if (xai_model_open(path, &self.model, &error) != XAI_OK)
@@ -217,8 +216,7 @@ int command_bench(int count, char **arguments)
         if (!measure(&self, "gradcam", run_gradcam))
             goto done;
     }
-    getrusage(RUSAGE_SELF, &usage);
-    printf("peak memory of the process: %.1f MB\n", (double)usage.ru_maxrss / 1024);
+    printf("peak memory of the process: %.1f MB\n", system_peak_bytes() / (1 << 20));
     code = EXIT_OK;
     goto done;
 failed:

@@ -10,17 +10,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
 #include "xai/xai.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 /* Print "xai: message" as one line on standard error; returns EXIT_FAILED. */
-int report(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int report(const char *format, ...) PRINTF_LIKE(1, 2);
 /* Report an error of the library and free it. `what` (may be NULL) goes before it. */
 int report_error(const char *what, xai_error *error);
 /* Report wrong usage; returns EXIT_USAGE. */
-int report_usage(const char *command, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+int report_usage(const char *command, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* One option of a command. The value is written to the field that fits `kind`. */
 typedef struct option {

@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "system.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static bool progress_shown;
 
@@ -163,7 +163,7 @@ xai_session_options *session_options(int64_t threads)
     const int32_t wanted = threads > INT32_MAX ? INT32_MAX : (int32_t)threads;
     if (xai_session_options_create(&options, &error) != XAI_OK ||
         xai_session_options_set_threads(options, wanted, &error) != XAI_OK ||
-        (isatty(STDERR_FILENO) &&
+        (system_terminal() &&
          xai_session_options_set_progress(options, show_progress, NULL, &error) != XAI_OK)) {
         report_error(NULL, error);
         xai_session_options_free(options);

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "system.h"
+
 typedef struct command {
     const char *name;
     int (*run)(int count, char **arguments);
@@ -64,7 +66,8 @@ static const command commands[] = {
      "  --batch N     rows of the input (default 1)\n"
      "  --size N      height and width where the model leaves them free (default 224)\n"
      "  --threads N   threads to use (default: all processors)\n"
-     "  --profile     instead: the time of every step, forward and backward to the inputs, with its\n"
+     "  --profile     instead: the time of every step, forward and backward to the inputs, with "
+     "its\n"
      "                GFLOP/s, its share and what computes it\n"
      "  --memory      instead: the working memory, buffer by buffer\n"
      "  --json FILE   write both as JSON\n"},
@@ -130,6 +133,8 @@ static int dispatch(int count, char **arguments)
 
 int main(int count, char **arguments)
 {
+    if (!system_arguments(&count, &arguments))
+        return report("out of memory");
     const int code = dispatch(count, arguments);
     if (code == EXIT_OK && (ferror(stdout) || fflush(stdout) != 0))
         return report("cannot write standard output: %s", strerror(errno ? errno : EIO));

@@ -10,28 +10,67 @@
 #include "engine/kernels_private.h"
 #include "engine/primitive_private.h"
 
+#ifdef _WIN32
+#include <windows.h>
+
+/* On Windows oneDNN runs on Microsoft's OpenMP, whose thread count only its own functions set. */
+typedef void (*plain_call)(void);
+typedef int (*get_threads)(void);
+typedef void (*set_threads)(int);
+
+static FARPROC library_call(const char *name)
+{
+    HMODULE runtime = GetModuleHandleW(L"vcomp140.dll"); /* loaded with dnnl.dll */
+    return runtime ? GetProcAddress(runtime, name) : NULL;
+}
+
+static int library_threads(void)
+{
+    const get_threads call = (get_threads)(plain_call)library_call("omp_get_max_threads");
+    return call ? call() : 1;
+}
+
+static void set_library_threads(int threads)
+{
+    const set_threads call = (set_threads)(plain_call)library_call("omp_set_num_threads");
+    if (call)
+        call(threads);
+}
+#elif defined(_OPENMP)
+static int library_threads(void)
+{
+    return omp_get_max_threads();
+}
+
+static void set_library_threads(int threads)
+{
+    omp_set_num_threads(threads);
+}
+#else
+static int library_threads(void)
+{
+    return 1;
+}
+
+static void set_library_threads(int threads)
+{
+    (void)threads;
+}
+#endif
+
 /* oneDNN takes its thread count from the calling thread's OpenMP setting. */
 int primitive_threads_enter(int threads)
 {
-#ifdef _OPENMP
-    const int before = omp_get_max_threads();
+    const int before = library_threads();
     if (before != threads)
-        omp_set_num_threads(threads);
+        set_library_threads(threads);
     return before;
-#else
-    return threads;
-#endif
 }
 
 void primitive_threads_leave(int before, int threads)
 {
-#ifdef _OPENMP
     if (before != threads)
-        omp_set_num_threads(before);
-#else
-    (void)before;
-    (void)threads;
-#endif
+        set_library_threads(before);
 }
 
 xai_status primitive_failure(dnnl_status_t code, xai_status otherwise, const char *what,

@@ -2,6 +2,7 @@
 #ifndef EXPLAIN_EXPLANATION_H
 #define EXPLAIN_EXPLANATION_H
 
+#include "base/compiler.h"
 #include "base/text.h"
 #include "explain/evaluator.h"
 
@@ -71,7 +72,7 @@ xai_status explanation_set_row(explanation *self, const subject *of, const sampl
                                int64_t evaluations, xai_error **error);
 
 xai_status explanation_warn(explanation *self, int64_t row, xai_error **error, const char *format,
-                            ...) __attribute__((format(printf, 4, 5)));
+                            ...) PRINTF_LIKE(4, 5);
 
 /* A JSON number in any locale: the shortest of a few precisions that reads back as the same
  * double; null for NaN and infinity. */

@@ -8,6 +8,7 @@
 #ifndef OPS_OPERATOR_H
 #define OPS_OPERATOR_H
 
+#include "base/compiler.h"
 #include "base/memory.h"
 #include "onnx/onnx.h"
 #include "tensor/tensor.h"
@@ -90,7 +91,7 @@ xai_status operator_attribute_ints(const operator_call *call, const char *name, 
 
 /* Report a failure at this node. */
 xai_status operator_error(const operator_call *call, xai_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+    PRINTF_LIKE(3, 4);
 
 /* Axis in [-rank, rank) -> [0, rank); error otherwise. */
 xai_status operator_axis(const operator_call *call, int64_t axis, int rank, int *out);
