@@ -3,11 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/memory.h"
 #include "card/card.h"
 #include "model_builder.h"
+#include "test_folder.h"
 
 static onnx_model *make_file(const char *const (*entries)[2], size_t count)
 {
@@ -186,11 +186,11 @@ START_TEST(entries_that_contradict_each_other_are_refused)
 }
 END_TEST
 
-static char folder[64];
+static char folder[256];
 
 static void write_card(const char *json)
 {
-    char path[128];
+    char path[512];
     snprintf(path, sizeof path, "%s/model.xai.json", folder);
     FILE *file = fopen(path, "wb");
     ck_assert_ptr_nonnull(file);
@@ -200,13 +200,12 @@ static void write_card(const char *json)
 
 static void make_folder(void)
 {
-    strcpy(folder, "/tmp/xai-card-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    ck_assert(make_test_folder("card", folder, sizeof folder));
 }
 
 static void remove_folder(void)
 {
-    char path[128];
+    char path[512];
     snprintf(path, sizeof path, "%s/model.xai.json", folder);
     unlink(path);
     rmdir(folder);
@@ -214,7 +213,7 @@ static void remove_folder(void)
 
 START_TEST(file_beside_the_model_wins_over_metadata)
 {
-    char path[128];
+    char path[512];
     snprintf(path, sizeof path, "%s/model.onnx", folder);
     const char *const entries[][2] = {{"xai.labels", "old"}, {"xai.input.range", "0 255"}};
     static const char *const files[] = {
@@ -252,7 +251,7 @@ START_TEST(bad_file_is_refused_by_its_path_and_key)
         {"{\"output\": {\"scores\": \"logit\"}}", "output.scores"},
         {"", "model.xai.json"},
     };
-    char path[128];
+    char path[512];
     snprintf(path, sizeof path, "%s/model.onnx", folder);
     onnx_model *file = make_file(NULL, 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

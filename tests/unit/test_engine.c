@@ -143,11 +143,11 @@ static double distance(const float *a, const float *b, size_t n)
 static void agrees(model_builder *m, const char *names)
 {
     loaded self = load(m);
-    char text[256], *rest = text;
+    char text[256];
     int wanted[MAX_WANTED];
     size_t count = 0;
     snprintf(text, sizeof text, "%s", names);
-    for (char *name; (name = strsep(&rest, " ")) != NULL; count++) {
+    for (char *name = strtok(text, " "); name != NULL; name = strtok(NULL, " "), count++) {
         wanted[count] = graph_find(network_graph(self.net), name);
         ck_assert_msg(wanted[count] != GRAPH_NONE, "no value %s", name);
     }
