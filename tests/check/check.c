@@ -11,16 +11,14 @@ typedef struct entry {
 } entry;
 
 struct TCase {
+    TCase *next;
     void (*setup)(void), (*teardown)(void);
     entry *first, **last;
 };
 
 struct Suite {
     const char *name;
-    struct {
-        TCase *tests[64];
-        int count;
-    } cases;
+    TCase *first, **last;
 };
 
 struct SRunner {
@@ -45,6 +43,7 @@ Suite *suite_create(const char *name)
 {
     Suite *made = need(sizeof *made);
     made->name = name;
+    made->last = &made->first;
     return made;
 }
 
@@ -58,11 +57,8 @@ TCase *tcase_create(const char *name)
 
 void suite_add_tcase(Suite *suite, TCase *tests)
 {
-    if (suite->cases.count == 64) {
-        fprintf(stderr, "too many cases\n");
-        exit(EXIT_FAILURE);
-    }
-    suite->cases.tests[suite->cases.count++] = tests;
+    *suite->last = tests;
+    suite->last = &tests->next;
 }
 
 void tcase_set_timeout(TCase *tests, double seconds)
@@ -122,8 +118,8 @@ void srunner_run_all(SRunner *runner, int mode)
 {
     (void)mode;
     int count = 0;
-    for (int i = 0; i < runner->suite->cases.count; i++)
-        for (const entry *each = runner->suite->cases.tests[i]->first; each; each = each->next)
+    for (const TCase *tests = runner->suite->first; tests; tests = tests->next)
+        for (const entry *each = tests->first; each; each = each->next)
             for (int index = each->begin; index < each->end; index++) {
                 runner->failed += run_one(each, index);
                 count++;

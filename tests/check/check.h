@@ -41,8 +41,8 @@ _Noreturn void check_fail(const char *file, int line, const char *format, ...)
 #define tcase_add_test(tests, test) check_add(tests, test, 0, 1)
 #define tcase_add_loop_test(tests, test, begin, end) check_add(tests, test, begin, end)
 
-#define START_TEST(name)                                       \
-    static void name##_run(int _i);                            \
+#define START_TEST(name)                                  \
+    static void name##_run(int _i);                       \
     static const TTest name##_test = {#name, name##_run}; \
     static const TTest *const name = &name##_test;        \
     static void name##_run(int _i __attribute__((unused)))
