@@ -131,6 +131,70 @@ static xai_status explain_and_draw(const file_bytes *file, xai_error **error)
     return status;
 }
 
+/* Each method with few evaluations; targets by index and the highest. */
+static const struct {
+    const char *method, *option;
+    double value;
+} methods[] = {
+    {"hirescam", NULL, 0},
+    {"eigencam", NULL, 0},
+    {"scorecam", NULL, 0},
+    {"ablationcam", NULL, 0},
+    {"fullgrad", NULL, 0},
+    {"guided_gradcam", NULL, 0},
+    {"saliency", NULL, 0},
+    {"integrated_gradients", "steps", 3},
+    {"integrated_gradients", "tolerance", 1e-9},
+    {"smoothgrad", "samples", 3},
+    {"vargrad", "samples", 3},
+    {"gradient_shap", "samples", 3},
+};
+static size_t at_method;
+
+static xai_status explain_by_method(const file_bytes *file, xai_error **error)
+{
+    xai_model *model = NULL;
+    xai_session_options *session = NULL;
+    xai_explainer_options *options = NULL;
+    xai_explainer *explainer = NULL;
+    xai_explanation *explanations[2] = {NULL};
+    xai_tensor *input = NULL;
+    xai_target *targets[2] = {NULL}; /* the second: the highest score */
+    xai_status status = xai_model_parse(file->bytes, file->size, &model, error);
+    if (status == XAI_OK)
+        status = options_of(&session, error);
+    if (status == XAI_OK)
+        status = xai_explainer_options_create(&options, error);
+    if (status == XAI_OK)
+        status = xai_explainer_options_set_session(options, session, error);
+    if (status == XAI_OK)
+        status = xai_explainer_options_set_score(options, XAI_SCORE_LOGIT, error);
+    if (status == XAI_OK && methods[at_method].option != NULL)
+        status = xai_explainer_options_set_number(options, methods[at_method].option,
+                                                  methods[at_method].value, error);
+    if (status == XAI_OK)
+        status = xai_explainer_create(model, methods[at_method].method, options, &explainer, error);
+    if (status == XAI_OK)
+        status = xai_target_create(&targets[0], error);
+    if (status == XAI_OK)
+        status = xai_target_add_index(targets[0], 3, error);
+    if (status == XAI_OK)
+        status = xai_tensor_create(XAI_DTYPE_FLOAT32, 4, image_dims, image_values, &input, error);
+    const xai_tensor *inputs[] = {input};
+    if (status == XAI_OK)
+        status = xai_explainer_explain_targets(
+            explainer, inputs, 1, (const xai_target *const *)targets, 2, explanations, error);
+    xai_explanation_free(explanations[0]);
+    xai_explanation_free(explanations[1]);
+    xai_target_free(targets[0]);
+    xai_tensor_free(input);
+    xai_explainer_free(explainer);
+    xai_explainer_options_free(options);
+    xai_session_options_free(session);
+    xai_model_free(model);
+    return status;
+}
+
 static void every_allocation(scenario run)
 {
     model_builder *built = convnet_builder("Softmax");
@@ -175,6 +239,13 @@ START_TEST(explaining_and_drawing_survive)
 }
 END_TEST
 
+START_TEST(every_method_survives)
+{
+    at_method = (size_t)_i;
+    every_allocation(explain_by_method);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("oom");
@@ -182,6 +253,7 @@ int main(void)
     tcase_set_timeout(every, 300);
     tcase_add_test(every, opening_scoring_and_differentiating_survive);
     tcase_add_test(every, explaining_and_drawing_survive);
+    tcase_add_loop_test(every, every_method_survives, 0, (int)(sizeof methods / sizeof methods[0]));
     suite_add_tcase(suite, every);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
