@@ -52,6 +52,12 @@ def _report(user: Any, done: int, total: int) -> int:
     return 1 if progress is not None and progress(done, total) is False else 0
 
 
+@ffi.callback("int32_t(void *, size_t, size_t)", error=1, onerror=_failed)
+def _listen(user: Any, done: int, total: int) -> int:
+    """Do nothing: entering it lets Python handle signals. It runs after every evaluation."""
+    return 0
+
+
 class SessionOptions:
     """Options handle, with the callback's data that must live as long as what uses it.
 
@@ -91,7 +97,8 @@ class SessionOptions:
             if not callable(progress):
                 raise WrongTypeError("progress: a function (done, total) is needed", "progress")
             self._reports.progress = progress
-        check(lib.xai_session_options_set_progress, self.handle, _report, self._user)
+        call = _listen if self._reports.progress is None else _report
+        check(lib.xai_session_options_set_progress, self.handle, call, self._user)
 
     def run(self, call: Callable[..., int], *arguments: Any) -> None:
         """Call the library as `check` does; what the callback raised goes before its error."""
