@@ -185,10 +185,16 @@ static int find_attention_input(const graph *self, int tokens, bool *scratch)
     for (size_t i = self->node_count; i-- > 0;) {
         const graph_node *node = &self->nodes[i];
         const int output = node->output_count > 0 ? node->outputs[0] : GRAPH_NONE;
-        if (node->removed || output == GRAPH_NONE || !reached[output])
+        bool on_path = false,
+             behind = false; /* any output: queries, keys and values may be split */
+        for (int k = 0; !node->removed && k < node->output_count; k++) {
+            on_path = on_path || (node->outputs[k] != GRAPH_NONE && reached[node->outputs[k]]);
+            behind = behind || (node->outputs[k] != GRAPH_NONE && attended[node->outputs[k]]);
+        }
+        if (!on_path || output == GRAPH_NONE)
             continue;
         const shape *made = &self->values[output].shape;
-        if (attended[output] && is(node, "LayerNormalization") && shape_equal(made, dims)) {
+        if (behind && is(node, "LayerNormalization") && shape_equal(made, dims)) {
             found = output;
             break;
         }
@@ -199,7 +205,7 @@ static int find_attention_input(const graph *self, int tokens, bool *scratch)
             if (node->inputs[k] == GRAPH_NONE)
                 continue;
             reached[node->inputs[k]] = true;
-            if (attention || attended[output])
+            if (attention || behind)
                 attended[node->inputs[k]] = true;
         }
     }

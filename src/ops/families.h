@@ -46,9 +46,12 @@
     X(batch_normalization) X(scale_shift) X(instance_normalization) X(layer_normalization) \
     X(group_normalization) X(rms_normalization) X(lrn) X(lp_normalization)                 \
     X(mean_variance_normalization)
+#define OPERATORS_BITWISE(X)                                              \
+    X(bitwise_and) X(bitwise_or) X(bitwise_xor) X(bitwise_not) X(bit_shift)
 #define OPERATORS_CONTROL(X) X(if) X(loop) X(scan)
 #define OPERATORS_SEQUENCE(X)                                            \
-    X(rnn) X(gru) X(lstm) X(attention) X(rotary_embedding) X(einsum)
+    X(rnn) X(gru) X(lstm) X(attention) X(rotary_embedding) X(einsum) \
+    X(reverse_sequence)
 #define OPERATORS_SAMPLE(X)                                              \
     X(grid_sample) X(affine_grid) X(roi_align) X(non_max_suppression)
 #define OPERATORS_QUANTISED(X)                                                            \
@@ -75,6 +78,7 @@
     OPERATORS_REDUCE(X)        \
     OPERATORS_SOFTMAX(X)       \
     OPERATORS_NORMALISATION(X) \
+    OPERATORS_BITWISE(X)       \
     OPERATORS_CONTROL(X)       \
     OPERATORS_SEQUENCE(X)      \
     OPERATORS_SAMPLE(X)        \

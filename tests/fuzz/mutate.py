@@ -18,7 +18,8 @@ VARINT, FIXED64, BYTES, GROUP, GROUP_END, FIXED32 = range(6)
 
 # Which fields of a message are messages again, by the numbers of onnx.proto.
 SCHEMA = {
-    "Model": {7: "Graph", 8: "Opset", 14: "Entry"},
+    "Model": {7: "Graph", 8: "Opset", 14: "Entry", 25: "Function"},
+    "Function": {7: "Node", 9: "Opset", 11: "Attribute"},
     "Graph": {1: "Node", 5: "Tensor", 11: "Value", 12: "Value", 13: "Value"},
     "Node": {5: "Attribute"},
     "Attribute": {5: "Tensor", 6: "Graph"},
@@ -236,6 +237,140 @@ def seeds():
         typed.graph.initializer.append(helper.make_tensor(f"typed{kind}", kind, [2], values))
     made["typed_data"] = typed
     return made
+
+
+def folded(nodes, constants, opset=17):
+    """A model whose operators compute while it is loaded: all they read is constant; y = x + their sums."""
+    results = [nodes[-1].output[0]]
+    ends = [helper.make_node("ReduceSum", [name], [f"sum_{name}"], keepdims=0) for name in results]
+    adds = [helper.make_node("Add", ["x", f"sum_{results[0]}"], ["y"])]
+    return make([*nodes, *ends, *adds], [("x", ["n", 2])], [("y", None)], constants, opset)
+
+
+def sequence_seeds():
+    """Recurrent layers, attention, sampling, regions, quantised numbers."""
+    rng = np.random.default_rng(1)
+    node, made = helper.make_node, {}
+
+    def f32(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    for kind, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4)):
+        weights = {"s": f32(3, 2, 2), "w": f32(2, gates * 3, 2), "r": f32(2, gates * 3, 3), "b": f32(2, gates * 6)}
+        layer = node(kind, ["s", "w", "r", "b"], ["h"], hidden_size=3, direction="bidirectional")
+        made[f"folded_{kind.lower()}"] = folded([layer], weights)
+    made["folded_attention"] = folded(
+        [node("Attention", ["q", "k", "v", "m"], ["h"], q_num_heads=2, kv_num_heads=1, is_causal=1, softcap=2.0)],
+        {"q": f32(1, 3, 4), "k": f32(1, 4, 2), "v": f32(1, 4, 3), "m": f32(3, 4)},
+        23,
+    )
+    made["folded_rotary"] = folded(
+        [node("RotaryEmbedding", ["q", "c", "s", "p"], ["h"])],
+        {"q": f32(1, 2, 3, 4), "c": f32(5, 2), "s": f32(5, 2), "p": np.array([[4, 0, 2]], np.int64)},
+        23,
+    )
+    made["folded_einsum"] = folded(
+        [node("Einsum", ["a", "b"], ["h"], equation="...ij,jk->...ik")], {"a": f32(2, 3, 4), "b": f32(4, 2)}
+    )
+    made["folded_sample"] = folded(
+        [
+            node("AffineGrid", ["t", "z"], ["g"], align_corners=1),
+            node("GridSample", ["i", "g"], ["h"], mode="cubic", padding_mode="reflection"),
+        ],
+        {"t": f32(1, 2, 3), "z": np.array([1, 2, 3, 4], np.int64), "i": f32(1, 2, 4, 5)},
+        20,
+    )
+    made["folded_regions"] = folded(
+        [node("RoiAlign", ["i", "b", "n"], ["h"], output_height=2, output_width=2, sampling_ratio=2)],
+        {
+            "i": f32(2, 2, 4, 5),
+            "b": np.array([[0, 0, 3, 3], [1, 1, 4, 2]], np.float32),
+            "n": np.array([0, 1], np.int64),
+        },
+    )
+    made["folded_suppression"] = folded(
+        [
+            node("NonMaxSuppression", ["b", "s", "k", "o", "l"], ["i"]),
+            node("Cast", ["i"], ["h"], to=FLOAT),
+        ],
+        {
+            "b": np.array([[[0, 0, 1, 1], [0, 0.1, 1, 1.1], [2, 2, 3, 3]]], np.float32),
+            "s": np.array([[[0.9, 0.8, 0.7]]], np.float32),
+            "k": np.array([2], np.int64),
+            "o": np.array([0.5], np.float32),
+            "l": np.array([0.1], np.float32),
+        },
+    )
+    zero, scale = np.array(3, np.uint8), np.array(0.1, np.float32)
+    made["folded_quantised"] = folded(
+        [
+            node("QuantizeLinear", ["i", "s", "z"], ["q"]),
+            node("QLinearConv", ["q", "s", "z", "w", "s", "wz", "s", "z"], ["c"], pads=[1, 1, 1, 1]),
+            node("DequantizeLinear", ["c", "s", "z"], ["h"]),
+        ],
+        {"i": f32(1, 2, 4, 4), "s": scale, "z": zero, "wz": np.array(0, np.int8),
+         "w": rng.integers(-9, 9, (3, 2, 3, 3)).astype(np.int8)},
+    )  # fmt: skip
+    made["quantised"] = make(
+        [node("QuantizeLinear", ["x", "s", "z"], ["q"], axis=1),
+         node("DequantizeLinear", ["q", "s", "z"], ["y"], axis=1)],
+        [("x", ["n", 3, 2])], [("y", None)],
+        {"s": np.array([0.1, 0.2, 0.3], np.float32), "z": np.array([1, 2, 3], np.uint8)},
+    )  # fmt: skip
+    return made
+
+
+def control_seeds():
+    """Local functions, If, Loop, Scan; not checked by onnx, whose inference wants types inside."""
+    node, made = helper.make_node, {}
+
+    def info(name, kind=FLOAT, shape=None):
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    def model(nodes, constants, functions=()):
+        tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+        graph = helper.make_graph(nodes, "g", [info("x", shape=["n", 3])], [info("y")], tensors)
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8, functions=list(functions))
+
+    branches = [helper.make_graph([node(op, ["x"], [op])], op, [], [info(op)]) for op in ("Relu", "Neg")]
+    choose = node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])
+    made["if"] = model([choose], {"c": np.bool_(True)})
+    body = helper.make_graph(
+        [node("Add", ["s", "x"], ["t"]), node("Identity", ["c"], ["d"]), node("ReduceSum", ["t"], ["r"])],
+        "body",
+        [info("i", INT64, []), info("c", TensorProto.BOOL, []), info("s")],
+        [info("d", TensorProto.BOOL, []), info("t"), info("r")],
+    )
+    loop = node("Loop", ["k", "", "x"], ["y", "all"], body=body)
+    made["loop"] = model([loop], {"k": np.int64(3)})
+    cell = helper.make_graph(
+        [node("Mul", ["h", "e"], ["m"]), node("Identity", ["m"], ["o"])],
+        "cell", [info("h"), info("e")], [info("m"), info("o")],
+    )  # fmt: skip
+    made["scan"] = model(
+        [node("Scan", ["h0", "x"], ["y", "all"], body=cell, num_scan_inputs=1, scan_input_axes=[1])],
+        {"h0": np.float32(1)},
+    )
+    inner = node("LeakyRelu", ["a"], ["b"])
+    reference = inner.attribute.add()
+    reference.name, reference.ref_attr_name, reference.type = "alpha", "slope", 1
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    leak = helper.make_function(
+        "local", "Leak", ["a"], ["b"], [inner], opsets, [], [helper.make_attribute("slope", 0.1)]
+    )
+    sides = {side: branches_of(node, info, name) for side, name in (("then_branch", "t"), ("else_branch", "a"))}
+    calls = [node("Leak", ["a"], ["t"], domain="local", slope=0.2), node("If", ["f"], ["b"], **sides)]
+    outer = helper.make_function("local", "Outer", ["a", "f"], ["b"], calls, opsets)
+    made["functions"] = model(
+        [node("Outer", ["x", "flag"], ["y"], domain="local")], {"flag": np.bool_(False)}, [leak, outer]
+    )
+    return made
+
+
+def branches_of(node, info, source):
+    """A branch that calls a local function with a value from around it."""
+    return helper.make_graph([node("Leak", [source], ["e"], domain="local")], "branch", [], [info("e")])
 
 
 def external_seed(folder):
@@ -460,7 +595,8 @@ def main(folder, count, seed=1):
         os.makedirs(os.path.join(folder, name), exist_ok=True)
         for old in glob.glob(os.path.join(folder, name, "*")):
             os.remove(old)
-    originals = {name: model.SerializeToString() for name, model in seeds().items()}
+    all_seeds = {**seeds(), **sequence_seeds(), **control_seeds()}
+    originals = {name: model.SerializeToString() for name, model in all_seeds.items()}
     for name in ("seeds", "mutants"):
         originals["external"] = external_seed(os.path.join(folder, name)).SerializeToString()
     for name, data in originals.items():

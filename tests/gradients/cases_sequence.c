@@ -132,5 +132,8 @@ const gradient_case gradient_cases_sequence[] = {
          ATTRIBUTES(ATTRIBUTE_TEXT("mode", "max"), ATTRIBUTE_INT("sampling_ratio", 2),
                     ATTRIBUTE_TEXT("coordinate_transformation_mode", "output_half_pixel"),
                     ATTRIBUTE_FLOAT("spatial_scale", 0.5f))),
+    CASE("ReverseSequence", "time first", 10, 2, INPUTS(RANDOM(-1, 1, 4, 2, 3), INTEGERS(3, 4))),
+    CASE("ReverseSequence", "rows first", 10, 2, INPUTS(RANDOM(-1, 1, 2, 4), INTEGERS(0, 2)),
+         ATTRIBUTES(ATTRIBUTE_INT("batch_axis", 0), ATTRIBUTE_INT("time_axis", 1))),
     {0},
 };

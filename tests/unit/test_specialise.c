@@ -439,14 +439,13 @@ END_TEST
  * factorised: the Softmax runs over the tokens of the keys. */
 static model_builder *two_scales(void)
 {
-    const int64_t width[] = {5}, square[] = {5, 5};
+    const int64_t width[] = {5};
     model_builder *m = model_create(17);
     model_input(m, "image", DTYPE_FLOAT, 4, (int64_t[]){1, 3, 8, 12});
     model_fill(m, "ones", 1, width, 1);
     model_ints(m, "zero", 1, (int64_t[]){0});
     model_ints(m, "one", 1, (int64_t[]){1});
-    for (int i = 0; i < 3; i++)
-        model_random(m, (const char *[]){"q", "k", "v"}[i], 2, square, 10 + (unsigned)i);
+    model_random(m, "qkv", 2, (int64_t[]){5, 15}, 10);
     model_random(m, "class", 3, (int64_t[]){1, 1, 5}, 2);
 #define SCALE(s, size, count)                                               \
     model_random(m, "patch" s, 4, (int64_t[]){5, 3, size, size}, 1 + size); \
@@ -459,9 +458,9 @@ static model_builder *two_scales(void)
     model_node(m, "Concat", "class patches" s, "tokens" s);                 \
     model_int_attribute(m, "axis", 1);                                      \
     model_node(m, "LayerNormalization", "tokens" s " ones", "norm" s);      \
-    model_node(m, "MatMul", "norm" s " q", "queries" s);                    \
-    model_node(m, "MatMul", "norm" s " k", "keys" s);                       \
-    model_node(m, "MatMul", "norm" s " v", "values" s);                     \
+    model_node(m, "MatMul", "norm" s " qkv", "all" s);                      \
+    model_node(m, "Split", "all" s, "queries" s " keys" s " values" s);     \
+    model_int_attribute(m, "axis", 2);                                      \
     model_node(m, "Softmax", "keys" s, "weights" s);                        \
     model_int_attribute(m, "axis", 1);                                      \
     model_node(m, "Transpose", "weights" s, "turned" s);                    \
