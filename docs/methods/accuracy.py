@@ -46,9 +46,7 @@ def exact(f, x):
     table = np.array([[s >> i & 1 for i in range(FEATURES)] for s in range(2**FEATURES)])
     v = f(table * x)
     sizes = table.sum(1)
-    weights = [
-        math.factorial(k) * math.factorial(FEATURES - k - 1) / math.factorial(FEATURES) for k in range(FEATURES)
-    ]
+    weights = [math.factorial(k) * math.factorial(FEATURES - k - 1) / math.factorial(FEATURES) for k in range(FEATURES)]
     values = np.zeros(FEATURES)
     for i in range(FEATURES):
         without = np.flatnonzero(table[:, i] == 0)
@@ -113,7 +111,7 @@ def estimators(model, x, f):
     def captum_sampling(budget, seed):
         torch.manual_seed(seed)
         out = ShapleyValueSampling(forward).attribute(torch.from_numpy(x), n_samples=max(1, budget // FEATURES))
-        return out.numpy()[0], budget
+        return out.numpy()[0], max(1, budget // FEATURES) * FEATURES + 1
 
     yield "Captum ShapleyValueSampling", captum_sampling
 

@@ -28,8 +28,9 @@ typedef struct primitive_spec {
     int64_t input_channels, output_channels; /* of the forward operator */
     /* The forward operator's input and output (or their gradients) are plain (C, spatial), else blocked. */
     bool plain_input, plain_output;
-    /* Matrix products; plain row-major. */
-    int64_t batch, rows, columns, depth; /* B, M, N, K */
+    /* Matrix products: B, M, N, K. Convolutions: `batch` rows at a time, each in the layout of one
+     * row, forward without fusions; 0 or 1 = one. */
+    int64_t batch, rows, columns, depth;
     bool transpose_a, transpose_b;       /* stored as (K, M) / (N, K) */
     bool shared_b;                       /* b has batch 1 */
     /* Weights may be stored in a layout of the primitive's choice; always true for convolutions. */

@@ -25,14 +25,14 @@ static convolution convolution_of(const primitive_spec *spec)
     return c;
 }
 
-/* Dimensions (1, C, spatial...) in the plain or the blocked layout. */
-static dnnl_status_t describe_data(dnnl_memory_desc_t *out, int64_t channels,
+/* Dimensions (batch, C, spatial...) in the plain or the blocked layout. */
+static dnnl_status_t describe_data(dnnl_memory_desc_t *out, int64_t batch, int64_t channels,
                                    const int64_t *spatial, int rank, bool plain, int block)
 {
     static const dnnl_format_tag_t plain_tags[] = {dnnl_ncw, dnnl_nchw, dnnl_ncdhw};
     static const dnnl_format_tag_t tags8[] = {dnnl_nCw8c, dnnl_nChw8c, dnnl_nCdhw8c};
     static const dnnl_format_tag_t tags16[] = {dnnl_nCw16c, dnnl_nChw16c, dnnl_nCdhw16c};
-    dnnl_dims_t dims = {1, channels};
+    dnnl_dims_t dims = {batch, channels};
     for (int i = 0; i < rank; i++)
         dims[2 + i] = spatial[i];
     const dnnl_format_tag_t tag =
@@ -65,6 +65,7 @@ static dnnl_status_t describe_form(const primitive *self, const convolution_form
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_dims_t strides, dilates, begin, end;
     const dnnl_dims_t bias_dims = {c->output_channels};
+    const int64_t batch = self->spec.batch > 1 ? self->spec.batch : 1;
     *out = NULL;
     for (int i = 0; i < w->rank; i++) {
         const int64_t extent = (w->kernel[i] - 1) * w->dilation[i] + 1;
@@ -77,9 +78,9 @@ static dnnl_status_t describe_form(const primitive *self, const convolution_form
             end[i] = 0;
     }
     dnnl_status_t code =
-        describe_data(&input, c->input_channels, w->input, w->rank, c->plain_input, self->block);
+        describe_data(&input, batch, c->input_channels, w->input, w->rank, c->plain_input, self->block);
     if (code == dnnl_success)
-        code = describe_data(&output, c->output_channels, w->output, w->rank, c->plain_output,
+        code = describe_data(&output, batch, c->output_channels, w->output, w->rank, c->plain_output,
                              self->block);
     if (code == dnnl_success)
         code = describe_weights(&weights, c, w->groups / form->merged_groups);
@@ -268,17 +269,26 @@ xai_status primitive_describe_convolution(primitive *self, xai_error **error)
     self->operations = 2.0 * (double)c->output_channels * (double)(c->input_channels / w->groups);
     for (int i = 0; i < w->rank; i++)
         self->operations *= (double)w->output[i] * (double)w->kernel[i];
-    status = primitive_split_phases(self, error);
+    if (spec->batch > 1 && (c->backward || post))
+        return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
+                         "several rows at a time: forward convolutions without fusions only");
+    if (spec->batch > 1)
+        self->operations *= (double)spec->batch;
+    status = spec->batch > 1 ? XAI_ERROR_UNSUPPORTED : primitive_split_phases(self, error);
     if (status != XAI_ERROR_UNSUPPORTED)
         return status;
 
     convolution_form forms[FORMS];
-    const int count = forms_of(c, &spec->post, self->block, forms);
+    int count = forms_of(c, &spec->post, self->block, forms);
+    if (spec->batch > 1) { /* the other forms convert or copy one row */
+        forms[0] = (convolution_form){.run = *c, .merged_groups = 1};
+        count = 1;
+    }
     dnnl_status_t code = dnnl_unimplemented;
     int chosen = -1;
     /* Matrix products inside a convolution sum by thread: the last form alone may be one, then on one thread. */
     for (int i = 0; i < count && chosen < 0; i++) {
-        const bool last = i == count - 1;
+        const bool last = i == count - 1 && spec->batch <= 1;
         if (last) {
             self->threads = 1;
             primitive_threads_enter(1);

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "explain/baseline.h"
+#include "explain/local_scores.h"
 
 /* Windows of one part: a grid over its spatial axes, all channels together. */
 typedef struct window_grid {
@@ -26,6 +27,7 @@ typedef struct occlusion_job {
     double **sums; /* [part] */
     double *drops; /* (windows, T) */
     size_t windows, target_count, row;
+    local_scores near; /* for one image alone */
 } occlusion_job;
 
 /* "16", "16,8": one number for all axes or one each; 0 = `otherwise`. */
@@ -209,6 +211,71 @@ static xai_status store_target(occlusion_job *job, size_t t, explanation *out, x
     return status;
 }
 
+/* Pixels of a box around window `index`: the baseline under the window, the row around it. */
+static void fill_box(void *user, size_t index, const local_box *box, float *out)
+{
+    const occlusion_job *job = user;
+    const spatial *space = &job->inputs.spaces[0];
+    size_t begin[MAP_MAX_RANK], end[MAP_MAX_RANK];
+    window_box(&job->grids[0], index, begin, end);
+    for (size_t c = 0; c < space->channels; c++)
+        for (int64_t y = box->y; y < box->y + box->height; y++)
+            for (int64_t x = box->x; x < box->x + box->width; x++) {
+                const size_t at = c * space->pixels + (size_t)(y * space->dims[1] + x);
+                const bool inside = (size_t)y >= begin[0] && (size_t)y < end[0] &&
+                                    (size_t)x >= begin[1] && (size_t)x < end[1];
+                *out++ = inside ? job->absent[0][at] : job->original[0][at];
+            }
+}
+
+/* One image, channels first, and nothing else: then windows can be computed locally. */
+static xai_status open_local(occlusion_job *job, const fixed_score *fixed, bool *pays,
+                             xai_error **error)
+{
+    const spatial *space = &job->inputs.spaces[0];
+    *pays = false;
+    if (job->inputs.float_count != 1 || space->rank != 2 || space->pixel_stride != 1 ||
+        space->channel_stride != space->pixels || space->offset != 0 || job->near.refused)
+        return XAI_OK;
+    local_box *boxes = memory_allocate(job->windows, sizeof *boxes);
+    if (boxes == NULL)
+        return error_memory(error, "windows", job->windows * sizeof *boxes);
+    for (size_t w = 0; w < job->windows; w++) {
+        size_t begin[MAP_MAX_RANK], end[MAP_MAX_RANK];
+        window_box(&job->grids[0], w, begin, end);
+        boxes[w] = (local_box){(int64_t)begin[0], (int64_t)begin[1], (int64_t)(end[0] - begin[0]),
+                               (int64_t)(end[1] - begin[1])};
+    }
+    const xai_status status =
+        local_scores_open(&job->near, &job->self->engine, job->inputs.rows, job->inputs.inputs[0],
+                          boxes, job->windows, fixed, job->target_count, pays, error);
+    memory_free(boxes);
+    return status;
+}
+
+/* Scores of the row and of all windows. */
+static xai_status score_windows(occlusion_job *job, size_t row, const fixed_score *fixed,
+                                xai_error **error)
+{
+    const size_t targets = job->target_count;
+    bool pays = false;
+    xai_status status = open_local(job, fixed, &pays, error);
+    const variants what = {.rows = job->inputs.rows,
+                           .row = row,
+                           .count = pays ? 1 : job->windows + 1,
+                           .scores = fixed,
+                           .score_count = targets,
+                           .fill = fill,
+                           .user = job};
+    if (status == XAI_OK)
+        status = evaluator_scores_of(&job->self->engine, &what, job->drops, error);
+    if (status == XAI_OK && pays)
+        status = local_scores_run(&job->near, &job->self->engine, job->inputs.rows, row,
+                                  job->inputs.inputs[0], job->windows, fill_box, job, fixed,
+                                  targets, job->drops + targets, error);
+    return status;
+}
+
 static xai_status explain_row(occlusion_job *job, size_t row, explanation **out, xai_error **error)
 {
     const fixed_score *fixed = job->scores + row * job->target_count;
@@ -216,15 +283,8 @@ static xai_status explain_row(occlusion_job *job, size_t row, explanation **out,
     for (size_t p = 0; p < job->inputs.float_count; p++)
         attribution_read_row(&job->inputs, row, p, job->original[p]);
     xai_status status = baseline_row(&job->inputs, job->self, row, job->absent, error);
-    const variants what = {.rows = job->inputs.rows,
-                           .row = row,
-                           .count = job->windows + 1,
-                           .scores = fixed,
-                           .score_count = job->target_count,
-                           .fill = fill,
-                           .user = job};
     if (status == XAI_OK)
-        status = evaluator_scores_of(&job->self->engine, &what, job->drops, error);
+        status = score_windows(job, row, fixed, error);
     for (size_t t = 0; status == XAI_OK && t < job->target_count; t++) {
         status = store_target(job, t, out[t], error);
         if (status == XAI_OK)
@@ -263,6 +323,7 @@ static xai_status allocate(occlusion_job *job, xai_error **error)
 
 static void free_job(occlusion_job *job)
 {
+    local_scores_free(&job->near);
     for (size_t p = 0; p < job->inputs.float_count; p++) {
         if (job->original != NULL)
             memory_free(job->original[p]);

@@ -1,0 +1,47 @@
+/* Local edits: the values of many copies of one row that differ from it only in a box each.
+ *
+ * Only the box of each layer that a box of the input can reach is computed; around it stand the
+ * values of the row itself. That is exact up to rounding: no value is approximated. Where boxes have
+ * grown to most of a layer the computation ends: these values are the frontier, from which a plan
+ * that starts there (plan_request.starts) goes on densely.
+ *
+ * For networks whose edited input is an image (1, C, H, W) that begins with convolutions, pools,
+ * scale-shifts, activations, additions and concatenations of channels. XAI_ERROR_UNSUPPORTED
+ * otherwise: then evaluate densely. */
+#ifndef ENGINE_LOCAL_H
+#define ENGINE_LOCAL_H
+
+#include "engine/engine.h"
+
+/* A box of the image: rows [y, y + height), columns [x, x + width). */
+typedef struct local_box {
+    int64_t y, x, height, width;
+} local_box;
+
+typedef struct local local;
+
+/* What the edits are is fixed: `edits` boxes, in the order of their numbers. `input` is the position
+ * of the image among the inputs; the other inputs are the same for all edits. */
+xai_status local_create(network *net, const shape *input_shapes, size_t input,
+                        const local_box *edits, size_t count, int threads, local **out,
+                        xai_error **error);
+void local_free(local *self);
+
+/* The values where the dense computation goes on, and the shape of each for one row. */
+size_t local_frontier(const local *self, const int **values, const shape **shapes);
+/* Part of the multiplications of the layers up to the frontier that are left, and of the whole
+ * network's that lie behind it: 0 to 1. */
+double local_work(const local *self);
+
+/* Write the pixels of edit `index` for a box that holds its own: (C, height, width). May be called
+ * for several edits at once. */
+typedef void (*local_content)(void *user, size_t index, const local_box *box, float *out);
+
+/* The row itself: `image` is (C, H, W). Before local_run(), again for every row. */
+xai_status local_set_row(local *self, const float *image, xai_error **error);
+/* Edits [begin, begin + count): out[f] receives (count, elements of frontier value f), plain.
+ * The same bits for any number of threads and any order of edits. */
+xai_status local_run(local *self, size_t begin, size_t count, local_content content, void *user,
+                     float *const *out, xai_error **error);
+
+#endif

@@ -1,0 +1,206 @@
+/* Local edits, against the portable kernels on the edited images. */
+#include <check.h>
+#include <math.h>
+#include <string.h>
+
+#include "engine/local.h"
+#include "engine/primitive.h"
+#include "explain_models.h"
+
+enum { SIDE = 40, CHANNELS = 3, EDITS = 21 };
+
+/* A stem with a strided convolution and a padded max pool, a residual block whose sum begins with
+ * ScaleShift, a concatenation, an average pool and the head. */
+static model_builder *builder(void)
+{
+    static const int64_t image[] = {1, CHANNELS, SIDE, SIDE}, stem[] = {16, 3, 5, 5},
+                         square[] = {16, 16, 3, 3}, one[] = {16, 32, 1, 1}, sixteen[] = {16},
+                         head[] = {4, 16}, pads2[] = {2, 2, 2, 2}, pads1[] = {1, 1, 1, 1},
+                         twos[] = {2, 2}, threes[] = {3, 3};
+    model_builder *m = model_create(17);
+    model_input(m, "x", DTYPE_FLOAT, 4, image);
+    model_random(m, "w0", 4, stem, 1);
+    model_random(m, "b0", 1, sixteen, 2);
+    model_random(m, "w1", 4, square, 3);
+    model_random(m, "w2", 4, square, 4);
+    model_random(m, "w3", 4, one, 5);
+    model_random(m, "w4", 2, head, 6);
+    model_positive(m, "scale", 1, sixteen, 7);
+    model_random(m, "shift", 1, sixteen, 8);
+    model_random(m, "mean", 1, sixteen, 9);
+    model_positive(m, "variance", 1, sixteen, 10);
+    model_node(m, "Conv", "x w0 b0", "stem");
+    model_ints_attribute(m, "pads", 4, pads2);
+    model_node(m, "Relu", "stem", "relu0");
+    model_node(m, "MaxPool", "relu0", "pool");
+    model_ints_attribute(m, "kernel_shape", 2, threes);
+    model_ints_attribute(m, "strides", 2, twos);
+    model_ints_attribute(m, "pads", 4, pads1);
+    model_node(m, "BatchNormalization", "pool scale shift mean variance", "norm");
+    model_node(m, "Relu", "norm", "relu1");
+    model_node(m, "Conv", "relu1 w1", "conv1");
+    model_ints_attribute(m, "pads", 4, pads1);
+    model_node(m, "Add", "conv1 pool", "sum");
+    model_node(m, "Tanh", "sum", "bent");
+    model_node(m, "Conv", "bent w2", "conv2");
+    model_ints_attribute(m, "pads", 4, pads1);
+    model_node(m, "Concat", "pool conv2", "both");
+    model_int_attribute(m, "axis", 1);
+    model_node(m, "Conv", "both w3", "mixed");
+    model_node(m, "AveragePool", "mixed", "half");
+    model_ints_attribute(m, "kernel_shape", 2, twos);
+    model_ints_attribute(m, "strides", 2, twos);
+    model_node(m, "GlobalAveragePool", "half", "mean1");
+    model_node(m, "Flatten", "mean1", "flat");
+    model_node(m, "Gemm", "flat w4", "y");
+    model_int_attribute(m, "transB", 1);
+    model_output(m, "y");
+    return m;
+}
+
+typedef struct edit_job {
+    const float *image;
+    const local_box *edits;
+} edit_job;
+
+static float replaced(size_t index, size_t c, int64_t y, int64_t x)
+{
+    return (float)sin((double)index + (double)c * 3 + (double)(y * 7 + x));
+}
+
+static float pixel(const edit_job *job, size_t index, size_t c, int64_t y, int64_t x)
+{
+    const local_box *own = &job->edits[index];
+    const bool inside =
+        y >= own->y && y < own->y + own->height && x >= own->x && x < own->x + own->width;
+    return inside ? replaced(index, c, y, x)
+                  : job->image[(c * SIDE + (size_t)y) * SIDE + (size_t)x];
+}
+
+static void content(void *user, size_t index, const local_box *box, float *out)
+{
+    for (size_t c = 0; c < CHANNELS; c++)
+        for (int64_t y = box->y; y < box->y + box->height; y++)
+            for (int64_t x = box->x; x < box->x + box->width; x++)
+                *out++ = pixel(user, index, c, y, x);
+}
+
+/* Boxes of several sizes, at borders, corners and inside. */
+static void make_edits(local_box edits[EDITS])
+{
+    for (int e = 0; e < EDITS; e++) {
+        edits[e] = (local_box){(e * 13) % 33, (e * 7) % 35, 2 + e % 4, 1 + e % 5};
+        if (e % 5 == 0)
+            edits[e].y = SIDE - edits[e].height;
+        if (e % 7 == 0)
+            edits[e].x = SIDE - edits[e].width;
+    }
+    edits[1].y = edits[1].x = 0;
+}
+
+START_TEST(boxes_give_what_the_whole_image_gives)
+{
+    static float image[CHANNELS * SIDE * SIDE];
+    unsigned seed = 3;
+    for (size_t i = 0; i < CHANNELS * SIDE * SIDE; i++)
+        image[i] = model_uniform(&seed);
+    local_box edits[EDITS];
+    make_edits(edits);
+    model_builder *m = builder();
+    onnx_model *file = NULL;
+    graph *g = model_graph(m, &file), *whole = NULL;
+    network *net = NULL;
+    const shape dims = {4, {1, CHANNELS, SIDE, SIDE}};
+    ck_ok(network_create(g, &net, error));
+    ck_ok(graph_specialise(g, &dims, NULL, 0, false, &whole, error));
+    local *first = NULL, *second = NULL;
+    xai_error *refusal = NULL;
+    const xai_status status = local_create(net, &dims, 0, edits, EDITS, 1, &first, &refusal);
+    if (status == XAI_ERROR_UNSUPPORTED) { /* a build without oneDNN */
+        ck_assert(!primitive_available());
+        xai_error_free(refusal);
+        goto done;
+    }
+    ck_assert_int_eq(status, XAI_OK);
+    ck_ok(local_create(net, &dims, 0, edits, EDITS, 3, &second, error));
+    ck_assert_double_lt(local_work(first), 0.75);
+    const int *values = NULL;
+    const shape *shapes = NULL;
+    const size_t count = local_frontier(first, &values, &shapes);
+    ck_assert_uint_ge(count, 1);
+    ck_assert_uint_le(count, 4);
+    float *out[4] = {NULL}, *again[4] = {NULL};
+    for (size_t f = 0; f < count; f++) {
+        size_t elements = 0;
+        ck_assert(shape_count(&shapes[f], &elements));
+        out[f] = memory_allocate(EDITS * elements, sizeof(float));
+        again[f] = memory_allocate(EDITS * elements, sizeof(float));
+    }
+    const edit_job job = {image, edits};
+    ck_ok(local_set_row(first, image, error));
+    ck_ok(local_run(first, 0, EDITS, content, (void *)&job, out, error));
+    ck_ok(local_set_row(second, image, error));
+    ck_ok(local_run(second, 0, EDITS, content, (void *)&job, again, error));
+    for (size_t e = 0; e < EDITS; e++) {
+        static float edited[CHANNELS * SIDE * SIDE];
+        for (size_t c = 0; c < CHANNELS; c++)
+            for (int64_t y = 0; y < SIDE; y++)
+                for (int64_t x = 0; x < SIDE; x++)
+                    edited[(c * SIDE + (size_t)y) * SIDE + (size_t)x] = pixel(&job, e, c, y, x);
+        const tensor input = {.dtype = DTYPE_FLOAT, .shape = dims, .data = edited};
+        tensor expected[4] = {{0}};
+        model_evaluate(whole, &input, values, count, expected);
+        for (size_t f = 0; f < count; f++) {
+            const size_t elements = tensor_count(&expected[f]);
+            double scale = 0; /* float32 against double: rounding grows with the layer's values */
+            for (size_t i = 0; i < elements; i++)
+                scale = fmax(scale, fabs(tensor_get(&expected[f], i)));
+            for (size_t i = 0; i < elements; i++) {
+                const double right = tensor_get(&expected[f], i);
+                ck_assert_double_eq_tol(out[f][e * elements + i], right, 5e-6 * scale);
+            }
+            ck_assert_mem_eq(out[f] + e * elements, again[f] + e * elements,
+                             elements * sizeof(float)); /* any number of threads */
+            tensor_free(&expected[f]);
+        }
+    }
+    for (size_t f = 0; f < count; f++) {
+        memory_free(out[f]);
+        memory_free(again[f]);
+    }
+done:
+    local_free(first);
+    local_free(second);
+    graph_free(whole);
+    network_free(net);
+    onnx_model_free(file);
+    model_free(m);
+}
+END_TEST
+
+START_TEST(edits_must_lie_within_the_image)
+{
+    model_builder *m = builder();
+    onnx_model *file = NULL;
+    network *net = NULL;
+    local *made = NULL;
+    const shape dims = {4, {1, CHANNELS, SIDE, SIDE}};
+    const local_box outside = {38, 0, 3, 3};
+    ck_ok(network_create(model_graph(m, &file), &net, error));
+    ck_fails(local_create(net, &dims, 0, &outside, 1, 1, &made, error), XAI_ERROR_ARGUMENT,
+             "not within the image");
+    network_free(net);
+    onnx_model_free(file);
+    model_free(m);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("local");
+    TCase *all = tcase_create("all");
+    tcase_add_test(all, boxes_give_what_the_whole_image_gives);
+    tcase_add_test(all, edits_must_lie_within_the_image);
+    suite_add_tcase(suite, all);
+    return run_suite(suite);
+}
