@@ -120,10 +120,14 @@ xai_status contrast_open(job *self, evaluator *engine, plan *program, xai_error 
     plan_entry *entry = evaluator_entry(engine, program);
     if (!against->fixed || entry == NULL)
         return XAI_OK;
-    size_t wanted = against->count;
+    size_t wanted = against->count, room = against->cache_bytes;
     const size_t bytes = plan_baseline_bytes(program);
-    if (bytes > 0 && against->cache_bytes / bytes < wanted)
-        wanted = against->cache_bytes / bytes;
+    const size_t limit = engine->options.memory_limit, runs = 2 * plan_arena_bytes(program);
+    if (limit > 0 &&
+        room > (limit > runs ? limit - runs : 0)) /* the row's arena and a baseline's */
+        room = limit > runs ? limit - runs : 0;
+    if (bytes > 0 && room / bytes < wanted)
+        wanted = room / bytes;
     if (entry->kept == NULL) {
         entry->kept = memory_allocate_zeroed(against->count, sizeof *entry->kept);
         if (entry->kept == NULL)

@@ -195,6 +195,39 @@ static xai_status explain_by_method(const file_bytes *file, xai_error **error)
     return status;
 }
 
+/* DeepSHAP with activations kept and computed again, LRP by the portable rules. */
+static xai_status explain_by_rules(const file_bytes *file, xai_error **error)
+{
+    xai_model *model = NULL;
+    xai_tensor *input = NULL;
+    xai_status status = xai_model_parse(file->bytes, file->size, &model, error);
+    if (status == XAI_OK)
+        status = xai_tensor_create(XAI_DTYPE_FLOAT32, 4, image_dims, image_values, &input, error);
+    for (int which = 0; status == XAI_OK && which < 3; which++) {
+        xai_explainer_options *options = NULL;
+        xai_explainer *explainer = NULL;
+        xai_explanation *explanation = NULL;
+        status = xai_explainer_options_create(&options, error);
+        if (status == XAI_OK && which < 2)
+            status = xai_explainer_options_set_tensor(options, "background", 0, input, error);
+        if (status == XAI_OK && which == 1)
+            status = xai_explainer_options_set_number(options, "cache", 0, error);
+        if (status == XAI_OK && which == 2)
+            status = xai_explainer_options_set_text(options, "rule", "alpha_beta", error);
+        if (status == XAI_OK)
+            status = xai_explainer_create(model, which < 2 ? "deepshap" : "lrp", options,
+                                          &explainer, error);
+        if (status == XAI_OK)
+            status = xai_explainer_explain(explainer, input, NULL, &explanation, error);
+        xai_explanation_free(explanation);
+        xai_explainer_free(explainer);
+        xai_explainer_options_free(options);
+    }
+    xai_tensor_free(input);
+    xai_model_free(model);
+    return status;
+}
+
 static void every_allocation(scenario run)
 {
     model_builder *built = convnet_builder("Softmax");
@@ -246,6 +279,12 @@ START_TEST(every_method_survives)
 }
 END_TEST
 
+START_TEST(explaining_by_rules_survives)
+{
+    every_allocation(explain_by_rules);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("oom");
@@ -254,6 +293,7 @@ int main(void)
     tcase_add_test(every, opening_scoring_and_differentiating_survive);
     tcase_add_test(every, explaining_and_drawing_survive);
     tcase_add_loop_test(every, every_method_survives, 0, (int)(sizeof methods / sizeof methods[0]));
+    tcase_add_test(every, explaining_by_rules_survives);
     suite_add_tcase(suite, every);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
