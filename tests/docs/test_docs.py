@@ -4,6 +4,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import urllib.parse
 
 import libxai
 import pytest
@@ -42,4 +43,4 @@ def test_every_method_is_listed(site):
 def test_links_inside_the_site_lead_somewhere(site):
     for page in site.rglob("*.html"):
         for target in re.findall(r'href="([^"#:?]+)(?:#[^"]*)?"', page.read_text()):
-            assert (page.parent / target).exists(), f"{page.relative_to(site)}: {target}"
+            assert (page.parent / urllib.parse.unquote(target)).exists(), f"{page.relative_to(site)}: {target}"
