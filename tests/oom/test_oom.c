@@ -228,9 +228,78 @@ static xai_status explain_by_rules(const file_bytes *file, xai_error **error)
     return status;
 }
 
-static void every_allocation(scenario run)
+/* x (N, 3) -> two trees: x1 <= 0.5, then x0 <= -1 on its way; x2 <= 2. */
+static model_builder *trees_builder(void)
 {
-    model_builder *built = convnet_builder("Softmax");
+    model_builder *built = model_create(17);
+    static const float splits[] = {0.5f, -1, 2}, weights[] = {1, -2, 3, 0.5f, 4};
+    static const unsigned char modes[] = {0, 0, 0};
+    model_opset(built, "ai.onnx.ml", 5);
+    model_input(built, "x", DTYPE_FLOAT, 2, (const int64_t[]){-1, 3});
+    model_node(built, "TreeEnsemble", "x", "y");
+    model_node_domain(built, "ai.onnx.ml");
+    model_ints_attribute(built, "tree_roots", 2, (const int64_t[]){0, 2});
+    model_ints_attribute(built, "nodes_featureids", 3, (const int64_t[]){1, 0, 2});
+    model_ints_attribute(built, "nodes_truenodeids", 3, (const int64_t[]){1, 0, 3});
+    model_ints_attribute(built, "nodes_falsenodeids", 3, (const int64_t[]){2, 1, 4});
+    model_ints_attribute(built, "nodes_trueleafs", 3, (const int64_t[]){0, 1, 1});
+    model_ints_attribute(built, "nodes_falseleafs", 3, (const int64_t[]){1, 1, 1});
+    model_ints_attribute(built, "leaf_targetids", 5, (const int64_t[]){0, 0, 0, 0, 0});
+    model_tensor_attribute(built, "nodes_splits", DTYPE_FLOAT, 1, (const int64_t[]){3}, splits,
+                           sizeof splits);
+    model_tensor_attribute(built, "nodes_modes", DTYPE_UINT8, 1, (const int64_t[]){3}, modes,
+                           sizeof modes);
+    model_tensor_attribute(built, "leaf_weights", DTYPE_FLOAT, 1, (const int64_t[]){5}, weights,
+                           sizeof weights);
+    model_output(built, "y");
+    return built;
+}
+
+static xai_status explain_trees(const file_bytes *file, xai_error **error)
+{
+    static const float rows[5][3] = {{0, 1, 3}, {-2, 0, 1}, {1, 0.5f, 2}, {-1, 2, 2.5f}, {0, 0, 0}};
+    xai_model *model = NULL;
+    xai_tensor *input = NULL;
+    xai_status status = xai_model_parse(file->bytes, file->size, &model, error);
+    if (status == XAI_OK)
+        status =
+            xai_tensor_create(XAI_DTYPE_FLOAT32, 2, (const int64_t[]){5, 3}, rows, &input, error);
+    for (int which = 0; status == XAI_OK && which < 3; which++) {
+        xai_explainer_options *options = NULL;
+        xai_explainer *explainer = NULL;
+        xai_explanation *explanation = NULL;
+        xai_session_options *session = NULL;
+        status = options_of(&session, error);
+        if (status == XAI_OK)
+            status = xai_explainer_options_create(&options, error);
+        if (status == XAI_OK)
+            status = xai_explainer_options_set_session(options, session, error);
+        if (status == XAI_OK)
+            status = xai_explainer_options_set_tensor(options, "background", 0, input, error);
+        if (status == XAI_OK && which == 1)
+            status = xai_explainer_options_set_number(options, "interactions", 1, error);
+        if (status == XAI_OK && which == 2)
+            status = xai_explainer_options_set_text(options, "feature_perturbation",
+                                                    "tree_path_dependent", error);
+        if (status == XAI_OK)
+            status = xai_explainer_create(model, "tree_shap", options, &explainer, error);
+        for (int call = 0; status == XAI_OK && call < 2;
+             call++) { /* the second with what is kept */
+            status = xai_explainer_explain(explainer, input, NULL, &explanation, error);
+            xai_explanation_free(explanation);
+            explanation = NULL;
+        }
+        xai_explainer_free(explainer);
+        xai_explainer_options_free(options);
+        xai_session_options_free(session);
+    }
+    xai_tensor_free(input);
+    xai_model_free(model);
+    return status;
+}
+
+static void every_allocation_of(model_builder *built, scenario run)
+{
     file_bytes file;
     size_t count = 0;
     for (int i = 0; i < 32; i++)
@@ -260,6 +329,11 @@ static void every_allocation(scenario run)
     model_free(built);
 }
 
+static void every_allocation(scenario run)
+{
+    every_allocation_of(convnet_builder("Softmax"), run);
+}
+
 START_TEST(opening_scoring_and_differentiating_survive)
 {
     every_allocation(open_and_score);
@@ -285,6 +359,12 @@ START_TEST(explaining_by_rules_survives)
 }
 END_TEST
 
+START_TEST(explaining_trees_survives)
+{
+    every_allocation_of(trees_builder(), explain_trees);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("oom");
@@ -294,6 +374,7 @@ int main(void)
     tcase_add_test(every, explaining_and_drawing_survive);
     tcase_add_loop_test(every, every_method_survives, 0, (int)(sizeof methods / sizeof methods[0]));
     tcase_add_test(every, explaining_by_rules_survives);
+    tcase_add_test(every, explaining_trees_survives);
     suite_add_tcase(suite, every);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
