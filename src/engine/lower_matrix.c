@@ -98,8 +98,8 @@ static int following_bias(const builder *b, const graph_node *node, const produc
 {
     const graph *g = b->graph;
     const int y = node->outputs[0], next = builder_only_consumer(b, y);
-    if (b->rule == ENGINE_RULE_LRP || p->bias != GRAPH_NONE || next == GRAPH_NONE || b->node_done[next] ||
-        !node_is(&g->nodes[next], "", "Add"))
+    if (b->rule == ENGINE_RULE_LRP || p->bias != GRAPH_NONE || next == GRAPH_NONE ||
+        b->node_done[next] || !node_is(&g->nodes[next], "", "Add"))
         return GRAPH_NONE;
     const graph_node *add = &g->nodes[next];
     *bias = add->inputs[0] == y ? add->inputs[1] : add->inputs[0];
