@@ -392,6 +392,29 @@ static xai_status add_segments(const game_job *job, explanation *out, const game
     return XAI_OK;
 }
 
+/* (N, K, K) of the features, K the most of any row; where the solver gave them. */
+static xai_status add_interactions(explanation *out, const game_values *found, xai_error **error)
+{
+    size_t most = 0;
+    for (size_t row = 0; row < out->rows; row++) {
+        if (found[row].interactions == NULL)
+            return XAI_OK;
+        most = found[row].players > most ? found[row].players : most;
+    }
+    const shape dims = {.rank = 3, .dims = {(int64_t)out->rows, (int64_t)most, (int64_t)most}};
+    const xai_status status = tensor_create(&out->interactions, DTYPE_FLOAT, &dims, error);
+    if (status != XAI_OK)
+        return status;
+    float *to = out->interactions.data;
+    memset(to, 0, out->rows * most * most * sizeof *to);
+    for (size_t row = 0; row < out->rows; row++)
+        for (size_t i = 0; i < found[row].players; i++)
+            for (size_t j = 0; j < found[row].players; j++)
+                to[(row * most + i) * most + j] =
+                    (float)found[row].interactions[i * found[row].players + j];
+    return XAI_OK;
+}
+
 /* What stood for absence, and what the features were. */
 static xai_status name_absence(const game_job *job, explanation *out, xai_error **error)
 {
@@ -442,6 +465,8 @@ xai_status game_explain(explainer *self, const game_method *how, const batch *ro
         .tolerance = option_find(self->method->options, "tolerance") != NULL
                          ? explainer_number(self, "tolerance")
                          : 0,
+        .interactions = option_find(self->method->options, "interactions") != NULL &&
+                        explainer_number(self, "interactions") > 0,
     };
     xai_status status = begin(&job, rows, targets, out, error);
     const size_t shown = job.parts.shown;
@@ -465,6 +490,8 @@ xai_status game_explain(explainer *self, const game_method *how, const batch *ro
     }
     for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
         status = explanation_set_features(out[t], job.parts.made, error);
+        if (status == XAI_OK)
+            status = add_interactions(out[t], job.found + t * rows->rows, error);
         if (status == XAI_OK)
             status = add_segments(&job, out[t], job.found + t * rows->rows, labels, error);
         if (status == XAI_OK)

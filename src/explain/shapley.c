@@ -48,7 +48,18 @@ static xai_status explain_exact(explainer *self, const batch *rows,
 }
 
 static const option_definition exact_options[] = {
-    OPTION_SEGMENTS, OPTION_BASELINE, OPTION_BACKGROUND, {0}};
+    OPTION_SEGMENTS,
+    OPTION_BASELINE,
+    OPTION_BACKGROUND,
+    {.name = "interactions",
+     .kinds = OPTION_NUMBER,
+     .number = 0,
+     .lowest = 0,
+     .highest = 1,
+     .whole = true,
+     .text = "0",
+     .description = "1 = give the interactions of all pairs of features, too"},
+    {0}};
 
 const method_definition method_exact_shap = {
     .name = "exact_shap",

@@ -427,3 +427,21 @@ def test_aise_finds_the_bright_square():
     dark = libxai.explain(m, -x, "aise", target=0)
     assert not dark.map.any()
     assert any("no positive evidence" in w or "zero" in w for w in dark.warnings)
+
+
+def test_interactions_of_a_product():
+    """y = x1 x2 with baseline 0: the values are half the product each, and all of it is interaction."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Split", ["x"], ["a", "b"], axis=1, num_outputs=2),
+        helper.make_node("Mul", ["a", "b"], ["y"]),
+    ]
+    m = libxai.Model(conftest.save(nodes, [("x", ["n", 2])], [("y", ["n", 1])], {}, opset=18))
+    x = np.array([[2, 3], [-1, 4]], np.float32)
+    e = libxai.explain(m, x, "exact_shap", target=0, interactions=1)
+    for row in range(2):
+        half = x[row].prod() / 2
+        np.testing.assert_allclose(e.interactions[row], [[0, half], [half, 0]], atol=1e-6)
+    np.testing.assert_allclose(e.interactions.sum(-1), e.values, atol=1e-6)
+    assert libxai.explain(m, x, "exact_shap", target=0).interactions is None
