@@ -390,6 +390,10 @@ static xai_status run_group(const local_job *job, size_t index, xai_error **erro
         at.boxes[step->output] = to;
         status = to != NULL ? run_step(&at, step, to, error)
                             : error_memory(error, "boxes", count * sizeof *to);
+        /* A ReLU would hide a NaN that an overflow made. */
+        if (status == XAI_OK && !isfinite(kernel_max_abs(to, count, 1)))
+            status = error_set(error, XAI_ERROR_NUMERIC, self->graph->values[step->output].name,
+                               "an edited row overflows here");
         for (size_t i = 0; i < step->input_count; i++)
             if (self->values[step->inputs[i]].last == s) {
                 memory_free(at.boxes[step->inputs[i]]);

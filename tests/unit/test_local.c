@@ -178,6 +178,38 @@ done:
 }
 END_TEST
 
+static void overflow(void *user, size_t index, const local_box *box, float *out)
+{
+    (void)user;
+    (void)index;
+    for (int64_t i = 0; i < CHANNELS * box->height * box->width; i++)
+        out[i] = i % 2 ? 3e38F : -3e38F;
+}
+
+START_TEST(an_overflow_is_an_error_and_not_hidden_by_relu)
+{
+    static float image[CHANNELS * SIDE * SIDE], out[4][16 * SIDE * SIDE];
+    float *const places[4] = {out[0], out[1], out[2], out[3]};
+    model_builder *m = builder();
+    onnx_model *file = NULL;
+    network *net = NULL;
+    local *made = NULL;
+    const shape dims = {4, {1, CHANNELS, SIDE, SIDE}};
+    const local_box box = {10, 10, 4, 4};
+    ck_ok(network_create(model_graph(m, &file), &net, error));
+    if (primitive_available()) {
+        ck_ok(local_create(net, &dims, 0, &box, 1, 1, &made, error));
+        ck_ok(local_set_row(made, image, error));
+        ck_fails(local_run(made, 0, 1, overflow, NULL, places, error), XAI_ERROR_NUMERIC,
+                 "overflows");
+    }
+    local_free(made);
+    network_free(net);
+    onnx_model_free(file);
+    model_free(m);
+}
+END_TEST
+
 START_TEST(edits_must_lie_within_the_image)
 {
     model_builder *m = builder();
@@ -200,6 +232,7 @@ int main(void)
     Suite *suite = suite_create("local");
     TCase *all = tcase_create("all");
     tcase_add_test(all, boxes_give_what_the_whole_image_gives);
+    tcase_add_test(all, an_overflow_is_an_error_and_not_hidden_by_relu);
     tcase_add_test(all, edits_must_lie_within_the_image);
     suite_add_tcase(suite, all);
     return run_suite(suite);
