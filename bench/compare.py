@@ -307,13 +307,13 @@ def summary(figures: list[Figure]) -> str:
     lines = []
     peers = (("forward", "ONNX Runtime"), ("forward", "OpenVINO"), ("forward", "PyTorch"), ("gradient", "PyTorch"))
     for threads, batch in dict.fromkeys((f.threads, f.batch) for f in figures):
-        chosen = {
-            (f.network, f.contestant, f.task): f for f in figures if (f.threads, f.batch) == (threads, batch)
-        }
+        chosen = {(f.network, f.contestant, f.task): f for f in figures if (f.threads, f.batch) == (threads, batch)}
         networks = dict.fromkeys(network for network, _, _ in chosen)
         plural = "s" if threads > 1 else ""
         lines += [f"### All networks, batch {batch}, {threads} thread{plural}: times faster, best / median", ""]
-        lines += ["| | " + " | ".join(f"{task}, {peer}" for task, peer in peers) + " | forward, the faster of the two |"]
+        lines += [
+            "| | " + " | ".join(f"{task}, {peer}" for task, peer in peers) + " | forward, the faster of the two |"
+        ]
         lines += ["| --- |" + " --- |" * (len(peers) + 1)]
         columns: list[list[tuple[float, float]]] = [[] for _ in range(len(peers) + 1)]
         for network in networks:

@@ -3,8 +3,8 @@
     bench/run growth                     # DenseNet-121, sides 128 to 1024, batches 1 to 64
     bench/run growth --model resnet50 --sides 128 256 512
 
-Work grows with the square of the side and with the batch: the last column, time a megapixel, should stay level. Both take
-turns in one process; the best of the rounds counts.
+Work grows with the square of the side and with the batch: the last column, time a megapixel, should stay level.
+Both take turns in one process; the best of the rounds counts.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def main() -> None:
         own = min(best["libxai"], best.get("throughput", float("inf")))
         ratio = best["ONNX Runtime"] / own
         each = own / (side * side * batch / 1e6)
-        line = f"| {side}, {batch} | {best['libxai']:.1f} | {rows} | {best['ONNX Runtime']:.1f} | {ratio:.2f} | {each:.0f} |"
-        print(line, flush=True)
+        cells = [f"{side}, {batch}", f"{best['libxai']:.1f}", rows, f"{best['ONNX Runtime']:.1f}"]
+        print("| " + " | ".join([*cells, f"{ratio:.2f}", f"{each:.0f}"]) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,7 @@ static double peak(int threads)
         const double begin = seconds();
 #pragma omp parallel num_threads(threads) reduction(+ : sink)
         sink += multiply_add(rounds, 1e-3f * (float)(omp_get_thread_num() + 1));
-        const double rate =
-            2.0 * 12 * WIDTH * (double)rounds * threads / (seconds() - begin) / 1e9;
+        const double rate = 2.0 * 12 * WIDTH * (double)rounds * threads / (seconds() - begin) / 1e9;
         if (sink != 0 && rate > best)
             best = rate;
     }

@@ -31,8 +31,8 @@ typedef struct primitive_spec {
     /* Matrix products: B, M, N, K. Convolutions: `batch` rows at a time, each in the layout of one
      * row, forward without fusions; 0 or 1 = one. */
     int64_t batch, rows, columns, depth;
-    bool transpose_a, transpose_b;       /* stored as (K, M) / (N, K) */
-    bool shared_b;                       /* b has batch 1 */
+    bool transpose_a, transpose_b; /* stored as (K, M) / (N, K) */
+    bool shared_b;                 /* b has batch 1 */
     /* Weights may be stored in a layout of the primitive's choice; always true for convolutions. */
     bool constant_weights;
     /* Forward kinds only. */

@@ -77,11 +77,11 @@ static dnnl_status_t describe_form(const primitive *self, const convolution_form
         if (end[i] < 0)
             end[i] = 0;
     }
-    dnnl_status_t code =
-        describe_data(&input, batch, c->input_channels, w->input, w->rank, c->plain_input, self->block);
+    dnnl_status_t code = describe_data(&input, batch, c->input_channels, w->input, w->rank,
+                                       c->plain_input, self->block);
     if (code == dnnl_success)
-        code = describe_data(&output, batch, c->output_channels, w->output, w->rank, c->plain_output,
-                             self->block);
+        code = describe_data(&output, batch, c->output_channels, w->output, w->rank,
+                             c->plain_output, self->block);
     if (code == dnnl_success)
         code = describe_weights(&weights, c, w->groups / form->merged_groups);
     if (code == dnnl_success && self->spec.has_bias && !self->late_bias)
