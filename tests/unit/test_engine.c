@@ -478,7 +478,7 @@ START_TEST(linear_layers_take_their_bias_along)
     for (size_t i = 0; i < plan_step_count(p); i++) {
         plan_step_facts facts;
         plan_step(p, i, &facts);
-        ck_assert_str_ne(facts.operator_name, "Add");
+        ck_assert(strcmp(facts.operator_name, "Add") != 0 || !primitive_available());
         ck_assert(strcmp(facts.implementation, "portable") != 0 || !primitive_available());
     }
     plan_free(p);
