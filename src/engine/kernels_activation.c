@@ -233,7 +233,7 @@ KERNEL_INLINE void slope_piece(activation_kind kind, float alpha, float beta, co
         EACH_SLOPE(v > 0 ? 1.0f : (v < 0 ? -1.0f : v));
         break;
     case ACTIVATION_SQRT:
-        EACH_SLOPE(0.5f / v);
+        EACH_SLOPE(gy[i] == 0 ? 0.0f : 0.5f / v); /* padded lanes hold 0: no infinity times zero */
         break;
     }
 }

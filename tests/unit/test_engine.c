@@ -499,6 +499,20 @@ START_TEST(padded_lanes_stay_zero_behind_sigmoid)
 }
 END_TEST
 
+/* The slope of a root is infinite at the zeros that fill a block: times no gradient that is none. */
+START_TEST(padded_lanes_stay_zero_behind_a_square_root)
+{
+    model_builder *m = model_create(17);
+    image(m, 3, 8);
+    convolution(m, "x", "a", 3, 5, 3);
+    model_node(m, "Sigmoid", "a", "s");
+    model_node(m, "Sqrt", "s", "r");
+    convolution(m, "r", "b", 5, 3, 3);
+    head(m, "b", 3);
+    agrees(m, "x a s");
+}
+END_TEST
+
 START_TEST(volumes_and_signals_agree)
 {
     model_builder *m = model_create(17);
@@ -672,6 +686,7 @@ int main(void)
     tcase_add_test(plans, tokens_agree);
     tcase_add_test(plans, linear_layers_take_their_bias_along);
     tcase_add_test(plans, padded_lanes_stay_zero_behind_sigmoid);
+    tcase_add_test(plans, padded_lanes_stay_zero_behind_a_square_root);
     tcase_add_test(plans, volumes_and_signals_agree);
     tcase_add_test(plans, gradient_of_an_unrelated_value_is_zero);
     tcase_add_test(plans, no_convolution_falls_to_a_slow_kernel);
