@@ -107,7 +107,7 @@ namespace Tests
             {
                 byte[] file = File.ReadAllBytes(Files.Small);
                 float[] expected = null;
-                for (int i = 0; i < 300; i++)
+                for (int i = 0; i < 60; i++)
                 {
                     Round(file, i % 2 == 0);
                     using (Model model = Model.Load(file))

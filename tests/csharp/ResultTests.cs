@@ -187,8 +187,8 @@ namespace Tests
                             options["background"] = Files.RampTensor(3);
                         if (each.Name == "seed")
                             options["seed"] = 1;
-                        if (each.Name == "segments" && each.Default.Length == 0)
-                            options["segments"] = "grid:4";
+                        if (each.Name == "segments")
+                            options["segments"] = "grid:3";
                     }
                     try
                     {
