@@ -106,6 +106,45 @@ def load(name: str) -> torch.nn.Module:
     return model.eval()
 
 
+def own_activations(name: str) -> torch.nn.Module:
+    """load(name) with every call of a ReLU as a module of its own, not in place: what DeepLIFT of the peers needs."""
+    traced = torch.fx.symbolic_trace(load(name).requires_grad_(False))
+    modules = dict(traced.named_modules())
+    for count, node in enumerate(list(traced.graph.nodes)):
+        called = modules.get(node.target) if node.op == "call_module" else node.target
+        if isinstance(called, torch.nn.ReLU) or called in (torch.relu, torch.nn.functional.relu):
+            traced.add_submodule(f"own_relu{count}", torch.nn.ReLU())
+            with traced.graph.inserting_after(node):
+                own = traced.graph.call_module(f"own_relu{count}", (node.args[0],))
+            node.replace_all_uses_with(own)
+            traced.graph.erase_node(node)
+    traced.recompile()
+    return traced.eval()
+
+
+def trees(count: int = 100, features: int = 20) -> Path:
+    """The ONNX file of a LightGBM regression, `count` trees of depth 6; beside it its .txt and 1100 rows of a table."""
+    import lightgbm
+    import onnxmltools
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    path = cache_folder() / "trees" / "lightgbm.onnx"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((4000, features)).astype(np.float32)
+        y = x[:, 0] * x[:, 1] + np.sin(2 * x[:, 2]) + np.abs(x[:, 3:8]).sum(1) + rng.normal(0, 0.1, len(x))
+        options = {"n_estimators": count, "max_depth": 6, "num_leaves": 64, "verbose": -1, "n_jobs": 2}
+        model = lightgbm.LGBMRegressor(**options).fit(x, y)
+        made = onnxmltools.convert_lightgbm(
+            model, initial_types=[("x", FloatTensorType([None, features]))], target_opset=15, zipmap=False
+        )
+        model.booster_.save_model(str(path.with_suffix(".txt")))
+        np.save(path.parent / "pictures.npy", x[:1100])
+        path.write_bytes(made.SerializeToString())
+    return path
+
+
 def onnx_file(name: str) -> Path:
     """The ONNX file (opset 17, dynamic batch, input "image", output "scores"), exported on first use."""
     if name not in FAMILIES:

@@ -6,6 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+TARGET = 3  # the score that is explained
+
+
+def grid_parts(evaluations: int) -> int:
+    """Segments an axis: 14 (196 in all) with four evaluations a segment, fewer than which libxai refuses; else 4."""
+    return 14 if evaluations >= 4 * 14 * 14 else 4
+
 
 class Contestant:
     """One peer with one network in one process.
@@ -31,4 +38,8 @@ class Contestant:
 
     def gradcam(self, x: np.ndarray, targets: list[int]) -> np.ndarray:
         """Grad-CAM of every target for every row: (targets, N, h, w), at whatever size the peer makes its map."""
+        raise NotImplementedError
+
+    def explain(self, method: str, rows: np.ndarray, work: int) -> np.ndarray:
+        """Explain rows[:1] (of trees: rows[work:]) by a method of libxai's name; what `work` counts: explainers.py."""
         raise NotImplementedError

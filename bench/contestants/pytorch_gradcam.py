@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from models import load
-from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam import GradCAM, ScoreCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from .base import Contestant
+from .base import TARGET, Contestant
 
 
 class PytorchGradCam(Contestant):
@@ -29,6 +29,12 @@ class PytorchGradCam(Contestant):
     def gradcam(self, x: np.ndarray, targets: list[int]) -> np.ndarray:
         image = torch.from_numpy(x).requires_grad_(self.frozen)
         return np.stack([self.cam(image, [ClassifierOutputTarget(target)] * len(x)) for target in targets])
+
+    def explain(self, method: str, rows: np.ndarray, work: int) -> np.ndarray:
+        if method != "scorecam":
+            raise NotImplementedError
+        cam = ScoreCAM(model=self.cam.model, target_layers=self.cam.target_layers)
+        return cam(torch.from_numpy(rows[:1]), [ClassifierOutputTarget(TARGET)])
 
 
 class PytorchGradCamFrozen(PytorchGradCam):
