@@ -38,8 +38,7 @@ extern "C" {
 #define XAI_PRECISION_REFERENCE ((int32_t)1)
 
 /**
- * Called while a long call works, from one thread at a time, though not always from the thread that
- * made the call. It must not call into the session or explainer that reports.
+ * Called while a long call works, by the thread that made the call. It must not call into the session or explainer that reports.
  *
  * @param user   as given to xai_session_options_set_progress()
  * @param done   rows finished

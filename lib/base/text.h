@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-
 #include "base/compiler.h"
 
 typedef struct text {

@@ -1,5 +1,6 @@
 #include "base/windows_text.h"
 
+#include <errno.h>
 #include <windows.h>
 
 #include "base/memory.h"
@@ -20,4 +21,15 @@ char *windows_narrow(const wchar_t *text)
     if (narrow)
         WideCharToMultiByte(CP_UTF8, 0, text, -1, narrow, length, NULL, NULL);
     return narrow;
+}
+
+FILE *windows_open(const char *path, const char *mode)
+{
+    wchar_t *wide = windows_wide(path), *wide_mode = windows_wide(mode);
+    FILE *file = wide && wide_mode ? _wfopen(wide, wide_mode) : NULL;
+    if (!wide || !wide_mode)
+        errno = ENOMEM;
+    memory_free(wide);
+    memory_free(wide_mode);
+    return file;
 }

@@ -11,6 +11,13 @@
 #include "base/text.h"
 #include "json/json.h"
 
+#ifdef _WIN32
+#include "base/windows_text.h"
+#define open_file windows_open
+#else
+#define open_file fopen
+#endif
+
 enum { MAX_LABELS = 1 << 20, MAX_CHANNELS = 4096, MAX_SIDE = 1 << 16 };
 
 /* Where an entry came from, for messages: "card.json: key 'input.range'". */
@@ -380,7 +387,7 @@ static xai_status read_whole(const char *path, char **bytes, size_t *size, xai_e
 {
     *bytes = NULL;
     *size = 0;
-    FILE *file = fopen(path, "rb");
+    FILE *file = open_file(path, "rb");
     if (!file) {
         if (errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG)
             return XAI_OK;

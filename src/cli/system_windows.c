@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <fcntl.h>
 #include <io.h>
 #include <stdlib.h>
@@ -13,13 +12,7 @@
 
 FILE *system_open(const char *path, const char *mode)
 {
-    wchar_t *wide = windows_wide(path), *wide_mode = windows_wide(mode);
-    FILE *file = wide && wide_mode ? _wfopen(wide, wide_mode) : NULL;
-    if (!wide || !wide_mode)
-        errno = ENOMEM;
-    memory_free(wide);
-    memory_free(wide_mode);
-    return file;
+    return windows_open(path, mode);
 }
 
 bool system_arguments(int *count, char ***arguments)

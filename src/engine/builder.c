@@ -312,6 +312,9 @@ xai_status builder_input(builder *b, int value, layout form, operand *out)
             *out = place;
             return status;
         }
+        /* A view into the file may lie at any byte. */
+        if (v->constant.dtype == DTYPE_FLOAT && (uintptr_t)v->constant.data % sizeof(float) != 0)
+            return builder_constant(b, &v->constant, tensor_count(&v->constant), out);
         *out = (operand){BUFFER_NONE, 0, v->constant.data};
         return XAI_OK;
     }

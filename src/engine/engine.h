@@ -134,7 +134,7 @@ size_t plan_unruled(const plan *self, const char *const **names);
  * concurrently on different runs, in any order, so a body writes only to its own row. The first
  * failing body or row ends the loop with its status. inputs[i] is (rows * rows per plan, ...):
  * row r reads slice r. progress may be NULL; returning false cancels (XAI_ERROR_CANCELLED); it
- * is called from one thread at a time. mode: latency when threads_per_row = all. */
+ * is called by the calling thread alone. mode: latency when threads_per_row = all. */
 typedef xai_status (*row_body)(void *user, run *state, size_t row, xai_error **error);
 typedef bool (*row_progress)(void *user, size_t done, size_t total);
 typedef struct rows_options {

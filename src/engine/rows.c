@@ -16,6 +16,8 @@ typedef struct row_loop {
     void *user;
     atomic_size_t next;
     atomic_bool stop;
+    pthread_t caller;     /* the thread that reports */
+    size_t reported;      /* rows told of, by the caller alone */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t turn;
     size_t finished;
@@ -109,20 +111,33 @@ static void fail(row_loop *self, xai_status status, xai_error *error)
     atomic_store(&self->stop, true);
 }
 
+/* Tell of the rows that are finished, one call each and in order. Only the calling thread does: a runtime such as Mono takes any
+ * thread that enters it for one of its own and would wait for its end. */
 static void report(row_loop *self)
 {
-    bool go_on = true;
     pthread_mutex_lock(&self->lock);
-    const size_t finished = ++self->finished;
-    if (self->options->progress && self->status == XAI_OK)
-        go_on = self->options->progress(self->options->progress_user, finished, self->rows);
+    const size_t finished = self->finished;
+    bool go_on = self->options->progress && self->status == XAI_OK;
     pthread_mutex_unlock(&self->lock);
-    if (!go_on && finished < self->rows) {
-        xai_error *error = NULL;
-        error_set(&error, XAI_ERROR_CANCELLED, NULL, "cancelled after %zu of %zu", finished,
-                  self->rows);
-        fail(self, XAI_ERROR_CANCELLED, error);
+    while (go_on && self->reported < finished) {
+        self->reported++;
+        go_on = self->options->progress(self->options->progress_user, self->reported, self->rows);
+        if (!go_on && self->reported < self->rows) {
+            xai_error *error = NULL;
+            error_set(&error, XAI_ERROR_CANCELLED, NULL, "cancelled after %zu of %zu",
+                      self->reported, self->rows);
+            fail(self, XAI_ERROR_CANCELLED, error);
+        }
     }
+}
+
+static void finish_row(row_loop *self)
+{
+    pthread_mutex_lock(&self->lock);
+    self->finished++;
+    pthread_mutex_unlock(&self->lock);
+    if (pthread_equal(pthread_self(), self->caller))
+        report(self);
 }
 
 /* One thread's share: the next row that nobody has taken, until none is left. */
@@ -148,7 +163,7 @@ static void work(void *user, size_t begin, size_t end)
             break;
         status = run_row(self, state, views, pointers, row, &error);
         if (status == XAI_OK)
-            report(self);
+            finish_row(self);
     }
     if (status != XAI_OK)
         fail(self, status, error);
@@ -168,6 +183,7 @@ static xai_status run_loop(row_loop *loop, xai_error **error)
         return XAI_OK;
     atomic_init(&loop->next, 0);
     atomic_init(&loop->stop, false);
+    loop->caller = pthread_self();
     pthread_mutex_init(&loop->lock, NULL);
     pthread_cond_init(&loop->turn, NULL);
     int workers = 1;
@@ -180,6 +196,7 @@ static xai_status run_loop(row_loop *loop, xai_error **error)
         parallel_for(workers, (size_t)workers, work, loop);
     else
         work(loop, 0, 1);
+    report(loop); /* what the others finished last */
     pthread_cond_destroy(&loop->turn);
     pthread_mutex_destroy(&loop->lock);
     if (loop->status != XAI_OK && error && !*error) {

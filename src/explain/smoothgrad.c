@@ -65,8 +65,11 @@ static void find_deviations(const explainer *self, noise_job *job)
     for (size_t p = 0; p < job->inputs->float_count; p++) {
         double low = INFINITY, high = -INFINITY;
         for (size_t i = 0; i < job->inputs->sizes[p]; i++) {
-            low = fmin(low, job->row[p][i]);
-            high = fmax(high, job->row[p][i]);
+            const double value = job->row[p][i];
+            if (value < low)
+                low = value;
+            if (value > high)
+                high = value;
         }
         job->deviations[p] = isnan(given) ? (high > low ? 0.15 * (high - low) : 0) : given;
     }
@@ -125,7 +128,8 @@ static xai_status explain_noisy(explainer *self, const batch *rows,
         }
     }
     for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
-        status = attribution_finish(&inputs, self, !variance && job.of == OF_GRADIENT, out[t], error);
+        status =
+            attribution_finish(&inputs, self, !variance && job.of == OF_GRADIENT, out[t], error);
         if (status == XAI_OK)
             status = sampling_warn(self, out[t], error);
     }

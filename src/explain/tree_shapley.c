@@ -40,7 +40,7 @@ enum {
 #define MULTIVERSION \
     __attribute__((noinline, target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) static
 #else
-#define MULTIVERSION
+#define MULTIVERSION static
 #endif
 
 struct tree_shapley {
