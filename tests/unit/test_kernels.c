@@ -729,7 +729,7 @@ START_TEST(softmax_and_its_gradient)
             const float *row = x + r * width;
             double top = (double)row[0], sum = 0, inner = 0;
             for (size_t i = 1; i < width; i++)
-                top = fmax(top, (double)row[i]);
+                top = (double)row[i] > top ? (double)row[i] : top;
             for (size_t i = 0; i < width; i++)
                 sum += exp((double)row[i] - top);
             for (size_t i = 0; i < width; i++) {
