@@ -129,60 +129,134 @@ static xai_status channel_forward(operator_call *call, const channel_view *view,
     return XAI_OK;
 }
 
-/* BatchNormalization. Opsets 7 and 8 may keep statistics an element (spatial = 0). */
-static xai_status batch_attributes(const operator_call *call, bool *per_element, double *epsilon)
+/* Opsets 7 and 8 may keep statistics an element (spatial = 0). */
+typedef struct batch_attributes {
+    bool per_element;
+    bool training; /* the statistics are those of x itself */
+    double epsilon, momentum;
+} batch_attributes;
+
+static xai_status read_batch_attributes(const operator_call *call, batch_attributes *out)
 {
     int64_t spatial = 1, training = 0;
-    float given = 1e-5f;
-    xai_status status = operator_attribute_float(call, "epsilon", 1e-5f, &given);
+    float epsilon = 1e-5f, momentum = 0.9f;
+    xai_status status = operator_attribute_float(call, "epsilon", 1e-5f, &epsilon);
+    if (status == XAI_OK)
+        status = operator_attribute_float(call, "momentum", 0.9f, &momentum);
     if (status == XAI_OK && call->opset < 9)
         status = operator_attribute_int(call, "spatial", 1, &spatial);
     if (status == XAI_OK && call->opset >= 14)
         status = operator_attribute_int(call, "training_mode", 0, &training);
-    if (status == XAI_OK && training)
-        status = operator_error(call, XAI_ERROR_UNSUPPORTED,
-                                "training_mode is on; export the model for inference");
-    *per_element = spatial == 0;
-    *epsilon = (double)given;
+    *out = (batch_attributes){
+        .per_element = spatial == 0,
+        .training = training != 0,
+        .epsilon = (double)epsilon,
+        .momentum = (double)momentum,
+    };
     return status;
+}
+
+/* Training mode mixes the rows of a batch, so it is for constants: weights that are standardised
+ * when the model is loaded. Its outputs 1 and 2 are the running statistics. */
+static xai_status check_training(operator_call *call, const batch_attributes *attributes)
+{
+    const int outputs = attributes->training ? 3 : 1;
+    if (attributes->training && !call->inputs[0]->data)
+        return operator_error(call, XAI_ERROR_UNSUPPORTED,
+                              "training_mode is on and x is not a constant; export the model for "
+                              "inference");
+    for (int i = outputs; i < call->output_count; i++)
+        if (call->outputs[i])
+            return operator_error(
+                call, XAI_ERROR_UNSUPPORTED,
+                "output %d exists in training mode only; export the model for inference", i);
+    for (int i = 1; i < outputs && i < call->output_count; i++) {
+        const tensor *like = call->inputs[i + 2];
+        const xai_status status =
+            call->outputs[i] ? operator_set_output(call, i, like->dtype, &like->shape) : XAI_OK;
+        if (status != XAI_OK)
+            return status;
+    }
+    return XAI_OK;
 }
 
 static xai_status batch_normalization_infer(operator_call *call)
 {
-    bool per_element;
-    double epsilon;
+    batch_attributes attributes;
     xai_status status = operator_check(call);
     if (status == XAI_OK)
-        status = batch_attributes(call, &per_element, &epsilon);
-    for (int i = 1; status == XAI_OK && i < call->output_count; i++)
-        if (call->outputs[i])
-            status = operator_error(
-                call, XAI_ERROR_UNSUPPORTED,
-                "output %d exists in training mode only; export the model for inference", i);
+        status = read_batch_attributes(call, &attributes);
     if (status == XAI_OK)
         status = operator_check_type(call, 0, TYPES_FLOAT);
     if (status == XAI_OK && call->inputs[0]->shape.rank == 0)
         status = operator_error(call, XAI_ERROR_SHAPE, "x is a scalar");
     if (status == XAI_OK) {
-        const channel_view view = channel_view_of(&call->inputs[0]->shape, per_element);
+        const channel_view view = channel_view_of(&call->inputs[0]->shape, attributes.per_element);
         for (int i = 1; status == XAI_OK && i < 5; i++)
-            status = check_parameter(call, i, &view, per_element);
+            status = check_parameter(call, i, &view, attributes.per_element);
     }
+    if (status == XAI_OK)
+        status = check_training(call, &attributes);
     if (status == XAI_OK)
         status = operator_set_output(call, 0, call->inputs[0]->dtype, &call->inputs[0]->shape);
     return status;
 }
 
-/* The statistics and, forward only, the shift. */
-static xai_status batch_map(const operator_call *call, bool with_shift, affine *map,
-                            channel_view *view)
+/* Mean and variance (of the population) of every channel of x. */
+static xai_status measure_channels(const operator_call *call, const channel_view *view,
+                                   double *mean, double *variance)
 {
-    bool per_element;
-    double epsilon;
-    xai_status status = batch_attributes(call, &per_element, &epsilon);
+    double *x = NULL;
+    const double count = (double)view->rows * (double)view->inner;
+    const xai_status status = operator_read_doubles(call, call->inputs[0], &x);
+    if (status != XAI_OK)
+        return status;
+    for (int pass = 0; pass < 2; pass++) {
+        double *const into = pass == 0 ? mean : variance;
+        for (size_t c = 0; c < view->channels; c++) {
+            double sum = 0;
+            for (size_t n = 0; n < view->rows; n++) {
+                const double *row = x + (n * view->channels + c) * view->inner;
+                for (size_t i = 0; i < view->inner; i++)
+                    sum += pass == 0 ? row[i] : (row[i] - mean[c]) * (row[i] - mean[c]);
+            }
+            into[c] = count > 0 ? sum / count : 0;
+        }
+    }
+    memory_free(x);
+    return XAI_OK;
+}
+
+/* Replaces the stored statistics by those of x; the running ones are the outputs 1 and 2. */
+static xai_status train(operator_call *call, const batch_attributes *attributes,
+                        const channel_view *view, affine *map)
+{
+    double *measured = NULL;
+    double *const statistics[] = {map->mean, map->inverse};
+    xai_status status = operator_allocate(call, 2 * view->channels, &measured);
+    if (status == XAI_OK)
+        status = measure_channels(call, view, measured, measured + view->channels);
+    for (int k = 0; status == XAI_OK && k < 2; k++) {
+        for (size_t c = 0; c < view->channels; c++) {
+            const double now = measured[(size_t)k * view->channels + c],
+                         kept = attributes->momentum;
+            if (k + 1 < call->output_count && call->outputs[k + 1])
+                tensor_set(call->outputs[k + 1], c, statistics[k][c] * kept + now * (1 - kept));
+            statistics[k][c] = now;
+        }
+    }
+    memory_free(measured);
+    return status;
+}
+
+/* The statistics and, forward only, the shift. */
+static xai_status batch_map(operator_call *call, bool forward, affine *map, channel_view *view)
+{
+    batch_attributes attributes;
+    xai_status status = read_batch_attributes(call, &attributes);
     if (status == XAI_OK)
         status = operator_read_doubles(call, call->inputs[1], &map->scale);
-    if (status == XAI_OK && with_shift)
+    if (status == XAI_OK && forward)
         status = operator_read_doubles(call, call->inputs[2], &map->shift);
     if (status == XAI_OK)
         status = operator_read_doubles(call, call->inputs[3], &map->mean);
@@ -190,10 +264,14 @@ static xai_status batch_map(const operator_call *call, bool with_shift, affine *
         status = operator_read_doubles(call, call->inputs[4], &map->inverse);
     if (status != XAI_OK)
         return status;
-    *view = channel_view_of(&call->inputs[0]->shape, per_element);
-    for (size_t c = 0; c < view->channels; c++)
-        map->inverse[c] = 1 / sqrt(map->inverse[c] + epsilon);
-    return XAI_OK;
+    *view = channel_view_of(&call->inputs[0]->shape, attributes.per_element);
+    if (attributes.training && !forward)
+        return operator_error(call, XAI_ERROR_UNSUPPORTED, "training_mode has no gradient");
+    if (attributes.training)
+        status = train(call, &attributes, view, map);
+    for (size_t c = 0; status == XAI_OK && c < view->channels; c++)
+        map->inverse[c] = 1 / sqrt(map->inverse[c] + attributes.epsilon);
+    return status;
 }
 
 static xai_status batch_normalization_forward(operator_call *call)

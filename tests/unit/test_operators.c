@@ -610,6 +610,32 @@ START_TEST(wrong_calls_are_one_clear_error)
 }
 END_TEST
 
+/* Channel 0: 1, 3: mean 2, variance 1; channel 1: 10, 20: mean 15, variance 25. Running statistics
+ * keep momentum of the old ones (0 and 5). */
+START_TEST(batch_normalization_of_training_standardises_constants)
+{
+    bench *b = bench_make("BatchNormalization", 15);
+    add_float(b, "epsilon", 0);
+    add_float(b, "momentum", 0.75f);
+    add_int(b, "training_mode", 1);
+    b->call.output_count = 3;
+    add_input(b, DTYPE_FLOAT, 3, DIMS(1, 2, 2), NUMBERS(1, 3, 10, 20));
+    add_input(b, DTYPE_FLOAT, 1, DIMS(2), NUMBERS(2, 3));
+    add_input(b, DTYPE_FLOAT, 1, DIMS(2), NUMBERS(0.5, -1));
+    add_input(b, DTYPE_FLOAT, 1, DIMS(2), NUMBERS(0, 0));
+    add_input(b, DTYPE_FLOAT, 1, DIMS(2), NUMBERS(5, 5));
+    ck_assert_int_eq(run(b), XAI_OK);
+    const double y[] = {-1.5, 2.5, -4, 2}, mean[] = {0.5, 3.75}, variance[] = {4, 10};
+    for (size_t i = 0; i < 4; i++)
+        ck_assert_double_eq_tol(tensor_get(&b->outputs[0], i), y[i], 1e-6);
+    for (size_t i = 0; i < 2; i++) {
+        ck_assert_double_eq_tol(tensor_get(&b->outputs[1], i), mean[i], 1e-6);
+        ck_assert_double_eq_tol(tensor_get(&b->outputs[2], i), variance[i], 1e-6);
+    }
+    bench_free(b);
+}
+END_TEST
+
 START_TEST(batch_normalization_of_training_is_refused)
 {
     for (int variant = 0; variant < 3; variant++) {
@@ -617,8 +643,11 @@ START_TEST(batch_normalization_of_training_is_refused)
         add_input(b, DTYPE_FLOAT, 2, DIMS(1, 2), NUMBERS(1, 2));
         for (int i = 0; i < 4; i++)
             add_input(b, DTYPE_FLOAT, 1, DIMS(variant == 2 ? 3 : 2), NUMBERS(1, 1, 1));
-        if (variant == 0)
+        if (variant == 0) { /* x is computed at run time */
             add_int(b, "training_mode", 1);
+            memory_free(b->inputs[0].data);
+            b->inputs[0].data = NULL;
+        }
         if (variant == 1)
             b->call.output_count = 2;
         if (variant == 2)
@@ -651,6 +680,7 @@ int main(void)
     tcase_add_test(tests, half_types_are_computed_in_double_and_rounded_once);
     tcase_add_test(tests, empty_tensors_stay_empty);
     tcase_add_test(tests, wrong_calls_are_one_clear_error);
+    tcase_add_test(tests, batch_normalization_of_training_standardises_constants);
     tcase_add_test(tests, batch_normalization_of_training_is_refused);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

@@ -1,0 +1,102 @@
+"""Images with channels last, as Keras exports take them: every method gives what it gives for the same network with
+channels first (its input transposed), turned round."""
+
+import functools
+import pathlib
+
+import libxai
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+FOLDER = pathlib.Path(__file__).resolve().parent / "families"
+NAMES = ["keras_mobile", "keras_inception", "keras_convnext"]
+PLANE = (24, 20)  # not square, so that swapped axes show
+RNG = np.random.default_rng(3)
+SEGMENTS = np.arange(PLANE[0])[:, None] // 6 * 4 + np.arange(PLANE[1]) // 5
+METHODS = {  # without those that draw noise for each element: other noise for another order
+    "gradcam": {},
+    "gradcam++": {},
+    "layercam": {},
+    "eigencam": {},
+    "scorecam": {},
+    "ablationcam": {},
+    "reciprocam": {},
+    "fullgrad": {},
+    "guided_gradcam": {},
+    "saliency": {},
+    "integrated_gradients": {"steps": 8, "baseline": "blur"},
+    "deeplift": {"baseline": "mean"},
+    "lrp": {},
+    "occlusion": {},
+    "feature_ablation": {"segments": SEGMENTS},
+    "kernel_shap": {"segments": SEGMENTS, "samples": 64},
+    "partition_shap": {"segments": ("grid", 4), "samples": 32},
+    "lime": {"segments": ("slic", 12), "samples": 40},
+    "permutation_shap": {"segments": ("grid", 4), "samples": 64},
+    "rise": {"samples": 40},
+    "aise": {"samples": 20},
+}
+
+
+@functools.cache
+def last(name):
+    return libxai.Model(FOLDER / f"{name}.onnx", threads=1)
+
+
+@functools.cache
+def first(name):
+    """The same network behind a Transpose: its image is (N, 3, 24, 20)."""
+    model = onnx.load(FOLDER / f"{name}.onnx")
+    (given,) = model.graph.input
+    turn = helper.make_node("Transpose", ["planes"], [given.name], perm=[0, 2, 3, 1])
+    model.graph.node.insert(0, turn)
+    planes = helper.make_tensor_value_info("planes", onnx.TensorProto.FLOAT, ["N", 3, *PLANE])
+    model.graph.input.remove(given)
+    model.graph.input.append(planes)
+    return libxai.Model(model.SerializeToString(), threads=1)
+
+
+def image(name):
+    return np.load(FOLDER / f"{name}.npz")["input_image"]
+
+
+def planes(x):
+    return np.ascontiguousarray(np.moveaxis(x, -1, -3))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", NAMES)
+def test_method_gives_the_same_as_with_channels_first(name, method):
+    x, options = image(name), METHODS[method]
+    here = libxai.explain(last(name), x, method, target=1, **options)
+    there = libxai.explain(first(name), planes(x), method, target=1, **options)
+    assert here.map.shape == (2, *PLANE)
+    assert here.layer == there.layer
+    np.testing.assert_allclose(here.map, there.map, atol=2e-4)
+    found = planes(here.values) if here.values.ndim == 4 else here.values
+    assert found.shape == there.values.shape
+    np.testing.assert_allclose(found, there.values, atol=1e-4 * np.abs(there.values).max() + 1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_segments_are_boxes_of_pixels_of_all_channels(name):
+    """Brute force: every 6 x 5 box of all channels set to 0."""
+    x = image(name)[:1]
+    found = libxai.explain(last(name), x, "feature_ablation", target=1, segments=SEGMENTS).values
+    score = last(name)(x)[0, 1]
+    for segment in range(SEGMENTS.max() + 1):
+        box = segment == SEGMENTS
+        hidden = x.copy()
+        hidden[:, box] = 0
+        assert found[0, box].sum() == pytest.approx(score - last(name)(hidden)[0, 1], abs=2e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_map_lies_over_its_picture(name):
+    found = libxai.explain(last(name), image(name)[0], "saliency", target=1)
+    assert found.map.shape == PLANE
+    assert np.unravel_index(found.map.argmax(), PLANE) == np.unravel_index(found.values.sum(axis=-1).argmax(), PLANE)
+    picture = found.overlay(RNG.random(PLANE).astype(np.float32))
+    assert np.asarray(picture).shape[:2] == PLANE
