@@ -35,10 +35,11 @@ extern "C" {
  * @param black, white  the pixel values that become 0 and 1, such as 0 and 4095 for 12 bits, or the
  *                  ends of a window; white may be below black (MONOCHROME1 of DICOM). Both 0 = 0
  *                  and the largest value of an unsigned `dtype`
- * @param out       a float32 tensor (1, C, H, W); set on success only; free with xai_tensor_free()
+ * @param out       a float32 tensor (1, C, H, W), or (1, H, W, C) where the model has its channels
+ *                  last; set on success only; free with xai_tensor_free()
  * @param error     optional; set on failure, free with xai_error_free()
  * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_UNSUPPORTED when the card has no range, or the
- *         input is not (N, 1, H, W) or (N, 3, H, W) of float32; XAI_ERROR_SHAPE when the card's
+ *         input is not (N, C, H, W) or (N, H, W, C) of float32 with 1 or 3 channels; XAI_ERROR_SHAPE when the card's
  *         mean or deviation does not fit the channels; XAI_ERROR_NUMERIC for a pixel that is not a
  *         number; XAI_ERROR_MEMORY
  * @since 0.1

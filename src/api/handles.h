@@ -69,6 +69,10 @@ struct xai_explanation {
     xai_tensor *values, *standard_errors; /* one a part */
 };
 
+/* Whether a shape of four axes, -1 for free ones, is that of images (N, H, W, C): one or three
+ * channels at the end, and not on axis 1. */
+bool dims_are_channels_last(const int64_t *dims);
+
 xai_status argument_missing(xai_error **error, const char *call, const char *argument);
 
 /* Evaluator options, with `adapter` (which must stay where it is) as the user of the progress

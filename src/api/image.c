@@ -65,9 +65,10 @@ static xai_status make_planes(const source_image *from, size_t channels, float *
     return XAI_OK;
 }
 
-/* How many channels the model takes, from its shape (N, C, H, W), else its card, else the image. */
+/* How many channels the model takes, from its shape (N, C, H, W) or (N, H, W, C), else its card,
+ * else the image; *last: they are the last axis. */
 static xai_status find_channels(const xai_model *model, size_t index, size_t from_image,
-                                size_t *out, xai_error **error)
+                                size_t *out, bool *last, xai_error **error)
 {
     const char *name = xai_model_input_name(model, index);
     const int32_t rank = xai_model_input_rank(model, index),
@@ -78,14 +79,14 @@ static xai_status find_channels(const xai_model *model, size_t index, size_t fro
             error, XAI_ERROR_UNSUPPORTED, name,
             "takes %s; an image becomes float32: give a ready tensor (the program takes NPY)",
             xai_dtype_name(dtype));
-    if (rank != -1 && (rank != 4 || (dims[1] != -1 && dims[1] != 1 && dims[1] != 3)))
-        return error_set(
-            error, XAI_ERROR_UNSUPPORTED, name,
-            "is not (N, 1, H, W) or (N, 3, H, W): give a ready tensor (the program takes NPY)");
+    *last = rank == 4 && dims_are_channels_last(dims);
+    const int64_t fixed = rank == 4 ? dims[*last ? 3 : 1] : -1;
+    if (rank != -1 && (rank != 4 || (fixed != -1 && fixed != 1 && fixed != 3)))
+        return error_set(error, XAI_ERROR_UNSUPPORTED, name,
+                         "is not (N, C, H, W) or (N, H, W, C) with 1 or 3 channels: give a ready "
+                         "tensor (the program takes NPY)");
     const int64_t said = index == 0 ? xai_model_input_channels(model) : 0;
-    *out = rank == 4 && dims[1] != -1 ? (size_t)dims[1]
-           : said == 1 || said == 3   ? (size_t)said
-                                      : from_image;
+    *out = fixed != -1 ? (size_t)fixed : said == 1 || said == 3 ? (size_t)said : from_image;
     return XAI_OK;
 }
 
@@ -122,28 +123,36 @@ static void normalise(const model_card *card, size_t channel, float *plane, size
         plane[i] = (float)((low + (high - low) * plane[i] - mean) / deviation);
 }
 
-static xai_status fill(const xai_model *model, const source_image *from, size_t channels,
+/* `to` is (1, C, H, W), or, `last`, (1, H, W, C). */
+static xai_status fill(const xai_model *model, const source_image *from, size_t channels, bool last,
                        xai_tensor *to, const char *place, xai_error **error)
 {
     const int64_t *dims = xai_tensor_dims(to);
-    const size_t height = (size_t)dims[2], width = (size_t)dims[3];
-    const size_t source = from->height * from->width;
-    float *values = xai_tensor_mutable_data(to), *planes = NULL;
+    const size_t height = (size_t)dims[last ? 1 : 2], width = (size_t)dims[last ? 2 : 3];
+    const size_t source = from->height * from->width, pixels = height * width;
+    float *values = xai_tensor_mutable_data(to), *planes = NULL, *plane = NULL;
     size_t count;
     if (size_multiply(source, channels, &count))
         planes = memory_allocate(count, sizeof *planes);
-    if (!planes)
+    plane = memory_allocate(pixels, sizeof *plane);
+    if (!planes || !plane) {
+        memory_free(planes);
+        memory_free(plane);
         return error_memory(error, "an image", source);
+    }
     xai_status status = make_planes(from, channels, planes, place, error);
     for (size_t c = 0; status == XAI_OK && c < channels; c++) {
-        float *plane = values + c * height * width;
-        if (image_resize_smooth(planes + c * source, from->height, from->width, plane, height,
-                                width))
-            normalise(model->card, c, plane, height * width);
-        else
-            status = error_memory(error, "a resized image", height * width * sizeof *plane);
+        if (!image_resize_smooth(planes + c * source, from->height, from->width, plane, height,
+                                 width)) {
+            status = error_memory(error, "a resized image", pixels * sizeof *plane);
+            break;
+        }
+        normalise(model->card, c, plane, pixels);
+        for (size_t i = 0; i < pixels; i++)
+            values[last ? i * channels + c : c * pixels + i] = plane[i];
     }
     memory_free(planes);
+    memory_free(plane);
     return status;
 }
 
@@ -173,7 +182,8 @@ xai_status xai_model_image_input(const xai_model *model, size_t index, const voi
                          "(xai.input.range): write one beside the model (docs/model-card.md), or "
                          "give a ready tensor (the program takes NPY)");
     size_t planes = 0;
-    status = find_channels(model, index, from.channels, &planes, error);
+    bool last = false;
+    status = find_channels(model, index, from.channels, &planes, &last, error);
     if (status != XAI_OK)
         return status;
     if ((card->mean_count > 1 && card->mean_count != planes) ||
@@ -182,12 +192,15 @@ xai_status xai_model_image_input(const xai_model *model, size_t index, const voi
                          "the model card has %zu means and %zu deviations, but the input has %zu "
                          "channel%s",
                          card->mean_count, card->deviation_count, planes, planes == 1 ? "" : "s");
-    int64_t dims[4] = {1, (int64_t)planes, (int64_t)height, (int64_t)width};
-    xai_model_input_size(model, &dims[2], &dims[3]);
+    int64_t rows = (int64_t)height, columns = (int64_t)width;
+    xai_model_input_size(model, &rows, &columns);
+    const int64_t first_dims[4] = {1, (int64_t)planes, rows, columns},
+                  last_dims[4] = {1, rows, columns, (int64_t)planes};
     xai_tensor *made = NULL;
-    status = xai_tensor_create(XAI_DTYPE_FLOAT32, 4, dims, NULL, &made, error);
+    status =
+        xai_tensor_create(XAI_DTYPE_FLOAT32, 4, last ? last_dims : first_dims, NULL, &made, error);
     if (status == XAI_OK)
-        status = fill(model, &from, planes, made, name, error);
+        status = fill(model, &from, planes, last, made, name, error);
     if (status == XAI_OK) {
         *out = made;
         made = NULL;

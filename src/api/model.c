@@ -417,6 +417,11 @@ size_t xai_model_input_std(const xai_model *self, const double **values)
     return self->card->deviation_count;
 }
 
+bool dims_are_channels_last(const int64_t *dims)
+{
+    return (dims[3] == 1 || dims[3] == 3) && dims[1] != 1 && dims[1] != 3;
+}
+
 /* Sizes of the first input when it is an image (N, C, H, W) or (N, H, W, C), each 0 when free or
  * not an image. */
 static void image_dims(const xai_model *self, int64_t out[3])
@@ -425,7 +430,7 @@ static void image_dims(const xai_model *self, int64_t out[3])
     out[0] = out[1] = out[2] = 0;
     if (dims == NULL)
         return;
-    const bool channels_last = (dims[3] == 1 || dims[3] == 3) && dims[1] != 1 && dims[1] != 3;
+    const bool channels_last = dims_are_channels_last(dims);
     const int axes[3] = {channels_last ? 3 : 1, channels_last ? 1 : 2, channels_last ? 2 : 3};
     for (int i = 0; i < 3; i++)
         out[i] = dims[axes[i]] > 0 ? dims[axes[i]] : 0;

@@ -60,7 +60,7 @@ static bool keep_pixels(input_set *self, const picture *from, window range)
     return self->pixels != NULL;
 }
 
-/* As the model card says: (1, C, H, W). */
+/* As the model card says: (1, C, H, W) or (1, H, W, C). */
 static bool tensor_from_picture(const picture *from, const xai_model *model, size_t index,
                                 const char *path, window range, xai_tensor **out)
 {
@@ -135,8 +135,8 @@ static bool tensor_from_array(const npy_array *array, const xai_model *model, si
     return true;
 }
 
-/* A row of a tensor (N, C, H, W) or (N, H, W) as a picture to draw on: its smallest value black,
- * its largest white. */
+/* A row of a tensor (N, C, H, W), (N, H, W, C) or (N, H, W) as a picture to draw on: its smallest
+ * value black, its largest white. */
 static bool keep_pixels_of_tensor(input_set *self, const xai_tensor *values, size_t row)
 {
     const int32_t rank = xai_tensor_rank(values);
@@ -144,13 +144,15 @@ static bool keep_pixels_of_tensor(input_set *self, const xai_tensor *values, siz
     if (xai_tensor_dtype(values) != XAI_DTYPE_FLOAT32 || (rank != 4 && rank != 3) ||
         row >= (size_t)dims[0] || xai_tensor_count(values) == 0)
         return true;
-    const size_t height = (size_t)dims[rank - 2], width = (size_t)dims[rank - 1],
-                 pixels = height * width;
-    const size_t channels = rank == 4 && dims[1] == 3 ? 3 : 1,
-                 planes = rank == 4 ? (size_t)dims[1] : 1;
+    const bool last = rank == 4 && (dims[3] == 1 || dims[3] == 3) && dims[1] != 1 && dims[1] != 3;
+    const size_t height = (size_t)dims[last ? 1 : rank - 2],
+                 width = (size_t)dims[last ? 2 : rank - 1], pixels = height * width;
+    const size_t planes = rank == 4 ? (size_t)dims[last ? 3 : 1] : 1,
+                 channels = planes == 3 ? 3 : 1;
+    const size_t plane_stride = last ? 1 : pixels, pixel_stride = last ? planes : 1;
     const float *first = (const float *)xai_tensor_data(values) + row * planes * pixels;
     float low = INFINITY, high = -INFINITY;
-    for (size_t i = 0; i < channels * pixels; i++) {
+    for (size_t i = 0; i < channels * pixels; i++) { /* of the channels drawn, wherever they lie */
         low = fminf(low, first[i]);
         high = fmaxf(high, first[i]);
     }
@@ -160,7 +162,7 @@ static bool keep_pixels_of_tensor(input_set *self, const xai_tensor *values, siz
     const double scale = high > low ? 255 / ((double)high - low) : 0;
     for (size_t i = 0; i < pixels; i++) {
         for (size_t c = 0; c < channels; c++) {
-            const double value = ((double)first[c * pixels + i] - low) * scale;
+            const double value = ((double)first[c * plane_stride + i * pixel_stride] - low) * scale;
             self->pixels[i * channels + c] = value > 0 ? (uint8_t)(value + 0.5) : 0;
         }
     }

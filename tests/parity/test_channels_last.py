@@ -2,7 +2,9 @@
 channels first (its input transposed), turned round."""
 
 import functools
+import os
 import pathlib
+import subprocess
 
 import libxai
 import numpy as np
@@ -100,3 +102,42 @@ def test_a_map_lies_over_its_picture(name):
     assert np.unravel_index(found.map.argmax(), PLANE) == np.unravel_index(found.values.sum(axis=-1).argmax(), PLANE)
     picture = found.overlay(RNG.random(PLANE).astype(np.float32))
     assert np.asarray(picture).shape[:2] == PLANE
+
+
+def with_card(model):
+    card = {"xai.input.range": "0 255", "xai.input.mean": "10 20 30", "xai.input.std": "2 4 8"}
+    helper.set_model_props(model, card)
+    return model.SerializeToString()
+
+
+def test_a_picture_becomes_an_input_with_channels_last():
+    model = libxai.Model(with_card(onnx.load(FOLDER / "keras_mobile.onnx")))
+    picture = RNG.integers(0, 256, (*PLANE, 3)).astype(np.uint8)
+    found = model.prepare(picture)
+    np.testing.assert_allclose(found, (picture - np.array([10, 20, 30])) / np.array([2, 4, 8]), rtol=1e-5, atol=1e-5)
+    larger = model.prepare(np.repeat(np.repeat(picture, 2, 0), 2, 1))  # halved again: means of equal pixels
+    assert larger.shape == (*PLANE, 3)
+
+
+def test_the_input_itself_lies_below_the_map():
+    x = image("keras_mobile")[0]
+    found = libxai.explain(last("keras_mobile"), x, "gradcam", target=1)
+    scaled = np.rint((x.astype(np.float64) - x.min()) * (255 / (float(x.max()) - float(x.min())))).astype(np.uint8)
+    assert np.array_equal(found.overlay(alpha=0), scaled)
+
+
+@pytest.mark.skipif("XAI_PROGRAM" not in os.environ, reason="XAI_PROGRAM does not name the program xai")
+def test_the_program_draws_over_the_input(tmp_path):
+    x = image("keras_mobile")[0]
+    np.save(tmp_path / "x.npy", x)
+    model, arguments = FOLDER / "keras_mobile.onnx", ["--method", "gradcam", "--target", "1", "-o", "out.png"]
+    subprocess.run([os.environ["XAI_PROGRAM"], "explain", model, "x.npy", *arguments], cwd=tmp_path, check=True)
+    found = libxai.explain(last("keras_mobile"), x, "gradcam", target=1)
+    found.save(tmp_path / "expected.png")
+    assert (tmp_path / "out.png").stat().st_size > 100
+    drawn, expected = (matplotlib_image(tmp_path / name) for name in ("out.png", "expected.png"))
+    assert np.abs(drawn - expected).max() <= 1 / 255 + 1e-6
+
+
+def matplotlib_image(path):
+    return pytest.importorskip("matplotlib.image").imread(path)[..., :3]

@@ -13,6 +13,7 @@ import numpy as np
 
 from ._errors import ArgumentError, UnsupportedError
 from ._library import check, encode, ffi, lib, text
+from ._picture import channels_axis
 from ._plot import plot
 from ._png import png_bytes, write_whole
 from ._shap import to_shap
@@ -130,11 +131,14 @@ class Explanation:
     def _input_picture(self, row: int) -> np.ndarray:
         """Turn the explained row into an 8-bit picture, its minimum black, its maximum white."""
         pixels = self._inputs[0][row].astype(np.float64)
-        if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
-            raise UnsupportedError("the input is not an image (C, H, W): give an image", "image")
+        axis = channels_axis(pixels.shape)
+        if axis is None:
+            raise UnsupportedError(
+                "the input is not an image (C, H, W) or (H, W, C): give an image", "image"
+            )
         low, high = float(pixels.min()), float(pixels.max())
         scaled = (pixels - low) * (255.0 / (high - low) if high > low else 0.0)
-        return np.ascontiguousarray(np.rint(scaled).astype(np.uint8).transpose(1, 2, 0))
+        return np.ascontiguousarray(np.moveaxis(np.rint(scaled).astype(np.uint8), axis, -1))
 
     def overlay(
         self,

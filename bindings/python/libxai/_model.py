@@ -291,7 +291,7 @@ class Model:
         Returns
         -------
         array
-            (C, H, W) float32: one row without N
+            (C, H, W) float32, or (H, W, C) where the model has its channels last: one row without N
         """
         return prepare(self._handle, picture, black, white)
 

@@ -31,8 +31,15 @@ def resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     return plane
 
 
+def channels_axis(row: tuple[int, ...]) -> int | None:
+    """Where an image of three axes has its one or three channels: 0, 2, or None."""
+    if len(row) != 3:
+        return None
+    return 0 if row[0] in (1, 3) else 2 if row[2] in (1, 3) else None
+
+
 def prepare(model: Any, picture: Any, black: float | None, white: float | None) -> np.ndarray:
-    """Make an input (C, H, W) of a picture; `model` is the C handle."""
+    """Make an input (C, H, W) or (H, W, C) of a picture; `model` is the C handle."""
     pixels = as_numpy(picture, "picture")
     if pixels.ndim not in (2, 3) or pixels.size == 0 or pixels.shape[2:] not in ((), (1,), (3,)):
         raise ArgumentError(

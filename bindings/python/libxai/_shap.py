@@ -9,6 +9,7 @@ import numpy as np
 
 from ._errors import UnsupportedError
 from ._frameworks import need
+from ._picture import channels_axis
 
 if TYPE_CHECKING:
     from ._explanation import Explanation
@@ -24,7 +25,8 @@ def to_shap(explanation: Explanation, names: Sequence[str] | None) -> Any:
     if explanation.layer or values.shape != data.shape:
         raise UnsupportedError(f"'{explanation.method}' does not attribute to the input", "to_shap")
     rows = 0 if explanation._single else 1
-    if values.ndim == 3 + rows:  # (..., C, H, W): the plots take (..., H, W, C)
+    # (..., C, H, W): the plots take (..., H, W, C)
+    if values.ndim == 3 + rows and channels_axis(values.shape[rows:]) != 2:
         values, data = np.moveaxis(values, rows, -1), np.moveaxis(data, rows, -1)
     return shap.Explanation(
         values=values,
