@@ -55,9 +55,13 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < (size_t)(dims[2] * dims[3]); i++)
         if (map[i] > map[peak])
             peak = i;
-    printf("%s: score %.4f, strongest evidence at row %zu, column %zu\n",
-           xai_explanation_label(explanation, 0), xai_explanation_score(explanation, 0),
-           peak / (size_t)dims[3], peak % (size_t)dims[3]);
+    printf("%s: score %.4f, ", xai_explanation_label(explanation, 0),
+           xai_explanation_score(explanation, 0));
+    if (map[peak] > 0)
+        printf("strongest evidence at row %zu, column %zu\n", peak / (size_t)dims[3],
+               peak % (size_t)dims[3]);
+    else
+        printf("no evidence for it\n");
     for (size_t i = 0; i < xai_explanation_warning_count(explanation); i++)
         printf("warning: %s\n", xai_explanation_warning(explanation, i));
     xai_explanation_free(explanation);

@@ -1,4 +1,8 @@
-"""The binary parts of the package: libxai, what it needs, licences, declarations."""
+"""The binary parts of the package: libxai, what it needs, licences, declarations.
+
+For the system that builds, or, with XAI_TARGET=windows-x64, for Windows from a cross build in
+XAI_BUILD (`bindings/python/windows-wheel` makes it).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-LIBRARY = "libxai.so.1"
+WINDOWS = os.environ.get("XAI_TARGET") == "windows-x64"
+LIBRARY = "xai.dll" if WINDOWS else "libxai.so.1"
 HEADERS = (
     "status",
     "version",
@@ -23,6 +28,20 @@ HEADERS = (
 )
 # What every Linux with glibc and Python has (PEP 600); all else is packed.
 SYSTEM = re.compile(r"(ld-linux.*|lib(c|m|dl|rt|pthread|z|gcc_s|stdc\+\+))\.so(\.\d+)*$")
+
+# What Windows and Microsoft's Visual C++ runtime have; the latter the user installs (it may not be
+# passed on by everybody), and the package says so where it is missing.
+SYSTEM_WINDOWS = re.compile(
+    r"(kernel32|user32|advapi32|msvcrt|psapi|api-ms-win-crt-[a-z0-9-]+"
+    r"|msvcp140|vcomp140|vcruntime140(_1)?)\.dll$",
+    re.I,
+)
+# What mingw-w64 links into xai.dll: name of the folder of licences to Debian's package.
+LINKED_IN_WINDOWS = {
+    "gcc-runtime": "gcc-mingw-w64-base",
+    "mingw-w64-runtime": "mingw-w64-common",
+    "zlib": "libz-mingw-w64",
+}
 
 
 def project_version() -> str:
@@ -62,7 +81,12 @@ def built_library() -> Path:
 
 
 def needed(library: Path) -> dict[str, Path]:
-    """List what a library needs, directly or not, and every Linux does not have: name to file."""
+    """List what a library needs, directly or not, and every system does not have: name to file."""
+    return needed_on_windows(library) if WINDOWS else needed_here(library)
+
+
+def needed_here(library: Path) -> dict[str, Path]:
+    """List what a library of this system needs, as the linker finds it."""
     listing = subprocess.run(["ldd", str(library)], capture_output=True, text=True, check=True)
     found = {}
     for line in listing.stdout.splitlines():
@@ -74,9 +98,38 @@ def needed(library: Path) -> dict[str, Path]:
     return found
 
 
+def imported(library: Path) -> list[str]:
+    """List the DLLs that a DLL needs directly."""
+    command = ["x86_64-w64-mingw32-objdump", "-p", str(library)]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True)
+    return re.findall(r"^\s*DLL Name: (\S+)", listing.stdout, flags=re.M)
+
+
+def needed_on_windows(library: Path) -> dict[str, Path]:
+    """List the DLLs that must lie beside a DLL, from the folder of oneDNN for Windows."""
+    tool = str(ROOT / "tools/cache-folder")
+    folder = subprocess.run([tool, "onednn-windows"], capture_output=True, text=True, check=True)
+    binaries = Path(folder.stdout.strip()) / "bin"
+    found: dict[str, Path] = {}
+    waiting = [library]
+    while waiting:
+        for name in imported(waiting.pop()):
+            if name in found or SYSTEM_WINDOWS.match(name):
+                continue
+            if not (binaries / name).exists():
+                raise SystemExit(f"{library} needs {name}, which is not in {binaries}")
+            found[name] = binaries / name
+            waiting.append(found[name])
+    return found
+
+
 def pack(source: Path, target: Path) -> None:
     """Copy a library without its symbol table and without the folder that the build linked."""
     shutil.copyfile(source, target)
+    if WINDOWS:
+        if target.name == LIBRARY:  # others' DLLs are signed: as they are
+            subprocess.run(["x86_64-w64-mingw32-strip", "--strip-all", str(target)], check=True)
+        return
     if shutil.which("strip"):
         subprocess.run(["strip", "--strip-unneeded", str(target)], check=True)
     data = target.read_bytes()
@@ -99,11 +152,28 @@ def run_paths(library: Path) -> list[str]:
 def licences(library: Path, name: str) -> list[Path]:
     """List the licence texts that come with a library."""
     beside = library.parent.parent / "share/doc/onednn"
-    if name.startswith("libdnnl") and beside.is_dir():
+    if name.startswith(("libdnnl", "dnnl")) and beside.is_dir():
         return [beside / each for each in ("LICENSE", "THIRD-PARTY-PROGRAMS")]
-    documents = Path("/usr/share/doc")
-    stem = name.partition(".so")[0]
-    return sorted(documents.glob(f"{stem}[0-9]*/copyright"))[:1]
+    return debian_licences(name.partition(".so")[0] + "[0-9]*")
+
+
+def debian_licences(package: str) -> list[Path]:
+    """List the licence texts of a Debian package (a pattern), with the GPL that they refer to."""
+    texts = sorted(Path("/usr/share/doc").glob(f"{package}/copyright"))[:1]
+    common = Path("/usr/share/common-licenses/GPL-3")
+    if texts and common.exists() and str(common) in texts[0].read_text(errors="replace"):
+        texts.append(common)
+    return texts
+
+
+def copy_licences(package: Path, part: str, texts: list[Path]) -> None:
+    """Put the licence texts of a part into the package."""
+    if not texts:
+        raise SystemExit(f"no licence text found for {part}, which is packed")
+    folder = package / "licences" / part
+    folder.mkdir(parents=True, exist_ok=True)
+    for text in texts:
+        shutil.copyfile(text, folder / f"{text.name}.txt")
 
 
 def fill(package: Path) -> None:
@@ -114,14 +184,15 @@ def fill(package: Path) -> None:
     pack(library, package / LIBRARY)
     for name, path in needed(library).items():
         pack(path, package / name)
-        for text in licences(path, name):
-            folder = package / "licences" / name.partition(".so")[0]
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(text, folder / f"{text.name}.txt")
+        copy_licences(package, re.sub(r"\.(so|dll).*", "", name), licences(path, name))
+    for part, debian in LINKED_IN_WINDOWS.items() if WINDOWS else ():
+        copy_licences(package, part, debian_licences(debian))
 
 
 def platform_tag(package: Path, otherwise: str) -> str:
-    """Name the oldest glibc that the packed libraries run on, as PEP 600 does."""
+    """Name the oldest glibc that the packed libraries run on, as PEP 600 does; or Windows."""
+    if WINDOWS:
+        return "win_amd64"
     versions = {
         tuple(map(int, found.split(b".")))
         for library in package.glob("*.so*")

@@ -48,8 +48,11 @@ namespace Viewer
                     for (int i = 0; i < explanation.Map.Length; i++)
                         if (explanation.Map[i] > explanation.Map[peak])
                             peak = i;
-                    Console.WriteLine("strongest evidence at row {0} of {1}, column {2} of {3}", peak / shape[2], shape[1],
-                        peak % shape[2], shape[2]);
+                    if (explanation.Map[peak] > 0)
+                        Console.WriteLine("strongest evidence at row {0} of {1}, column {2} of {3}", peak / shape[2], shape[1],
+                            peak % shape[2], shape[2]);
+                    else
+                        Console.WriteLine("no evidence for it");
                     foreach (Warning warning in explanation.Warnings)
                         Console.WriteLine("warning: " + warning);
                     byte[] overlay = explanation.Overlay(image.Bytes, image.Width, image.Height, image.Channels);

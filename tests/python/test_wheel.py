@@ -95,3 +95,46 @@ assert set(sys.modules) & {"pytest", "onnx", "setuptools"} == set()
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "overlay.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def windows_loading(monkeypatch, tmp_path, load):
+    """Run the loading for Windows on a folder like that of its wheel, with `load` in place of ctypes.WinDLL."""
+    import ctypes
+
+    from libxai import _library
+
+    for name in ("dnnl.dll", "xai.dll"):
+        (tmp_path / name).touch()
+    (tmp_path / "prefix").mkdir()
+    (tmp_path / "prefix/vcomp140.dll").touch()
+    added = []
+    monkeypatch.setattr(_library, "_FOLDER", tmp_path)
+    monkeypatch.setattr(_library, "_NAME", "xai.dll")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+    monkeypatch.setattr(os, "add_dll_directory", added.append, raising=False)
+    monkeypatch.setattr(ctypes, "WinDLL", load, raising=False)
+    return _library._load_windows()[0], added
+
+
+def test_windows_loads_what_xai_needs_first(monkeypatch, tmp_path):
+    import ctypes
+
+    import libxai
+
+    order = []
+
+    def load(path):
+        order.append(pathlib.Path(path))
+        return ctypes.CDLL(next(line.split()[-1] for line in open("/proc/self/maps") if "libxai.so" in line))
+
+    library, added = windows_loading(monkeypatch, tmp_path, load)
+    assert order == [tmp_path / "dnnl.dll", tmp_path / "xai.dll"] and added == [str(tmp_path / "prefix")]
+    assert libxai._library.ffi.string(library.xai_version()).decode() == libxai.__version__
+
+
+def test_windows_names_the_runtime_that_is_missing(monkeypatch, tmp_path):
+    def load(path):
+        raise FileNotFoundError(f"Could not find module '{path}' (or one of its dependencies)")
+
+    with pytest.raises(ImportError, match=r"dnnl\.dll.*VCOMP140\.DLL.*Redistributable.*libxai\[windows-runtime\]"):
+        windows_loading(monkeypatch, tmp_path, load)

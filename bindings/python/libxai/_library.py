@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -11,7 +12,8 @@ from cffi import FFI
 from ._errors import BY_STATUS, ArgumentError, InternalError, WrongTypeError
 
 _FOLDER = Path(__file__).resolve().parent
-_NAME = "libxai.so.1"
+_NAME = "xai.dll" if sys.platform == "win32" else "libxai.so.1"
+_WINDOWS_RUNTIME = ("MSVCP140.dll", "VCOMP140.DLL", "VCRUNTIME140.dll", "VCRUNTIME140_1.dll")
 
 ffi = FFI()
 ffi.cdef((_FOLDER / "_declarations.h").read_text())
@@ -23,6 +25,10 @@ def _load() -> tuple[Any, list[Any]]:
         return ffi.dlopen(named), []
     if not (_FOLDER / _NAME).exists():
         return ffi.dlopen(_NAME), []
+    return _load_windows() if sys.platform == "win32" else _load_packed()
+
+
+def _load_packed() -> tuple[Any, list[Any]]:
     # What is packed is loaded first: the linker then takes it for the names that libxai asks for.
     # A GNU OpenMP of the system goes before the packed one: two in a process would double the
     # threads, and others may need its newer functions.
@@ -34,6 +40,35 @@ def _load() -> tuple[Any, list[Any]]:
         except OSError:
             kept.append(ffi.dlopen(str(packed[name])))
     return ffi.dlopen(str(_FOLDER / _NAME)), kept
+
+
+def _load_windows() -> tuple[Any, list[Any]]:
+    # By ctypes, which takes paths with any letters and looks for what a DLL needs beside it and in
+    # the folders added here: where the package msvc-runtime puts the Visual C++ runtime.
+    import ctypes
+
+    kept: list[Any] = []
+    for folder in (Path(sys.prefix), Path(sys.prefix) / "Scripts"):
+        if (folder / "vcomp140.dll").exists():
+            kept.append(os.add_dll_directory(str(folder)))  # type: ignore[attr-defined]
+    names = [path.name for path in sorted(_FOLDER.glob("*.dll")) if path.name != _NAME]
+    library: Any = None
+    for name in [*names, _NAME]:
+        try:
+            library = ctypes.WinDLL(str(_FOLDER / name))  # type: ignore[attr-defined]
+        except OSError as error:
+            raise ImportError(_windows_advice(name, error)) from error
+        kept.append(library)
+    return ffi.dlopen(ffi.cast("void *", library._handle)), kept
+
+
+def _windows_advice(name: str, error: OSError) -> str:
+    """Say what is missing when a packed DLL cannot be loaded, and where it comes from."""
+    return (
+        f"{_FOLDER / name} cannot be loaded: {error}. It needs Microsoft's Visual C++ runtime "
+        f"({', '.join(_WINDOWS_RUNTIME)}): install the Visual C++ Redistributable 2015-2022 (x64) "
+        'of Microsoft, or run: pip install "libxai[windows-runtime]"'
+    )
 
 
 lib, _needed = _load()
