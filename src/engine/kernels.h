@@ -111,6 +111,11 @@ void kernel_move(const movement *how, const float *x, float *y, bool accumulate,
 void kernel_affine_rows(const float *x, const float *scale, const float *shift, float *y,
                         size_t rows, size_t width, bool accumulate, int threads);
 
+/* x and y alike along `how->to` (row-major, contiguous), the constant along `how->from`, 0 where it is repeated: y = x + shift,
+ * or y (+)= scale x; one of scale and shift is NULL. */
+void kernel_affine_broadcast(const movement *how, const float *x, const float *scale,
+                             const float *shift, float *y, bool accumulate, int threads);
+
 /* y[n] = sum_k W[n, k] x[k] + bias[n] (bias may be NULL), W row-major (n, k); fixed summation order. */
 void kernel_matrix_vector(const float *weights, const float *x, const float *bias, float *y,
                           size_t n, size_t k, int threads);

@@ -5,7 +5,7 @@
 #define TILE ((size_t)32)
 
 /* Without axes of one element, and with neighbouring axes joined where both sides step through them evenly. */
-static movement movement_simplify(const movement *from)
+static void movement_simplify(const movement *from, movement *out)
 {
     movement m = {.source = from->source, .destination = from->destination};
     for (int i = 0; i < from->rank; i++) {
@@ -27,7 +27,7 @@ static movement movement_simplify(const movement *from)
         m.rank = 1;
         m.dims[0] = m.from[0] = m.to[0] = 1;
     }
-    return m;
+    *out = m;
 }
 
 /* One line: n elements. */
@@ -107,11 +107,12 @@ static void move_lines(const movement *m, const float *x, float *y, size_t first
 
 void kernel_move(const movement *how, const float *x, float *y, bool accumulate, int threads)
 {
-    const movement m = movement_simplify(how);
+    movement m = {0};
+    movement_simplify(how, &m);
     const int inner = m.rank - 1;
     size_t count = 1, outer = 1;
     int across = -1; /* the axis along which x is contiguous, when it is not y's */
-    for (int i = 0; i < m.rank; i++) {
+    for (int i = 0; i <= inner; i++) {
         count *= (size_t)m.dims[i];
         if (i < inner && m.from[i] == 1)
             across = i;
@@ -171,4 +172,47 @@ void kernel_affine_rows(const float *x, const float *scale, const float *shift, 
     KERNEL_PARALLEL(team)
     for (size_t r = 0; r < rows; r++)
         affine_row(x + r * width, scale, shift, y + r * width, width, accumulate);
+}
+
+/* A line whose constant has one value, or one for each element (step 1). */
+KERNEL_LEAF void broadcast_line(const float *x, const float *constant, float *y, size_t n,
+                                bool repeated, bool scales, bool accumulate)
+{
+    const float c = *constant;
+    if (!repeated && !scales)
+        for (size_t i = 0; i < n; i++)
+            y[i] = x[i] + constant[i];
+    else if (!scales)
+        for (size_t i = 0; i < n; i++)
+            y[i] = x[i] + c;
+    else if (!repeated)
+        for (size_t i = 0; i < n; i++)
+            y[i] = accumulate ? y[i] + x[i] * constant[i] : x[i] * constant[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            y[i] = accumulate ? y[i] + x[i] * c : x[i] * c;
+}
+
+void kernel_affine_broadcast(const movement *how, const float *x, const float *scale,
+                             const float *shift, float *y, bool accumulate, int threads)
+{
+    movement m = {0};
+    movement_simplify(how, &m);
+    const int inner = m.rank - 1;
+    const size_t width = (size_t)m.dims[inner];
+    size_t lines = 1;
+    for (int i = 0; i < inner; i++)
+        lines *= (size_t)m.dims[i];
+    const int team = kernel_threads(threads, lines * width);
+    const size_t some = kernel_pieces(KERNEL_PIECE, width), pieces = kernel_pieces(lines, some);
+    KERNEL_PARALLEL(team)
+    for (size_t piece = 0; piece < pieces; piece++) {
+        const size_t end = kernel_minimum(lines, (piece + 1) * some);
+        for (size_t line = piece * some; line < end; line++) {
+            int64_t from, to;
+            outer_offsets(&m, line, inner, inner, &from, &to);
+            broadcast_line(x + line * width, (scale ? scale : shift) + from, y + line * width,
+                           width, m.from[inner] == 0, scale != NULL, accumulate);
+        }
+    }
 }

@@ -1,5 +1,5 @@
-/* Nodes that only move float32 elements of plain tensors, Transpose, Slice and Split; and Add, Sub, Mul, Div of a constant
- * row or number. */
+/* Nodes that only move float32 elements of plain tensors: Transpose, Slice, Split, Gather at one index, Concat; and Add, Sub,
+ * Mul, Div of a constant that is a number, a row, or repeated along any axes. */
 #include <math.h>
 #include <string.h>
 
@@ -21,6 +21,16 @@ static xai_status step_affine_rows(const step *self, run *state, xai_error **err
     kernel_affine_rows(run_address(state, self->operands[0]), run_address(state, self->operands[2]),
                        run_address(state, self->operands[3]), run_address(state, self->operands[1]),
                        self->count, self->channels, self->accumulate, state->program->threads);
+    return XAI_OK;
+}
+
+static xai_status step_affine_broadcast(const step *self, run *state, xai_error **error)
+{
+    (void)error;
+    kernel_affine_broadcast(
+        self->moves, run_address(state, self->operands[0]), run_address(state, self->operands[2]),
+        run_address(state, self->operands[3]), run_address(state, self->operands[1]),
+        self->accumulate, state->program->threads);
     return XAI_OK;
 }
 
@@ -106,10 +116,59 @@ static xai_status split_axis(builder *b, const graph_node *node, int *out)
     return status;
 }
 
+/* The axis and the one constant index that a Gather takes; false when it takes more. */
+static xai_status gather_index(builder *b, const graph_node *node, int *axis, int64_t *at,
+                               bool *single)
+{
+    node_call call;
+    int64_t wished = 0;
+    *single = false;
+    const graph_value *index = &b->graph->values[node->inputs[1]],
+                      *x = &b->graph->values[node->inputs[0]];
+    if (!index->is_constant || tensor_count(&index->constant) != 1)
+        return XAI_OK;
+    xai_status status = node_call_open(b->graph, node, &call, b->error);
+    if (status != XAI_OK)
+        return status;
+    status = operator_attribute_int(&call.call, "axis", 0, &wished);
+    if (status == XAI_OK)
+        status = operator_axis(&call.call, wished, x->shape.rank, axis);
+    node_call_close(&call);
+    if (status != XAI_OK)
+        return status;
+    tensor_read_ints(&index->constant, 0, 1, at);
+    *at += *at < 0 ? x->shape.dims[*axis] : 0;
+    *single = *at >= 0 && *at < x->shape.dims[*axis];
+    return XAI_OK;
+}
+
+/* The index's axes stand where `axis` stood; all have one element. */
+static xai_status gather_movement(builder *b, const graph_node *node, movement *out)
+{
+    const graph *g = b->graph;
+    const shape *y = &g->values[node->outputs[0]].shape;
+    const int extra = g->values[node->inputs[1]].shape.rank;
+    int64_t strides[SHAPE_MAX_RANK], at = 0;
+    int axis = 0;
+    bool single;
+    const xai_status status = gather_index(b, node, &axis, &at, &single);
+    strides_of(&g->values[node->inputs[0]].shape, strides);
+    strides_of(y, out->to);
+    out->rank = y->rank;
+    out->source = at * strides[axis];
+    for (int i = 0; i < y->rank; i++) {
+        out->dims[i] = y->dims[i];
+        out->from[i] = i < axis ? strides[i] : i < axis + extra ? 0 : strides[i - extra + 1];
+    }
+    return status;
+}
+
 static xai_status movement_of(builder *b, const graph_node *node, int index, movement *out)
 {
     int axis = 0;
     *out = (movement){0};
+    if (node_is(node, "", "Gather"))
+        return gather_movement(b, node, out);
     if (node_is(node, "", "Slice"))
         return slice_movement(b, node, out);
     if (node_is(node, "", "Transpose"))
@@ -171,7 +230,7 @@ static xai_status move_backward(builder *b, const unit *self)
     bool accumulate = false;
     if (!b->values[x].needs_gradient)
         return XAI_OK;
-    /* What a Slice leaves out gets no gradient from here. */
+    /* What a Slice or Gather leaves out gets no gradient from here. */
     xai_status status = XAI_OK;
     if (direct)
         status = gradient_write(b, x, &target, &accumulate);
@@ -179,7 +238,8 @@ static xai_status move_backward(builder *b, const unit *self)
         target = builder_buffer(b, bytes);
         status = target.buffer == BUFFER_NONE ? XAI_ERROR_MEMORY : XAI_OK;
     }
-    if (status == XAI_OK && node_is(node, "", "Slice") && !accumulate)
+    if (status == XAI_OK && !node_is(node, "", "Transpose") && !node_is(node, "", "Split") &&
+        !accumulate)
         status = builder_zero(b, target, bytes);
     for (int i = 0; status == XAI_OK && i < node->output_count; i++) {
         movement how;
@@ -193,22 +253,109 @@ static xai_status move_backward(builder *b, const unit *self)
     return status == XAI_OK && !direct ? gradient_add(b, x, target, LAYOUT_PLAIN, true) : status;
 }
 
+/* ---- Concat of plain tensors ---- */
+
+/* From input `index` to the whole. */
+static movement join_movement(const graph *g, const graph_node *node, int axis, int index)
+{
+    const shape *x = &g->values[node->inputs[index]].shape;
+    movement m = {.rank = x->rank};
+    strides_of(x, m.from);
+    strides_of(&g->values[node->outputs[0]].shape, m.to);
+    memcpy(m.dims, x->dims, sizeof m.dims);
+    for (int i = 0; i < index; i++)
+        m.destination += g->values[node->inputs[i]].shape.dims[axis] * m.to[axis];
+    return m;
+}
+
+static xai_status join_backward(builder *b, const unit *self)
+{
+    const graph_node *node = &b->graph->nodes[self->node];
+    operand gradient;
+    xai_status status = read_plain_gradient(b, self->output, &gradient);
+    for (int i = 0; status == XAI_OK && i < node->input_count; i++) {
+        const int x = node->inputs[i];
+        const size_t bytes = layout_bytes(b, x, LAYOUT_PLAIN);
+        const bool direct = b->values[x].primary == LAYOUT_PLAIN;
+        const movement how = join_movement(b->graph, node, (int)self->spec.rows, i);
+        operand target;
+        bool accumulate = false;
+        if (!b->values[x].needs_gradient)
+            continue;
+        if (direct) {
+            status = gradient_write(b, x, &target, &accumulate);
+        } else {
+            target = builder_buffer(b, bytes);
+            status = target.buffer == BUFFER_NONE ? XAI_ERROR_MEMORY : XAI_OK;
+        }
+        if (status == XAI_OK)
+            status = emit_move(b, self->node, &how, true, gradient, target, accumulate, bytes);
+        if (status == XAI_OK && !direct)
+            status = gradient_add(b, x, target, LAYOUT_PLAIN, true);
+    }
+    return status;
+}
+
+static xai_status lower_join(builder *b, int index, bool *done)
+{
+    const graph *g = b->graph;
+    const graph_node *node = &g->nodes[index];
+    operand source, destination;
+    int axis;
+    for (int i = 0; i < node->input_count; i++)
+        if (node->inputs[i] == GRAPH_NONE || g->values[node->inputs[i]].dtype != DTYPE_FLOAT ||
+            layout_bytes(b, node->inputs[i], LAYOUT_PLAIN) == 0)
+            return XAI_OK;
+    xai_status status = split_axis(b, node, &axis);
+    if (status != XAI_OK)
+        return status;
+    *done = true;
+    unit self = {.emit_backward = join_backward,
+                 .node = index,
+                 .output = node->outputs[0],
+                 .other = GRAPH_NONE};
+    self.spec.rows = axis;
+    status = builder_output(b, self.output, LAYOUT_PLAIN, &destination);
+    for (int i = 0; status == XAI_OK && i < node->input_count; i++) {
+        const movement how = join_movement(g, node, axis, i);
+        status = builder_input(b, node->inputs[i], LAYOUT_PLAIN, &source);
+        if (status == XAI_OK)
+            status = emit_move(b, index, &how, false, source, destination, false,
+                               layout_bytes(b, node->inputs[i], LAYOUT_PLAIN));
+    }
+    if (status == XAI_OK)
+        status = builder_finish(b, self.output, LAYOUT_PLAIN);
+    return status == XAI_OK ? builder_unit(b, &self) : status;
+}
+
 xai_status lower_move(builder *b, int index, bool *done)
 {
     const graph *g = b->graph;
     const graph_node *node = &g->nodes[index];
     operand source, destination;
     *done = false;
+    if (node_is(node, "", "Concat"))
+        return lower_join(b, index, done);
+    const bool gather = node_is(node, "", "Gather");
     if (!(node_is(node, "", "Transpose") || node_is(node, "", "Slice") ||
-          node_is(node, "", "Split")) ||
+          node_is(node, "", "Split") || gather) ||
         g->values[node->inputs[0]].dtype != DTYPE_FLOAT || g->values[node->inputs[0]].is_constant ||
         layout_bytes(b, node->inputs[0], LAYOUT_PLAIN) == 0)
         return XAI_OK;
     for (int i = 0; i < node->output_count; i++)
         if (node->outputs[i] == GRAPH_NONE || layout_bytes(b, node->outputs[i], LAYOUT_PLAIN) == 0)
             return XAI_OK;
+    xai_status status = XAI_OK;
+    if (gather) {
+        int axis;
+        int64_t at;
+        bool single = false;
+        status = gather_index(b, node, &axis, &at, &single);
+        if (status != XAI_OK || !single)
+            return status;
+    }
     *done = true;
-    xai_status status = builder_input(b, node->inputs[0], LAYOUT_PLAIN, &source);
+    status = builder_input(b, node->inputs[0], LAYOUT_PLAIN, &source);
     for (int i = 0; status == XAI_OK && i < node->output_count; i++) {
         const int y = node->outputs[i];
         movement how;
@@ -233,6 +380,28 @@ xai_status lower_move(builder *b, int index, bool *done)
 /* Elements of a row: the constant is copied into the plan. */
 #define ROW_LIMIT ((size_t)1 << 20)
 
+/* A constant for every element of the last axes, or repeated as `repeat` says (NULL: rows). 0 -> 1, scale 2 or shift 3. */
+static xai_status emit_affine(builder *b, const unit *self, operand from, operand to, operand scale,
+                              operand shift, bool accumulate, size_t bytes)
+{
+    step *s = NULL;
+    const bool rows = self->repeat == NULL;
+    const xai_status status =
+        builder_step(b, rows ? step_affine_rows : step_affine_broadcast, self->node,
+                     rows ? "affine rows" : "affine broadcast", &s);
+    if (status != XAI_OK)
+        return status;
+    s->accumulate = accumulate;
+    s->moves = self->repeat;
+    s->channels = (size_t)self->spec.columns;
+    s->count = (size_t)self->spec.rows;
+    builder_read(b, s, 0, from);
+    builder_write(b, s, 1, to, bytes);
+    builder_read(b, s, 2, scale);
+    builder_read(b, s, 3, shift);
+    return XAI_OK;
+}
+
 static xai_status affine_backward(builder *b, const unit *self)
 {
     const graph_node *node = &b->graph->nodes[self->node];
@@ -240,7 +409,6 @@ static xai_status affine_backward(builder *b, const unit *self)
     const layout primary = b->values[x].primary;
     operand gradient, target = OPERAND_NONE;
     bool accumulate = false;
-    step *s = NULL;
     if (!b->values[x].needs_gradient)
         return XAI_OK;
     xai_status status = read_plain_gradient(b, self->output, &gradient);
@@ -255,16 +423,11 @@ static xai_status affine_backward(builder *b, const unit *self)
         status = target.buffer == BUFFER_NONE ? XAI_ERROR_MEMORY : XAI_OK;
     }
     if (status == XAI_OK)
-        status = builder_step(b, step_affine_rows, self->node, "affine rows", &s);
-    if (status != XAI_OK)
-        return status;
-    s->accumulate = accumulate;
-    s->channels = (size_t)self->spec.columns;
-    s->count = (size_t)self->spec.rows;
-    builder_read(b, s, 0, gradient);
-    builder_write(b, s, 1, target, layout_bytes(b, x, LAYOUT_PLAIN));
-    builder_read(b, s, 2, self->scale);
-    return primary == LAYOUT_PLAIN ? XAI_OK : gradient_add(b, x, target, LAYOUT_PLAIN, true);
+        status = emit_affine(b, self, gradient, target, self->scale, OPERAND_NONE, accumulate,
+                             layout_bytes(b, x, LAYOUT_PLAIN));
+    return status != XAI_OK || primary == LAYOUT_PLAIN
+               ? status
+               : gradient_add(b, x, target, LAYOUT_PLAIN, true);
 }
 
 /* `width` floats made of the constant c for the operator: c, -c, 1 / c; false when one is not finite. */
@@ -306,6 +469,29 @@ static int constant_row(const graph *g, const graph_node *node, size_t *width)
     return -1;
 }
 
+/* Which operand of the node is a constant that numpy's rules repeat to y, beside one of y's shape: its position, or -1. *how
+ * goes from it to y. */
+static int constant_repeated(const graph *g, const graph_node *node, movement *how)
+{
+    const shape *y = &g->values[node->outputs[0]].shape;
+    for (int i = 0; i < 2; i++) {
+        const graph_value *c = &g->values[node->inputs[i]], *x = &g->values[node->inputs[1 - i]];
+        if (!c->is_constant || x->is_constant || !shape_equal(&x->shape, y) ||
+            c->shape.rank > y->rank || tensor_count(&c->constant) > ROW_LIMIT)
+            continue;
+        const int missing = y->rank - c->shape.rank;
+        int64_t strides[SHAPE_MAX_RANK];
+        *how = (movement){.rank = y->rank};
+        strides_of(&c->shape, strides);
+        strides_of(y, how->to);
+        memcpy(how->dims, y->dims, sizeof how->dims);
+        for (int k = missing; k < y->rank; k++)
+            how->from[k] = c->shape.dims[k - missing] == 1 ? 0 : strides[k - missing];
+        return i;
+    }
+    return -1;
+}
+
 xai_status lower_affine_rows(builder *b, int index, bool *done)
 {
     const graph *g = b->graph;
@@ -313,7 +499,7 @@ xai_status lower_affine_rows(builder *b, int index, bool *done)
     const bool add = node_is(node, "", "Add"), subtract = node_is(node, "", "Sub"),
                multiply = node_is(node, "", "Mul"), divide = node_is(node, "", "Div");
     operand source, destination, row = OPERAND_NONE;
-    step *s = NULL;
+    movement how, *repeat = NULL;
     *done = false;
     if (!(add || subtract || multiply || divide))
         return XAI_OK;
@@ -323,7 +509,17 @@ xai_status lower_affine_rows(builder *b, int index, bool *done)
         b->values[node->outputs[0]].primary != LAYOUT_PLAIN)
         return XAI_OK;
     size_t width = 1;
-    const int at = constant_row(g, node, &width);
+    int at = constant_row(g, node, &width);
+    if (at < 0) {
+        at = constant_repeated(g, node, &how);
+        repeat = at < 0 ? NULL : memory_pool_allocate(b->program->pool, 1, sizeof *repeat);
+        if (at >= 0 && !repeat)
+            return error_memory(b->error, "plan", sizeof *repeat);
+        if (repeat) {
+            *repeat = how;
+            width = tensor_count(&g->values[node->inputs[at]].constant);
+        }
+    }
     if (at < 0 || ((subtract || divide) && at == 0))
         return XAI_OK;
     float *values = memory_pool_allocate(b->program->pool, width, sizeof *values);
@@ -338,20 +534,15 @@ xai_status lower_affine_rows(builder *b, int index, bool *done)
                  .output = node->outputs[0],
                  .other = GRAPH_NONE,
                  .scale = multiply || divide ? row : OPERAND_NONE,
-                 .shift = OPERAND_NONE};
+                 .shift = OPERAND_NONE,
+                 .repeat = repeat};
     self.spec.columns = (int64_t)width;
     self.spec.rows = (int64_t)(total / width);
     xai_status status = builder_input(b, node->inputs[1 - at], LAYOUT_PLAIN, &source);
     if (status == XAI_OK)
         status = builder_output(b, self.output, LAYOUT_PLAIN, &destination);
     if (status == XAI_OK)
-        status = builder_step(b, step_affine_rows, index, "affine rows", &s);
-    if (status != XAI_OK)
-        return status;
-    s->channels = width;
-    s->count = total / width;
-    builder_read(b, s, 0, source);
-    builder_write(b, s, 1, destination, total * sizeof(float));
-    builder_read(b, s, multiply || divide ? 2 : 3, row);
-    return builder_unit(b, &self);
+        status = emit_affine(b, &self, source, destination, self.scale,
+                             multiply || divide ? OPERAND_NONE : row, false, total * sizeof(float));
+    return status == XAI_OK ? builder_unit(b, &self) : status;
 }

@@ -128,8 +128,9 @@ struct unit {
     activation post;
     primitive_spec spec;
     window geometry;
-    operand scale, shift; /* constants of a scale-shift unit */
-    operand argmax;       /* positions a max pool kept */
+    operand scale, shift;   /* constants of a scale-shift unit */
+    const movement *repeat; /* how a constant is repeated, when not row by row; in the pool */
+    operand argmax;         /* positions a max pool kept */
     bool include_pad;
 };
 

@@ -462,6 +462,67 @@ START_TEST(tokens_agree)
 }
 END_TEST
 
+/* What shifted windows do: one entry taken out of a stack, parts put together the other way round, and constants that numpy's
+ * rules repeat along outer, middle and last axes. */
+static model_builder *shifted_windows(void)
+{
+    model_builder *m = model_create(17);
+    model_input(m, "x", DTYPE_FLOAT, 4, (int64_t[]){3, 6, 4, 5});
+    model_ints(m, "first", 1, (int64_t[]){-3});
+    model_ints(m, "one", 1, (int64_t[]){1});
+    model_node(m, "Squeeze", "one", "second"); /* rank 0 */
+    model_ints(m, "third", 1, (int64_t[]){2});
+    model_node(m, "Gather", "x first", "a");   /* (1, 6, 4, 5) */
+    model_node(m, "Gather", "x second", "b3"); /* (6, 4, 5) */
+    model_ints(m, "front", 1, (int64_t[]){0});
+    model_node(m, "Unsqueeze", "b3 front", "b");
+    model_node(m, "Gather", "x third", "c");
+    model_random(m, "mask", 4, (int64_t[]){1, 6, 1, 5}, 2);
+    model_random(m, "column", 3, (int64_t[]){6, 4, 1}, 3);
+    model_positive(m, "plane", 3, (int64_t[]){6, 1, 1}, 4);
+    model_node(m, "Add", "a mask", "a1");
+    model_node(m, "Mul", "column b", "b1");
+    model_node(m, "Div", "c plane", "c1");
+    model_node(m, "Sub", "c1 column", "c2");
+    model_node(m, "Softmax", "a1", "a2");
+    model_int_attribute(m, "axis", -1);
+    model_ints(m, "zero", 1, (int64_t[]){0});
+    model_ints(m, "two", 1, (int64_t[]){2});
+    model_ints(m, "six", 1, (int64_t[]){6});
+    model_ints(m, "axis", 1, (int64_t[]){2});
+    model_node(m, "Slice", "b1 two six axis", "tail");
+    model_node(m, "Slice", "b1 zero two axis", "start");
+    model_node(m, "Concat", "tail start a2 c2 b1", "joined"); /* (1, 6, 16, 5) */
+    model_int_attribute(m, "axis", -2);
+    model_node(m, "Transpose", "joined", "turned");
+    model_ints_attribute(m, "perm", 4, (int64_t[]){0, 2, 3, 1});
+    model_node(m, "Concat", "turned turned", "twice"); /* (2, 16, 5, 6) */
+    model_int_attribute(m, "axis", 0);
+    model_ints(m, "flat_shape", 2, (int64_t[]){1, -1});
+    model_node(m, "Reshape", "twice flat_shape", "flat");
+    model_random(m, "w_head", 2, (int64_t[]){960, 5}, 9);
+    model_node(m, "MatMul", "flat w_head", "scores");
+    model_output(m, "scores");
+    return m;
+}
+
+START_TEST(shifted_windows_agree)
+{
+    agrees(shifted_windows(), "x b1 c1 joined");
+    loaded self = load(shifted_windows());
+    const int x = network_graph(self.net)->inputs[0];
+    plan *p = compile(&self, &x, 1, ENGINE_PRECISION_FAST, 1);
+    for (size_t i = 0; i < plan_step_count(p); i++) {
+        plan_step_facts facts;
+        plan_step(p, i, &facts);
+        ck_assert_msg(strcmp(facts.implementation, "portable") != 0, "%s is slow",
+                      facts.operator_name);
+    }
+    plan_free(p);
+    unload(&self);
+}
+END_TEST
+
 /* What a vision transformer is made of has a fast kernel. */
 START_TEST(linear_layers_take_their_bias_along)
 {
@@ -684,6 +745,7 @@ int main(void)
     tcase_add_test(plans, shuffle_and_slices_between_convolutions_agree);
     tcase_add_test(plans, attention_agrees);
     tcase_add_test(plans, tokens_agree);
+    tcase_add_test(plans, shifted_windows_agree);
     tcase_add_test(plans, linear_layers_take_their_bias_along);
     tcase_add_test(plans, padded_lanes_stay_zero_behind_sigmoid);
     tcase_add_test(plans, padded_lanes_stay_zero_behind_a_square_root);
