@@ -110,11 +110,11 @@ void kernel_move(const movement *how, const float *x, float *y, bool accumulate,
     movement m = {0};
     movement_simplify(how, &m);
     const int inner = m.rank - 1;
-    size_t count = 1, outer = 1;
+    size_t count = (size_t)m.dims[inner], outer = 1;
     int across = -1; /* the axis along which x is contiguous, when it is not y's */
-    for (int i = 0; i <= inner; i++) {
+    for (int i = 0; i < inner; i++) {
         count *= (size_t)m.dims[i];
-        if (i < inner && m.from[i] == 1)
+        if (m.from[i] == 1)
             across = i;
     }
     if (count == 0)
