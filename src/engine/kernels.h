@@ -61,6 +61,11 @@ void kernel_block(const float *plain, float *blocked, size_t channels, size_t sp
                   int threads);
 void kernel_unblock(const float *blocked, float *plain, size_t channels, size_t spatial, int block,
                     int threads);
+/* (spatial, C) channels last <-> blocked; C a multiple of the block. += when accumulate. */
+void kernel_to_channels_last(const float *blocked, float *last, size_t channels, size_t spatial,
+                             int block, bool accumulate, int threads);
+void kernel_from_channels_last(const float *last, float *blocked, size_t channels, size_t spatial,
+                               int block, bool accumulate, int threads);
 /* Copy `count` channels from channel `from` of src to channel `to` of dst (any offsets); += when accumulate. Other lanes of dst are untouched. */
 void kernel_copy_channels(const float *src, size_t from, float *dst, size_t to, size_t count,
                           size_t spatial, int block, bool accumulate, int threads);

@@ -82,6 +82,56 @@ void kernel_unblock(const float *blocked, float *plain, size_t channels, size_t 
     }
 }
 
+/* n groups of `block` floats, `from` and `to` floats apart. */
+KERNEL_INLINE void copy_groups_fixed(const float *x, float *y, size_t n, size_t from, size_t to,
+                                     const size_t block, bool accumulate)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t lane = 0; lane < block; lane++)
+            y[i * to + lane] =
+                accumulate ? y[i * to + lane] + x[i * from + lane] : x[i * from + lane];
+}
+
+KERNEL_LEAF void copy_groups(const float *x, float *y, size_t n, size_t from, size_t to,
+                             size_t block, bool accumulate)
+{
+    if (block == 8)
+        copy_groups_fixed(x, y, n, from, to, 8, accumulate);
+    else
+        copy_groups_fixed(x, y, n, from, to, 16, accumulate);
+}
+
+/* Positions a piece: few enough that lines of channels stay in the cache until the last block. */
+#define LAST_TILE ((size_t)32)
+
+void kernel_to_channels_last(const float *blocked, float *last, size_t channels, size_t spatial,
+                             int block, bool accumulate, int threads)
+{
+    const size_t b = (size_t)block, tiles = kernel_pieces(spatial, LAST_TILE);
+    const int team = kernel_threads(threads, channels * spatial);
+    KERNEL_PARALLEL(team)
+    for (size_t tile = 0; tile < tiles; tile++) {
+        const size_t begin = tile * LAST_TILE, n = kernel_minimum(spatial - begin, LAST_TILE);
+        for (size_t c = 0; c < channels; c += b)
+            copy_groups(blocked + (c * spatial + begin * b), last + begin * channels + c, n, b,
+                        channels, b, accumulate);
+    }
+}
+
+void kernel_from_channels_last(const float *last, float *blocked, size_t channels, size_t spatial,
+                               int block, bool accumulate, int threads)
+{
+    const size_t b = (size_t)block, tiles = kernel_pieces(spatial, LAST_TILE);
+    const int team = kernel_threads(threads, channels * spatial);
+    KERNEL_PARALLEL(team)
+    for (size_t tile = 0; tile < tiles; tile++) {
+        const size_t begin = tile * LAST_TILE, n = kernel_minimum(spatial - begin, LAST_TILE);
+        for (size_t c = 0; c < channels; c += b)
+            copy_groups(last + begin * channels + c, blocked + (c * spatial + begin * b), n,
+                        channels, b, b, accumulate);
+    }
+}
+
 void kernel_zero_padding(float *block_rows, size_t valid, size_t begin, size_t end, int block)
 {
     for (size_t s = begin; s < end; s++)

@@ -79,6 +79,8 @@ static layout decide(const builder *b, const graph_node *node)
                 return LAYOUT_BLOCKED;
         return LAYOUT_PLAIN;
     }
+    if (channels_last_to_blocks(b, node))
+        return LAYOUT_BLOCKED;
     if (concat_over_channels(g, node))
         for (int i = 0; i < node->input_count; i++)
             if (layout_of_input(b, node, i) == LAYOUT_BLOCKED)

@@ -128,6 +128,38 @@ static primitive_spec spec_of(const builder *b, const product *self, bool consta
     };
 }
 
+/* An activation behind the product through which no gradient passes: its node, or GRAPH_NONE. Only such as keep a NaN. */
+static int following_activation(const builder *b, int value, activation *out)
+{
+    const int next = b->program->guarded ? fusable_activation(b, value, out) : GRAPH_NONE;
+    const bool keeps_nan =
+        next != GRAPH_NONE && (out->kind == ACTIVATION_GELU || out->kind == ACTIVATION_GELU_TANH ||
+                               out->kind == ACTIVATION_SILU || out->kind == ACTIVATION_TANH);
+    if (!keeps_nan || (b->any_gradient && b->values[value].needs_gradient)) {
+        out->kind = ACTIVATION_NONE;
+        return GRAPH_NONE;
+    }
+    return next;
+}
+
+/* With the activation where oneDNN fuses it, else without: *fused says which. */
+static xai_status create(builder *b, const product *p, bool constant, const activation *post,
+                         const primitive **program, bool *fused)
+{
+    primitive_spec spec = spec_of(b, p, constant);
+    xai_status status = XAI_ERROR_UNSUPPORTED;
+    *fused = post->kind != ACTIVATION_NONE;
+    spec.post = *post;
+    if (*fused)
+        status = builder_primitive(b, &spec, program);
+    if (status != XAI_ERROR_UNSUPPORTED)
+        return status;
+    error_clear(b->error);
+    *fused = false;
+    spec.post.kind = ACTIVATION_NONE;
+    return builder_primitive(b, &spec, program);
+}
+
 static bool describe(const graph *g, const graph_node *node, product *out)
 {
     *out = (product){0};
@@ -294,10 +326,16 @@ xai_status lower_matrix(builder *b, int index, bool *done)
     /* b of rank 2 that is not constant needs its gradient summed over a's rows: rows of a folded
      * into M do just that. */
     if (!vector) {
+        activation post = {ACTIVATION_NONE, 0, 0};
+        bool fused;
         if (!primitive_available())
             return XAI_OK;
-        const primitive_spec spec = spec_of(b, &p, w->is_constant);
-        status = builder_primitive(b, &spec, &program);
+        const int next = following_activation(b, self.output, &post);
+        status = create(b, &p, w->is_constant, &post, &program, &fused);
+        if (status == XAI_OK && fused) {
+            b->node_done[next] = true;
+            self.output = g->nodes[next].outputs[0];
+        }
         if (status == XAI_ERROR_UNSUPPORTED) {
             error_clear(b->error);
             return XAI_OK;

@@ -275,6 +275,9 @@ xai_status lower_matrix(builder *b, int node, bool *done);
 xai_status lower_rows(builder *b, int node,
                       bool *done); /* softmax, layer normalisation over the last axis */
 xai_status lower_move(builder *b, int node, bool *done);
+xai_status lower_channels_last(builder *b, int node, bool *done);
+/* A Transpose from channels last to first whose result is best written into blocks. */
+bool channels_last_to_blocks(const builder *b, const graph_node *node);
 xai_status lower_affine_rows(builder *b, int node, bool *done);
 xai_status lower_view(builder *b, int node, bool *done);
 xai_status lower_portable(builder *b, int node, bool *done);

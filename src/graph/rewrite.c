@@ -11,7 +11,7 @@
 enum { NEEDED_RULES = 1 };
 static const rewrite_rule rules[] = {
     rewrite_quantise, rewrite_identity,   rewrite_gemm, rewrite_affine, rewrite_activation,
-    rewrite_gelu,     rewrite_layer_norm, rewrite_pad,  rewrite_pool,
+    rewrite_gelu,     rewrite_layer_norm, rewrite_pad,  rewrite_pool,   rewrite_layer_scale,
 };
 
 /* Each pass makes the graph smaller or more specific; more than this would be two rules that undo each other. */

@@ -38,6 +38,8 @@ xai_status rewrite_pool(rewriter *self,
                         int node); /* means over the whole plane -> GlobalAveragePool */
 xai_status rewrite_quantise(rewriter *self,
                             int node); /* QuantizeLinear, DequantizeLinear -> FakeQuantize */
+/* Constants per channel behind a product over the last axis, also through a Transpose */
+xai_status rewrite_layer_scale(rewriter *self, int node);
 xai_status rewrite_gemm(rewriter *self, int node); /* 2-D MatMul by a constant -> Gemm */
 
 /* All rules until nothing changes, and dead code removal; or, with `for_speed` false, only those without which gradients do

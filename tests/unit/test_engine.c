@@ -97,7 +97,7 @@ static result evaluate(const loaded *self, const int *wanted, size_t count, int 
     out.score = copy_of(view);
     out.score_count = tensor_count(view);
     float *seed = malloc(out.score_count * sizeof *seed);
-    for (int r = 0; r < repeats; r++) {
+    for (int r = 0; count > 0 && r < repeats; r++) {
         unsigned seed_random = 11;
         for (size_t k = 0; k < out.score_count; k++)
             seed[k] = r + 1 < repeats ? -3.0f : model_uniform(&seed_random);
@@ -139,7 +139,7 @@ static double distance(const float *a, const float *b, size_t n)
 }
 
 /* The fast plan gives what the portable kernels give: scores, wanted values and their gradients,
- * for `names` (spaces between). */
+ * for `names` (spaces between); "": forward alone, where more is fused. */
 static void agrees(model_builder *m, const char *names)
 {
     loaded self = load(m);
@@ -523,6 +523,74 @@ START_TEST(shifted_windows_agree)
 }
 END_TEST
 
+/* ConvNeXt's block: channels last between a depthwise convolution and the residual Add. 24 channels do not fill blocks of 16. */
+static model_builder *channels_last_block(int64_t channels)
+{
+    model_builder *m = model_create(20);
+    image(m, 3, 9);
+    convolution(m, "x", "a", 3, channels, 3);
+    model_random(m, "w_dw", 4, (int64_t[]){channels, 1, 7, 7}, 1);
+    model_node(m, "Conv", "a w_dw", "dw");
+    model_ints_attribute(m, "pads", 4, (int64_t[]){3, 3, 3, 3});
+    model_int_attribute(m, "group", channels);
+    model_node(m, "Transpose", "dw", "last");
+    model_ints_attribute(m, "perm", 4, (int64_t[]){0, 2, 3, 1});
+    model_positive(m, "ls", 1, (int64_t[]){channels}, 2);
+    model_random(m, "lb", 1, (int64_t[]){channels}, 3);
+    model_node(m, "LayerNormalization", "last ls lb", "n");
+    model_random(m, "w1", 2, (int64_t[]){channels, 4 * channels}, 4);
+    model_random(m, "b1", 1, (int64_t[]){4 * channels}, 5);
+    model_node(m, "MatMul", "n w1", "p1");
+    model_node(m, "Add", "p1 b1", "p2");
+    model_node(m, "Gelu", "p2", "g");
+    model_random(m, "w2", 2, (int64_t[]){4 * channels, channels}, 6);
+    model_random(m, "b2", 1, (int64_t[]){channels}, 7);
+    model_random(m, "layer_scale", 3, (int64_t[]){channels, 1, 1}, 8);
+    model_node(m, "MatMul", "g w2", "p3");
+    model_node(m, "Add", "p3 b2", "p4");
+    model_node(m, "Transpose", "p4", "first");
+    model_ints_attribute(m, "perm", 4, (int64_t[]){0, 3, 1, 2});
+    model_node(m, "Mul", "layer_scale first", "scaled");
+    model_node(m, "Add", "scaled a", "sum");
+    head(m, "sum", channels);
+    return m;
+}
+
+START_TEST(channels_last_agree)
+{
+    agrees(channels_last_block(32), "x last n");
+    agrees(channels_last_block(24), "x a");
+    agrees(channels_last_block(32), "p4 first");
+    agrees(channels_last_block(32), "");
+    agrees(channels_last_block(24), "");
+}
+END_TEST
+
+/* Without a gradient GELU is part of the product, and nothing but the blocks' order is moved. */
+START_TEST(channels_last_block_has_no_step_too_many)
+{
+    loaded self = load(channels_last_block(32));
+    const int x = network_graph(self.net)->inputs[0];
+    for (size_t count = 0; primitive_available() && count < 2; count++) {
+        plan *p = compile(&self, &x, count, ENGINE_PRECISION_FAST, 1);
+        for (size_t i = 0; i < plan_step_count(p); i++) {
+            static const char *const slow[] = {"move", "reorder", "portable", "Mul"};
+            plan_step_facts facts;
+            plan_step(p, i, &facts);
+            if (facts.bytes < 1000) /* the pooled channels */
+                continue;
+            for (size_t k = 0; k < sizeof slow / sizeof *slow; k++)
+                ck_assert_msg(strcmp(facts.implementation, slow[k]) != 0 &&
+                                  strcmp(facts.operator_name, slow[k]) != 0,
+                              "%s by %s", facts.operator_name, facts.implementation);
+            ck_assert(count > 0 || strcmp(facts.operator_name, "Gelu") != 0);
+        }
+        plan_free(p);
+    }
+    unload(&self);
+}
+END_TEST
+
 /* What a vision transformer is made of has a fast kernel. */
 START_TEST(linear_layers_take_their_bias_along)
 {
@@ -746,6 +814,8 @@ int main(void)
     tcase_add_test(plans, attention_agrees);
     tcase_add_test(plans, tokens_agree);
     tcase_add_test(plans, shifted_windows_agree);
+    tcase_add_test(plans, channels_last_agree);
+    tcase_add_test(plans, channels_last_block_has_no_step_too_many);
     tcase_add_test(plans, linear_layers_take_their_bias_along);
     tcase_add_test(plans, padded_lanes_stay_zero_behind_sigmoid);
     tcase_add_test(plans, padded_lanes_stay_zero_behind_a_square_root);

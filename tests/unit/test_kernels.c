@@ -316,6 +316,35 @@ START_TEST(blocking_round_trips_and_zeroes_padding)
 }
 END_TEST
 
+START_TEST(channels_last_and_back)
+{
+    const int block = blocks[_i];
+    const size_t channels = 48, spatial = 77; /* not whole tiles */
+    float *blocked = blocked_random(channels, spatial, block),
+          *last = floats(channels * spatial, true), *sum = floats(channels * spatial, true),
+          *back = floats(channels * spatial, true);
+    for (size_t i = 0; i < channels * spatial; i++)
+        sum[i] = back[i] = 1;
+    kernel_to_channels_last(blocked, last, channels, spatial, block, false, 2);
+    kernel_to_channels_last(blocked, sum, channels, spatial, block, true, 1);
+    for (size_t s = 0; s < spatial; s++)
+        for (size_t c = 0; c < channels; c++) {
+            const float expected = blocked[at(c, s, spatial, block)];
+            ck_assert(last[s * channels + c] == expected);
+            ck_assert(sum[s * channels + c] == 1 + expected);
+        }
+    kernel_from_channels_last(last, back, channels, spatial, block, true, 2);
+    for (size_t i = 0; i < channels * spatial; i++)
+        ck_assert(back[i] == 1 + blocked[i]);
+    kernel_from_channels_last(last, back, channels, spatial, block, false, 2);
+    ck_assert_int_eq(memcmp(back, blocked, channels * spatial * sizeof *back), 0);
+    memory_free(blocked);
+    memory_free(last);
+    memory_free(sum);
+    memory_free(back);
+}
+END_TEST
+
 START_TEST(channel_ranges_copy_between_any_offsets)
 {
     static const size_t ranges[][3] = {{0, 0, 16}, {8, 16, 24}, {3, 0, 5},   {0, 5, 40},
@@ -840,6 +869,7 @@ int main(void)
     tcase_add_test(all, keeps_zero_says_what_activations_do_to_zero);
     tcase_add_test(all, sums_and_products_of_buffers);
     tcase_add_loop_test(all, blocking_round_trips_and_zeroes_padding, 0, 2);
+    tcase_add_loop_test(all, channels_last_and_back, 0, 2);
     tcase_add_loop_test(all, channel_ranges_copy_between_any_offsets, 0, 2);
     tcase_add_loop_test(all, scale_shift_with_activation_and_its_gradient, 0, 2);
     tcase_add_loop_test(all, gates_and_their_gradients, 0, 2);

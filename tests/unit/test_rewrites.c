@@ -690,6 +690,38 @@ START_TEST(matrix_product_with_bias_becomes_gemm)
 }
 END_TEST
 
+/* x (2, 3, 5, 4) -> product, bias, Transpose to channels first, one factor a channel */
+static pattern layer_scale(const int64_t perm[4], int64_t width)
+{
+    pattern p = start(17, 4, (int64_t[]){2, 3, 5, 4});
+    model_builder *m = p.builder;
+    model_random(m, "w", 2, (int64_t[]){4, 6}, 1);
+    model_random(m, "bias", 1, (int64_t[]){6}, 2);
+    model_random(m, "scale", 3, (int64_t[]){width, 1, 1}, 3);
+    model_node(m, "MatMul", "x w", "a");
+    model_node(m, "Add", "a bias", "b");
+    model_node(m, "Transpose", "b", "t");
+    model_ints_attribute(m, "perm", 4, perm);
+    model_node(m, "Mul", "scale t", "y");
+    return p;
+}
+
+START_TEST(layer_scale_folds_into_the_product)
+{
+    static const int64_t first[] = {0, 3, 1, 2}, other[] = {0, 2, 3, 1};
+    pattern p = layer_scale(first, 6);
+    check(&p, NULL, "MatMul Add Transpose");
+    p = layer_scale(first, 6);
+    check(&p, "t", "MatMul Add Transpose Mul");
+    p = layer_scale(first, 6);
+    check(&p, "b", "MatMul Add Mul Transpose");
+    p = layer_scale(first, 6);
+    check(&p, "a", "MatMul Add Mul Transpose");
+    p = layer_scale(other, 5); /* the factors lie along an axis that the product does not make */
+    check(&p, NULL, "MatMul Add Transpose Mul");
+}
+END_TEST
+
 START_TEST(rewrites_follow_each_other)
 {
     /* Pad, convolution, batch norm, hard swish, mean: one node each way */
@@ -738,6 +770,7 @@ int main(void)
     tcase_add_test(rules, only_infinite_pad_merges_into_max_pool);
     tcase_add_test(rules, means_over_the_plane_become_a_global_pool);
     tcase_add_test(rules, matrix_product_with_bias_becomes_gemm);
+    tcase_add_test(rules, layer_scale_folds_into_the_product);
     tcase_add_test(rules, rewrites_follow_each_other);
     suite_add_tcase(suite, rules);
     SRunner *runner = srunner_create(suite);
