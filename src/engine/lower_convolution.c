@@ -55,6 +55,17 @@ static xai_status describe(builder *b, const graph_node *node, unit *self)
     return XAI_OK;
 }
 
+/* The same convolution from the gradient of its output to that of its input. */
+static primitive_spec backward_spec(const primitive_spec *forward)
+{
+    primitive_spec spec = *forward;
+    spec.kind = spec.kind == PRIMITIVE_CONVOLUTION ? PRIMITIVE_CONVOLUTION_BACKWARD
+                                                   : PRIMITIVE_DECONVOLUTION_BACKWARD;
+    spec.has_bias = spec.add_other = false;
+    spec.post.kind = ACTIVATION_NONE;
+    return spec;
+}
+
 static xai_status backward(builder *b, const unit *self)
 {
     const graph_node *node = &b->graph->nodes[self->node];
@@ -65,13 +76,9 @@ static xai_status backward(builder *b, const unit *self)
     if (status == XAI_OK)
         status = relevance_scale(b, self, &gradient, &may_keep);
     if (status == XAI_OK && b->values[x].needs_gradient) {
-        primitive_spec spec = self->spec;
+        const primitive_spec spec = backward_spec(&self->spec);
         const primitive *program = NULL;
         step *s = NULL;
-        spec.kind = spec.kind == PRIMITIVE_CONVOLUTION ? PRIMITIVE_CONVOLUTION_BACKWARD
-                                                       : PRIMITIVE_DECONVOLUTION_BACKWARD;
-        spec.has_bias = spec.add_other = false;
-        spec.post.kind = ACTIVATION_NONE;
         const layout form = spec.plain_input ? LAYOUT_PLAIN : LAYOUT_BLOCKED;
         const bool direct = form == b->values[x].primary && !gradient_exists(b, x);
         status = builder_primitive(b, &spec, &program);
@@ -162,7 +169,12 @@ xai_status lower_convolution(builder *b, int index, bool *done)
         return status;
     int other = GRAPH_NONE;
     const int add = fusable_add(b, self.output, &other);
-    status = create(b, &self, add, other, &program);
+    if (b->values[node->inputs[0]].needs_gradient) { /* both directions, or neither */
+        const primitive_spec opposite = backward_spec(&self.spec);
+        status = builder_primitive(b, &opposite, &program);
+    }
+    if (status == XAI_OK)
+        status = create(b, &self, add, other, &program);
     if (status == XAI_ERROR_UNSUPPORTED) { /* the portable kernel takes it */
         error_clear(b->error);
         return XAI_OK;

@@ -21,6 +21,14 @@ static int input_of(const graph_node *node, int i)
     return i < node->input_count ? node->inputs[i] : GRAPH_NONE;
 }
 
+static bool is_output(const rewriter *self, int value)
+{
+    for (size_t i = 0; i < self->graph->output_count; i++)
+        if (self->graph->outputs[i] == value)
+            return true;
+    return false;
+}
+
 xai_status rewrite_quantise(rewriter *self, int index)
 {
     const graph_node *back = &self->graph->nodes[index];
@@ -46,13 +54,14 @@ xai_status rewrite_quantise(rewriter *self, int index)
         {.name = "block_size",
          .type = ONNX_ATTRIBUTE_INT,
          .i = rewrite_attribute_int(node, "block_size", 0)},
-        {.name = "quantised_type", .type = ONNX_ATTRIBUTE_INT, .i = q->dtype}};
+        {.name = "quantised_type", .type = ONNX_ATTRIBUTE_INT, .i = q->dtype},
+        {.name = "is_score", .type = ONNX_ATTRIBUTE_INT, .i = is_output(self, back->outputs[0])}};
     const replacement fake = {.domain = "xai",
                               .op = "FakeQuantize",
                               .inputs = inputs,
                               .input_count = inputs[2] == GRAPH_NONE ? 2 : 3,
                               .attributes = attributes,
-                              .attribute_count = 3,
+                              .attribute_count = 4,
                               .opset = 1};
     return rewrite_replace(self, index, &fake, NULL);
 }

@@ -247,7 +247,9 @@ static xai_status dequantize_forward(operator_call *call)
 
 /* --- FakeQuantize (internal): y = dequantised(quantised(x)) in floats. `quantised_type` is the
  * type between. Its gradient is the straight-through estimate of training frameworks: that of x
- * where x is within the range of the type, zero where it saturates. --- */
+ * where x is within the range of the type, zero where it saturates, as a ReLU or a clip that was
+ * merged into the range would have it. A saturated score (`is_score`) still has the gradient of
+ * what it was quantised from, unless the range begins or ends at 0. --- */
 
 static xai_status fake_infer(operator_call *call)
 {
@@ -270,10 +272,12 @@ static xai_status fake_infer(operator_call *call)
 static xai_status fake_run(operator_call *call, double *slopes, tensor *out)
 {
     quantisation self = {0};
-    int64_t dtype = 0;
+    int64_t dtype = 0, is_score = 0;
     double *x = NULL;
     const size_t count = tensor_count(out);
     xai_status status = operator_attribute_int(call, "quantised_type", 0, &dtype);
+    if (status == XAI_OK)
+        status = operator_attribute_int(call, "is_score", 0, &is_score);
     if (status == XAI_OK)
         status = quantisation_read(call, (int32_t)dtype, &self);
     if (status == XAI_OK)
@@ -281,11 +285,12 @@ static xai_status fake_run(operator_call *call, double *slopes, tensor *out)
     for (size_t i = 0; i < count && status == XAI_OK; i++) {
         const size_t at = scale_index(&self, i);
         const double q = quantised(&self, x[i], at), inside = saturated(&self, q);
+        const double zero = self.zeros ? self.zeros[at] : 0;
         status = check_number(call, q, i);
         if (slopes)
-            x[i] = inside == q ? slopes[i] : 0;
+            x[i] = inside == q || (is_score && zero > self.low && zero < self.high) ? slopes[i] : 0;
         else
-            x[i] = (inside - (self.zeros ? self.zeros[at] : 0)) * self.scales[at];
+            x[i] = (inside - zero) * self.scales[at];
     }
     if (status == XAI_OK && count > 0)
         tensor_write_doubles(out, 0, count, x);

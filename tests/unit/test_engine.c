@@ -664,6 +664,28 @@ START_TEST(volumes_and_signals_agree)
 }
 END_TEST
 
+/* oneDNN has these forward, but not backward to the image: both directions are portable then. */
+START_TEST(convolutions_that_are_fast_one_way_only_agree)
+{
+    /* kernel, strides, dilations, pads, and channels, height and width of x */
+    static const int64_t windows[2][13] = {{3, 2, 2, 3, 3, 2, 0, 1, 1, 0, 2, 7, 4},
+                                           {4, 4, 1, 3, 3, 3, 2, 1, 2, 2, 4, 6, 8}};
+    for (int i = 0; i < 2; i++) {
+        const int64_t *of = windows[i];
+        model_builder *m = model_create(17);
+        model_input(m, "x", DTYPE_FLOAT, 4, (int64_t[]){1, of[10], of[11], of[12]});
+        model_random(m, "w", 4, (int64_t[]){1, of[10], of[0], of[1]}, 1);
+        model_node(m, "Conv", "x w", "a");
+        model_ints_attribute(m, "strides", 2, of + 2);
+        model_ints_attribute(m, "dilations", 2, of + 4);
+        model_ints_attribute(m, "pads", 4, of + 6);
+        model_node(m, "Tanh", "a", "r");
+        head(m, "r", 1);
+        agrees(m, "x a");
+    }
+}
+END_TEST
+
 /* A gradient that the score does not depend on is zero, not garbage. */
 START_TEST(gradient_of_an_unrelated_value_is_zero)
 {
@@ -820,6 +842,7 @@ int main(void)
     tcase_add_test(plans, padded_lanes_stay_zero_behind_sigmoid);
     tcase_add_test(plans, padded_lanes_stay_zero_behind_a_square_root);
     tcase_add_test(plans, volumes_and_signals_agree);
+    tcase_add_test(plans, convolutions_that_are_fast_one_way_only_agree);
     tcase_add_test(plans, gradient_of_an_unrelated_value_is_zero);
     tcase_add_test(plans, no_convolution_falls_to_a_slow_kernel);
     tcase_add_test(plans, dense_block_is_concatenated_in_place);
