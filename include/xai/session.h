@@ -32,10 +32,13 @@ extern "C" {
 /** Every thread works on a row of its own: the most rows a second, more memory. @since 0.1 */
 #define XAI_MODE_THROUGHPUT ((int32_t)1)
 
-/** The fast kernels, float32. @since 0.1 */
-#define XAI_PRECISION_FAST ((int32_t)0)
+/** Direct kernels, float32. @since 0.1 */
+#define XAI_PRECISION_STANDARD ((int32_t)0)
 /** The portable kernels that accumulate in float64: slow, for checking. @since 0.1 */
 #define XAI_PRECISION_REFERENCE ((int32_t)1)
+/** Algorithms with fewer operations and larger rounding errors may be taken, still in float32. None is built in yet: the
+ * same numbers as XAI_PRECISION_STANDARD. @since 0.1 */
+#define XAI_PRECISION_FAST ((int32_t)2)
 
 /**
  * Called while a long call works, by the thread that made the call. It must not call into the session or explainer that reports.
@@ -52,7 +55,7 @@ typedef int32_t (*xai_progress)(void *user, size_t done, size_t total);
 typedef struct xai_session_options xai_session_options;
 
 /**
- * Make options with the defaults: all processors, latency mode, fast precision, no memory limit, no
+ * Make options with the defaults: all processors, latency mode, standard precision, no memory limit, no
  * progress.
  * @param out  set on success only; free with xai_session_options_free()
  * @return XAI_OK or XAI_ERROR_MEMORY
@@ -72,7 +75,7 @@ XAI_API xai_status xai_session_options_set_threads(xai_session_options *options,
 XAI_API xai_status xai_session_options_set_mode(xai_session_options *options, int32_t mode,
                                                 xai_error **error);
 
-/** @param precision  XAI_PRECISION_FAST or XAI_PRECISION_REFERENCE. @since 0.1 */
+/** @param precision  XAI_PRECISION_STANDARD, XAI_PRECISION_REFERENCE or XAI_PRECISION_FAST. @since 0.1 */
 XAI_API xai_status xai_session_options_set_precision(xai_session_options *options,
                                                      int32_t precision, xai_error **error);
 

@@ -42,7 +42,8 @@ xai_status xai_session_options_set_precision(xai_session_options *self, int32_t 
 {
     if (self == NULL)
         return argument_missing(error, __func__, "options");
-    if (precision != XAI_PRECISION_FAST && precision != XAI_PRECISION_REFERENCE)
+    if (precision != XAI_PRECISION_STANDARD && precision != XAI_PRECISION_REFERENCE &&
+        precision != XAI_PRECISION_FAST)
         return error_set(error, XAI_ERROR_ARGUMENT, __func__, "unknown precision %d",
                          (int)precision);
     self->precision = precision;
@@ -98,7 +99,8 @@ evaluator_options session_evaluator_options(const xai_session_options *options,
         .threads = from->threads,
         .throughput = from->mode == XAI_MODE_THROUGHPUT,
         .precision = from->precision == XAI_PRECISION_REFERENCE ? ENGINE_PRECISION_REFERENCE
-                                                                : ENGINE_PRECISION_FAST,
+                     : from->precision == XAI_PRECISION_FAST    ? ENGINE_PRECISION_FAST
+                                                                : ENGINE_PRECISION_STANDARD,
         .memory_limit = from->memory_limit,
         .allow_nonfinite = from->allow_nonfinite,
         .progress = from->progress != NULL ? forward_progress : NULL,

@@ -158,23 +158,29 @@ done:
 int command_bench(int count, char **arguments)
 {
     int64_t threads = 0, runs = 20, batch = 1, size = 224;
+    const char *precision_text = NULL;
+    int32_t precision;
     details wanted = {0};
     const option options[] = {
         {OPTION_FLAG, "--profile", 0, &wanted.profile},
         {OPTION_FLAG, "--memory", 0, &wanted.memory},
         {OPTION_TEXT, "--json", 0, &wanted.json},
         {OPTION_COUNT, "--threads", 0, &threads},
+        {OPTION_TEXT, "--precision", 0, &precision_text},
         {OPTION_COUNT, "--runs", 0, &runs},
         {OPTION_COUNT, "--batch", 0, &batch},
         {OPTION_COUNT, "--size", 0, &size},
     };
     const char *path = NULL;
     size_t given;
-    int code = arguments_parse("bench", count, arguments, options, 7, &path, 1, &given);
+    int code = arguments_parse("bench", count, arguments, options, sizeof options / sizeof *options,
+                               &path, 1, &given);
     if (code != EXIT_OK)
         return code;
     if (given != 1)
         return report_usage("bench", "no model given");
+    if (!precision_parse(precision_text, &precision))
+        return report_usage("bench", PRECISION_UNKNOWN, precision_text);
     if (runs < 1 || runs > 100000 || batch < 1 || batch > 4096 || size < 1 || size > 65535)
         return report_usage("bench",
                             "--runs must be 1 to 100000, --batch 1 to 4096, --size 1 to 65535");
@@ -191,7 +197,7 @@ int command_bench(int count, char **arguments)
     self.times = memory_allocate(self.runs, sizeof *self.times);
     if (!self.times)
         report("out of memory");
-    settings = self.times ? session_options(threads) : NULL;
+    settings = self.times ? session_options(threads, precision) : NULL;
     if (!settings || !input_set_invent(&self.inputs, self.model, batch, size))
         goto done;
     if (xai_session_options_set_progress(settings, NULL, NULL, &error) != XAI_OK ||

@@ -57,7 +57,10 @@ int command_bench(int count, char **arguments);
 
 /* Session options for --threads, with a progress bar when standard error is a terminal; NULL after
  * a report. */
-xai_session_options *session_options(int64_t threads);
+xai_session_options *session_options(int64_t threads, int32_t precision);
+/* "standard", "reference", "fast" or NULL (standard) as XAI_PRECISION_*; false when it is none of them. */
+bool precision_parse(const char *text, int32_t *out);
+#define PRECISION_UNKNOWN "option --precision: '%s' is not standard, reference or fast"
 /* Erase the progress bar. */
 void progress_end(void);
 

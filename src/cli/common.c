@@ -156,13 +156,31 @@ static int32_t show_progress(void *user, size_t done, size_t total)
     return 0;
 }
 
-xai_session_options *session_options(int64_t threads)
+bool precision_parse(const char *text, int32_t *out)
+{
+    static const struct {
+        const char *name;
+        int32_t value;
+    } known[] = {{"standard", XAI_PRECISION_STANDARD},
+                 {"reference", XAI_PRECISION_REFERENCE},
+                 {"fast", XAI_PRECISION_FAST}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(text ? text : known[0].name, known[i].name) == 0) {
+            *out = known[i].value;
+            return true;
+        }
+    }
+    return false;
+}
+
+xai_session_options *session_options(int64_t threads, int32_t precision)
 {
     xai_session_options *options = NULL;
     xai_error *error = NULL;
     const int32_t wanted = threads > INT32_MAX ? INT32_MAX : (int32_t)threads;
     if (xai_session_options_create(&options, &error) != XAI_OK ||
         xai_session_options_set_threads(options, wanted, &error) != XAI_OK ||
+        xai_session_options_set_precision(options, precision, &error) != XAI_OK ||
         (system_terminal() &&
          xai_session_options_set_progress(options, show_progress, NULL, &error) != XAI_OK)) {
         report_error(NULL, error);

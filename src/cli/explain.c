@@ -14,13 +14,14 @@ enum { INPUT_LIMIT = 32 };
 
 /* What the command line asks for. */
 typedef struct request {
-    const char *method, *target, *output, *layer, *score, *scaling, *colours, *window_text;
+    const char *method, *target, *output, *layer, *score, *scaling, *colours, *window_text,
+        *precision_text;
     const char *overlay, *json, *npy, *values; /* where to write; NULL = not wanted */
     int64_t threads, row;
     double alpha;
     window range;
     setting_list settings;
-    int32_t score_kind, scaling_kind;
+    int32_t score_kind, scaling_kind, precision;
 } request;
 
 static bool choose(const char *text, const char *const *names, int32_t *out)
@@ -42,6 +43,8 @@ static int check_request(request *self)
     static const char *const colours[] = {"turbo", "viridis", "inferno", NULL};
     const char *outputs[] = {self->overlay, self->json, self->npy, self->values};
     int32_t unused;
+    if (!precision_parse(self->precision_text, &self->precision))
+        return report_usage("explain", PRECISION_UNKNOWN, self->precision_text);
     if (!choose(self->score, scores, &self->score_kind))
         return report_usage("explain", "option --score: '%s' is not raw, logit or probability",
                             self->score);
@@ -210,7 +213,7 @@ static int explain(request *wanted, const char *const *paths, size_t given)
 
     if (xai_model_open(paths[0], &model, &error) != XAI_OK)
         goto failed;
-    session = session_options(wanted->threads);
+    session = session_options(wanted->threads, wanted->precision);
     if (!session)
         goto done;
     explainer = make_explainer(wanted, model, session);
@@ -280,6 +283,7 @@ int command_explain(int count, char **arguments)
         {OPTION_TEXT, "--values", 0, &wanted.values},
         {OPTION_TEXT, "--window", 0, &wanted.window_text},
         {OPTION_COUNT, "--threads", 0, &wanted.threads},
+        {OPTION_TEXT, "--precision", 0, &wanted.precision_text},
         {OPTION_COUNT, "--row", 0, &wanted.row},
         {OPTION_NUMBER, "--alpha", 0, &wanted.alpha},
         {OPTION_LIST, "--option", 0, &wanted.settings},

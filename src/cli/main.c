@@ -24,7 +24,8 @@ static const command commands[] = {
      "  --npy FILE      write the scores of the first output\n"
      "  --window LOW,HIGH  pixel values that become black and white (default: 0 and the largest of "
      "the file's depth)\n"
-     "  --threads N     threads to use (default: all processors)\n"},
+     "  --threads N     threads to use (default: all processors)\n"
+     "  --precision P   standard (default), reference or fast\n"},
     {"explain", command_explain, "where the evidence for a score is: overlay, map, facts",
      "usage: xai explain MODEL IMAGE... [options]\n"
      "\n"
@@ -53,6 +54,7 @@ static const command commands[] = {
      "  --window LOW,HIGH  pixel values that become black and white (default: 0 and the largest of "
      "the file's depth)\n"
      "  --threads N     threads to use (default: all processors)\n"
+     "  --precision P   standard (default), reference or fast\n"
      "\n"
      "FILE may be - for standard output. Files are complete or not written at all.\n"},
     {"methods", command_methods, "the methods of explanation",
@@ -66,6 +68,7 @@ static const command commands[] = {
      "  --batch N     rows of the input (default 1)\n"
      "  --size N      height and width where the model leaves them free (default 224)\n"
      "  --threads N   threads to use (default: all processors)\n"
+     "  --precision P standard (default), reference or fast\n"
      "  --profile     instead: the time of every step, forward and backward to the inputs, with "
      "its\n"
      "                GFLOP/s, its share and what computes it\n"

@@ -66,12 +66,15 @@ static void print_output(const xai_model *model, size_t index, const xai_tensor 
 int command_run(int count, char **arguments)
 {
     int64_t threads = 0, top = 0;
-    const char *npy_path = NULL, *window_text = NULL, *paths[INPUT_LIMIT + 2] = {NULL};
+    int32_t precision;
+    const char *npy_path = NULL, *window_text = NULL, *precision_text = NULL;
+    const char *paths[INPUT_LIMIT + 2] = {NULL};
     const option options[] = {
         {OPTION_COUNT, "--threads", 0, &threads},
         {OPTION_COUNT, "--top", 0, &top},
         {OPTION_TEXT, "--npy", 0, &npy_path},
         {OPTION_TEXT, "--window", 0, &window_text},
+        {OPTION_TEXT, "--precision", 0, &precision_text},
     };
     size_t given;
     window range = {0};
@@ -81,6 +84,8 @@ int command_run(int count, char **arguments)
         return code;
     if (given < 2)
         return report_usage("run", given == 0 ? "no model given" : "no image given");
+    if (!precision_parse(precision_text, &precision))
+        return report_usage("run", PRECISION_UNKNOWN, precision_text);
     if (window_text && !window_parse(window_text, &range))
         return report_usage("run", "option --window: '%s' is not LOW,HIGH", window_text);
 
@@ -99,7 +104,7 @@ int command_run(int count, char **arguments)
     }
     output_count = xai_model_output_count(model);
     outputs = memory_allocate_zeroed(output_count, sizeof *outputs);
-    settings = session_options(threads);
+    settings = session_options(threads, precision);
     if (!outputs || !settings || !output_open(&npy, npy_path, paths) ||
         !input_set_read(&inputs, model, paths + 1, given - 1, range, 0))
         goto done;

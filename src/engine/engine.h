@@ -23,8 +23,9 @@ void network_free(network *self);
 const graph *network_graph(const network *self);
 
 enum {
-    ENGINE_PRECISION_FAST = 0,
-    ENGINE_PRECISION_REFERENCE = 1 /* portable kernels, double accumulation */
+    ENGINE_PRECISION_STANDARD = 0,  /* direct kernels */
+    ENGINE_PRECISION_REFERENCE = 1, /* portable kernels, double accumulation */
+    ENGINE_PRECISION_FAST = 2       /* fewer operations, larger rounding errors */
 };
 
 /* What a backward pass sends through the network. Linear operators pass it on by their

@@ -144,7 +144,7 @@ xai_status local_scores_open(local_scores *self, evaluator *engine, const batch 
     xai_status status = XAI_OK;
     *pays = false;
     if (self->refused || rows->per_plan != 1 || rows->inputs[input]->dtype != DTYPE_FLOAT ||
-        engine->options.precision != ENGINE_PRECISION_FAST)
+        engine->options.precision == ENGINE_PRECISION_REFERENCE)
         return XAI_OK;
     if (self->plan == NULL) {
         status = local_create(engine->of->net, rows->shapes, input, edits, count,

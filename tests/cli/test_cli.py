@@ -84,6 +84,9 @@ def test_methods_are_listed_with_a_line_each(xai):
         (["explain", "a.onnx", "b.png", "--threads"], "--threads"),
         (["explain", "a.onnx", "b.png", "--threads", "two"], "two"),
         (["explain", "a.onnx", "b.png", "--threads=-1"], "-1"),
+        (["explain", "a.onnx", "b.png", "--precision", "half"], "half"),
+        (["run", "a.onnx", "b.png", "--precision", "half"], "half"),
+        (["bench", "a.onnx", "--precision", "half"], "half"),
         (["explain", "a.onnx", "b.png", "--score", "odds"], "odds"),
         (["explain", "a.onnx", "b.png", "--scaling", "none"], "none"),
         (["explain", "a.onnx", "b.png", "--colours", "jet"], "jet"),
@@ -217,6 +220,17 @@ def test_threads_do_not_change_a_bit(xai, tmp_path, model, image):
     for threads in ("1", "2", "3"):
         succeeds(xai("explain", model, image, "--npy", tmp_path / f"{threads}.npy", "--threads", threads))
     assert (tmp_path / "1.npy").read_bytes() == (tmp_path / "2.npy").read_bytes() == (tmp_path / "3.npy").read_bytes()
+
+
+def test_every_precision_gives_the_same_map_up_to_rounding(xai, tmp_path, model, image):
+    maps = []
+    for precision in ("standard", "reference", "fast"):
+        succeeds(xai("explain", model, image, "--npy", tmp_path / "map.npy", "--precision", precision))
+        maps.append(np.load(tmp_path / "map.npy"))
+        succeeds(xai("run", model, image, "--precision", precision))
+    assert maps[0].any()
+    assert np.allclose(maps[1], maps[0], atol=1e-3)
+    assert np.allclose(maps[2], maps[0], atol=1e-3)
 
 
 def test_a_symbolic_link_stays_and_its_file_is_replaced(xai, tmp_path, model, image):

@@ -22,7 +22,7 @@ import warnings
 from collections import Counter
 
 HERE = pathlib.Path(__file__).resolve().parent
-PRECISIONS = ("fast", "reference")
+PRECISIONS = ("standard", "reference")
 SECONDS = 120  # a test
 
 
@@ -86,7 +86,7 @@ def run_test(suites, name):
     for precision, suite in zip(PRECISIONS, suites, strict=True):
         outcome, message = run_once(*suite[name])
         if outcome != "passed":
-            return outcome, message if precision == "fast" else f"[{precision}] {message}"
+            return outcome, message if precision == "standard" else f"[{precision}] {message}"
     return "passed", ""
 
 

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
-PRECISIONS = ["fast", "reference"]
+PRECISIONS = ["standard", "reference"]
 
 
 def info(name, kind=FLOAT, shape=None):
@@ -22,7 +22,7 @@ def make(nodes, inputs, outputs, weights=None, functions=(), opset=17):
     return helper.make_model(graph, opset_imports=opsets, ir_version=9, functions=list(functions))
 
 
-def check(proto, x, precision="fast", atol=1e-5):
+def check(proto, x, precision="standard", atol=1e-5):
     """Forward against ONNX's reference; return the model."""
     model = libxai.Model(proto.SerializeToString(), precision=precision)
     expected = ReferenceEvaluator(proto).run(None, {proto.graph.input[0].name: x})

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-PRECISIONS = ["fast", "reference"]
+PRECISIONS = ["standard", "reference"]
 FLOAT = TensorProto.FLOAT
 
 

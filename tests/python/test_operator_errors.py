@@ -48,7 +48,7 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("precision", ["fast", "reference"])
+@pytest.mark.parametrize("precision", ["standard", "reference"])
 @pytest.mark.parametrize("operator, attributes, inputs, message", CASES)
 def test_what_does_not_fit_is_an_error_that_names_the_operator(operator, attributes, inputs, message, precision):
     names = [f"input{i}" for i in range(len(inputs))]

@@ -105,7 +105,7 @@ def test_other_threads_run_during_a_call(model):
     thread = threading.Thread(target=count)
     thread.start()
     before = counted[0]
-    libxai.Model(conftest.make_convolutional(), threads=1, precision="fast")(big)
+    libxai.Model(conftest.make_convolutional(), threads=1, precision="standard")(big)
     during = counted[0] - before
     stop.set()
     thread.join()

@@ -142,6 +142,8 @@ START_TEST(options_out_of_range_are_refused)
     ck_fails(xai_session_options_set_threads(session, 1025, error), XAI_ERROR_ARGUMENT, "1025");
     ck_fails(xai_session_options_set_mode(session, 2, error), XAI_ERROR_ARGUMENT, "2");
     ck_fails(xai_session_options_set_precision(session, -1, error), XAI_ERROR_ARGUMENT, "-1");
+    ck_fails(xai_session_options_set_precision(session, 3, error), XAI_ERROR_ARGUMENT, "3");
+    ck_ok(xai_session_options_set_precision(session, XAI_PRECISION_FAST, error));
     ck_fails(xai_explainer_options_set_score(options, 3, error), XAI_ERROR_ARGUMENT, "3");
     ck_fails(xai_explainer_options_set_scaling(options, 2, error), XAI_ERROR_ARGUMENT, "2");
     xai_session_options_free(session);

@@ -152,8 +152,8 @@ static void agrees(model_builder *m, const char *names)
         ck_assert_msg(wanted[count] != GRAPH_NONE, "no value %s", name);
     }
     result reference = evaluate(&self, wanted, count, ENGINE_PRECISION_REFERENCE, 1, 1);
-    result fast = evaluate(&self, wanted, count, ENGINE_PRECISION_FAST, 1, 1);
-    result threads = evaluate(&self, wanted, count, ENGINE_PRECISION_FAST, 3, 2);
+    result fast = evaluate(&self, wanted, count, ENGINE_PRECISION_STANDARD, 1, 1);
+    result threads = evaluate(&self, wanted, count, ENGINE_PRECISION_STANDARD, 3, 2);
     /* 1e-5: float32 sums of a few hundred terms. */
     ck_assert_double_le(distance(fast.score, reference.score, fast.score_count), 1e-5);
     for (size_t i = 0; i < count; i++) {
@@ -603,7 +603,7 @@ START_TEST(linear_layers_take_their_bias_along)
     model_output(m, "y");
     loaded self = load(m);
     const int x = network_graph(self.net)->inputs[0];
-    plan *p = compile(&self, &x, 1, ENGINE_PRECISION_FAST, 1);
+    plan *p = compile(&self, &x, 1, ENGINE_PRECISION_STANDARD, 1);
     for (size_t i = 0; i < plan_step_count(p); i++) {
         plan_step_facts facts;
         plan_step(p, i, &facts);
@@ -699,7 +699,7 @@ START_TEST(gradient_of_an_unrelated_value_is_zero)
     loaded self = load(m);
     const int wanted[] = {graph_find(network_graph(self.net), "b"),
                           graph_find(network_graph(self.net), "a")};
-    result out = evaluate(&self, wanted, 2, ENGINE_PRECISION_FAST, 1, 2);
+    result out = evaluate(&self, wanted, 2, ENGINE_PRECISION_STANDARD, 1, 2);
     for (size_t i = 0; i < out.counts[0]; i++)
         ck_assert_float_eq(out.gradients[0][i], 0.0f);
     ck_assert_double_gt(fabs(out.gradients[1][0]), 0);
@@ -712,7 +712,7 @@ START_TEST(no_convolution_falls_to_a_slow_kernel)
 {
     loaded self = load(dense_block(8));
     const int x = network_graph(self.net)->inputs[0];
-    plan *p = compile(&self, &x, 1, ENGINE_PRECISION_FAST, 1);
+    plan *p = compile(&self, &x, 1, ENGINE_PRECISION_STANDARD, 1);
     size_t convolutions = 0;
     for (size_t i = 0; i < plan_step_count(p); i++) {
         plan_step_facts facts;
@@ -735,7 +735,7 @@ START_TEST(dense_block_is_concatenated_in_place)
 {
     loaded self = load(dense_block(primitive_block()));
     const int x = network_graph(self.net)->inputs[0];
-    plan *p = compile(&self, &x, 1, ENGINE_PRECISION_FAST, 1);
+    plan *p = compile(&self, &x, 1, ENGINE_PRECISION_STANDARD, 1);
     for (size_t i = 0; i < plan_step_count(p); i++) {
         plan_step_facts facts;
         plan_step(p, i, &facts);

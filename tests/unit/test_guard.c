@@ -141,7 +141,7 @@ static outcome forward(model_builder *m, float amplitude, bool allow, int precis
 
 START_TEST(bounds_hold_and_nothing_ordinary_is_refused)
 {
-    outcome fast = forward(between(&middles[_i], 0.3f), 1, false, ENGINE_PRECISION_FAST);
+    outcome fast = forward(between(&middles[_i], 0.3f), 1, false, ENGINE_PRECISION_STANDARD);
     outcome exact = forward(between(&middles[_i], 0.3f), 1, false, ENGINE_PRECISION_REFERENCE);
     ck_assert_int_eq(fast.status, XAI_OK);
     ck_assert_int_eq(exact.status, XAI_OK);
@@ -155,7 +155,7 @@ END_TEST
 /* Far from one, but nothing overflows: 1e25 everywhere. */
 START_TEST(large_numbers_that_fit_are_computed)
 {
-    outcome fast = forward(between(&middles[_i], 0.3f), 1e15f, false, ENGINE_PRECISION_FAST);
+    outcome fast = forward(between(&middles[_i], 0.3f), 1e15f, false, ENGINE_PRECISION_STANDARD);
     ck_assert_int_eq(fast.status, XAI_OK);
     ck_assert_uint_eq(fast.not_finite, 0);
     free(fast.values);
@@ -170,11 +170,11 @@ START_TEST(overflow_inside_is_an_error)
     const float amplitude = squashes ? 3e38f : 1;
     if (!primitive_available())
         return; /* only oneDNN hides a NaN; the portable kernels sum in double */
-    outcome strict = forward(between(&middles[_i], 1e20f), amplitude, false, ENGINE_PRECISION_FAST);
+    outcome strict = forward(between(&middles[_i], 1e20f), amplitude, false, ENGINE_PRECISION_STANDARD);
     ck_assert_int_eq(strict.status, XAI_ERROR_NUMERIC);
     if (squashes)
         return;
-    outcome allowed = forward(between(&middles[_i], 1e20f), amplitude, true, ENGINE_PRECISION_FAST);
+    outcome allowed = forward(between(&middles[_i], 1e20f), amplitude, true, ENGINE_PRECISION_STANDARD);
     ck_assert_int_eq(allowed.status, XAI_OK);
     ck_assert_uint_gt(allowed.not_finite, 0);
     free(allowed.values);
@@ -197,7 +197,7 @@ START_TEST(deep_networks_are_measured_on_the_way)
         }
         model_output(m, from);
         outcome out =
-            forward(m, 1, false, precision ? ENGINE_PRECISION_REFERENCE : ENGINE_PRECISION_FAST);
+            forward(m, 1, false, precision ? ENGINE_PRECISION_REFERENCE : ENGINE_PRECISION_STANDARD);
         ck_assert_int_eq(out.status, XAI_OK);
         ck_assert_uint_eq(out.not_finite, 0);
         free(out.values);

@@ -153,8 +153,8 @@ static double distance(const outcome *a, const outcome *b)
 static void adds_up(model_builder *m, double scale, double apart)
 {
     loaded self = load(m);
-    outcome fast = deeplift_at(&self, ENGINE_PRECISION_FAST, 1, scale, apart);
-    outcome threads = deeplift_at(&self, ENGINE_PRECISION_FAST, 3, scale, apart);
+    outcome fast = deeplift_at(&self, ENGINE_PRECISION_STANDARD, 1, scale, apart);
+    outcome threads = deeplift_at(&self, ENGINE_PRECISION_STANDARD, 3, scale, apart);
     outcome reference = deeplift_at(&self, ENGINE_PRECISION_REFERENCE, 1, scale, apart);
     ck_assert_msg(fabs(fast.change) > 1e-4, "the score does not change: the test shows nothing");
     const outcome *const both[] = {&fast, &reference};
@@ -393,7 +393,7 @@ START_TEST(other_operators_add_up)
         model_node(m, "Mul", "y y", "scores");
         model_output(m, "scores");
         loaded self = load(m);
-        outcome found = deeplift_at(&self, ENGINE_PRECISION_FAST, 1, 1, 1);
+        outcome found = deeplift_at(&self, ENGINE_PRECISION_STANDARD, 1, 1, 1);
         ck_assert_msg(fabs(found.total - found.change) <= 1e-5 * fmax(fabs(found.change), 1),
                       "%s: attributions add up to %.9g, the score changes by %.9g", cases[i].op,
                       found.total, found.change);
@@ -421,7 +421,7 @@ START_TEST(close_to_the_baseline_multipliers_are_gradients)
         double *slopes[2];
         for (int rule = 0; rule < 2; rule++) {
             plan *p = compile(&self, rule ? ENGINE_RULE_DEEPLIFT : ENGINE_RULE_GRADIENT,
-                              ENGINE_PRECISION_FAST, 1);
+                              ENGINE_PRECISION_STANDARD, 1);
             run *state = NULL;
             struct baseline *against = NULL;
             const tensor *view, *xs[] = {&x}, *rs[] = {&r};
@@ -541,7 +541,7 @@ START_TEST(a_backward_pass_without_baseline_is_an_error)
     head(m, "a", 4);
     loaded self = load(m);
     const graph *g = network_graph(self.net);
-    plan *p = compile(&self, ENGINE_RULE_DEEPLIFT, ENGINE_PRECISION_FAST, 1);
+    plan *p = compile(&self, ENGINE_RULE_DEEPLIFT, ENGINE_PRECISION_STANDARD, 1);
     run *state = NULL;
     const float seed[5] = {1};
     tensor x = random_input(&g->values[g->inputs[0]].shape, DTYPE_FLOAT, 1, 1);
@@ -563,7 +563,7 @@ START_TEST(operators_without_a_rule_are_named)
     model_node(m, "ReduceProd", "x", "y");
     model_output(m, "y");
     loaded self = load(m);
-    plan *p = compile(&self, ENGINE_RULE_DEEPLIFT, ENGINE_PRECISION_FAST, 1);
+    plan *p = compile(&self, ENGINE_RULE_DEEPLIFT, ENGINE_PRECISION_STANDARD, 1);
     const char *const *names;
     ck_assert_uint_eq(plan_unruled(p, &names), 1);
     ck_assert_str_eq(names[0], "ReduceProd");

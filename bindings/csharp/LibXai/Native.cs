@@ -37,8 +37,9 @@ namespace LibXai
         internal const int XAI_OPTION_NUMBER = 1;
         internal const int XAI_OPTION_TENSOR = 4;
         internal const int XAI_OPTION_TEXT = 2;
-        internal const int XAI_PRECISION_FAST = 0;
+        internal const int XAI_PRECISION_FAST = 2;
         internal const int XAI_PRECISION_REFERENCE = 1;
+        internal const int XAI_PRECISION_STANDARD = 0;
         internal const int XAI_SCALING_MAX = 0;
         internal const int XAI_SCALING_MIN_MAX = 1;
         internal const int XAI_SCORE_LOGIT = 1;

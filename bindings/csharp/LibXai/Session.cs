@@ -17,10 +17,12 @@ namespace LibXai
     /// <summary>How a session computes.</summary>
     public enum Precision
     {
-        /// <summary>Fast kernels, float.</summary>
-        Fast = Constants.XAI_PRECISION_FAST,
+        /// <summary>Direct kernels, float.</summary>
+        Standard = Constants.XAI_PRECISION_STANDARD,
         /// <summary>Plain kernels that accumulate in double: slow, for checking.</summary>
-        Reference = Constants.XAI_PRECISION_REFERENCE
+        Reference = Constants.XAI_PRECISION_REFERENCE,
+        /// <summary>May take algorithms with fewer operations and larger rounding errors; none is built in yet.</summary>
+        Fast = Constants.XAI_PRECISION_FAST
     }
 
     /// <summary>How a session or explainer runs.</summary>
@@ -32,7 +34,7 @@ namespace LibXai
         /// <summary>Latency or throughput. Results have the same bits.</summary>
         public Mode Mode { get; set; }
 
-        /// <summary>Fast or for checking.</summary>
+        /// <summary>Standard, for checking, or fast.</summary>
         public Precision Precision { get; set; }
 
         /// <summary>Limit in bytes of the working memory for one row; 0 = none.</summary>

@@ -91,8 +91,9 @@ class Model:
         Threads to use; 0 = as many as this process may use.
     mode : {"latency", "throughput"}
         All threads on one row, or a row a thread. The results have the same bits.
-    precision : {"fast", "reference"}
-        "reference" computes everything with plain kernels in float64: slow, for checking.
+    precision : {"standard", "reference", "fast"}
+        "reference" computes everything with plain kernels in float64: slow, for checking. "fast"
+        may take algorithms with larger rounding errors; none is built in yet.
     memory_limit : int
         Limit in bytes of the working memory for one row; 0 = none.
     allow_nonfinite : bool
@@ -115,7 +116,7 @@ class Model:
         *,
         threads: int = 0,
         mode: str = "latency",
-        precision: str = "fast",
+        precision: str = "standard",
         memory_limit: int = 0,
         allow_nonfinite: bool = False,
     ) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], Any]
 MODES = {"latency": 0, "throughput": 1}
-PRECISIONS = {"fast": 0, "reference": 1}
+PRECISIONS = {"standard": 0, "reference": 1, "fast": 2}
 
 
 def _integer(value: Any, what: str, largest: int) -> int:
@@ -70,7 +70,7 @@ class SessionOptions:
         self,
         threads: int = 0,
         mode: str = "latency",
-        precision: str = "fast",
+        precision: str = "standard",
         memory_limit: int = 0,
         progress: Progress | bool | None = None,
         allow_nonfinite: bool = False,
