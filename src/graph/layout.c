@@ -60,18 +60,21 @@ static bool is_dense(const graph *self, const graph_node *node)
 }
 
 /* The axis of `to` that holds what axis `axis` of `from` did, the elements staying in row-major
- * order. */
+ * order; never the rows. A single channel may stand anywhere: that is how exporters move it. */
 static int reshaped_axis(const shape *from, int axis, const shape *to)
 {
     int64_t before = 1, now = 1;
+    int single = UNKNOWN, singles = 0;
     for (int i = 0; i < axis; i++)
         before *= from->dims[i];
     for (int i = 0; i < to->rank; i++) {
-        if (now == before && to->dims[i] == from->dims[axis])
+        if (i > 0 && now == before && to->dims[i] == from->dims[axis])
             return i;
+        if (i > 0 && to->dims[i] == 1 && ++singles == 1)
+            single = i;
         now *= to->dims[i];
     }
-    return UNKNOWN;
+    return from->dims[axis] == 1 && singles == 1 ? single : UNKNOWN;
 }
 
 static bool permutation(const graph_node *node, int rank, int axes[SHAPE_MAX_RANK])

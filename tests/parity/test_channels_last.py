@@ -141,3 +141,44 @@ def test_the_program_draws_over_the_input(tmp_path):
 
 def matplotlib_image(path):
     return pytest.importorskip("matplotlib.image").imread(path)[..., :3]
+
+
+@functools.cache
+def grey(channels_last):
+    """A network of grey images. Where the one channel is last, exporters move it by a Reshape: no element changes its place."""
+    rng = np.random.default_rng(8)
+    given = ["N", *PLANE, 1] if channels_last else ["N", 1, *PLANE]
+    nodes = [helper.make_node("Reshape", ["image", "shape"], ["planes"])] if channels_last else []
+    nodes += [
+        helper.make_node("Conv", ["planes" if channels_last else "image", "w"], ["maps"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["maps"], ["features"]),
+        helper.make_node("GlobalAveragePool", ["features"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "b"], ["scores"]),
+    ]
+    constants = {
+        "w": rng.standard_normal((6, 1, 3, 3)).astype("f"),
+        "b": rng.standard_normal((6, 3)).astype("f"),
+        "shape": np.array([-1, 1, *PLANE]),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "grey",
+        [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, given)],
+        [helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ["N", 3])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return libxai.Model(made.SerializeToString(), threads=1)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"aise"}))
+def test_one_channel_that_a_reshape_moves(method, rows):
+    planes = np.random.default_rng(4).standard_normal((rows, 1, *PLANE)).astype("f")
+    images = planes.reshape(rows, *PLANE, 1)
+    want = libxai.explain(grey(False), planes, method, 1, **METHODS[method])
+    found = libxai.explain(grey(True), images, method, 1, **METHODS[method])
+    assert found.map.shape == want.map.shape == (rows, *PLANE)
+    assert np.allclose(found.map, want.map, atol=1e-5)
+    assert np.allclose(found.values.reshape(want.values.shape), want.values, atol=1e-5 * abs(want.values).max())

@@ -199,4 +199,14 @@ def test_keras():
 
 def test_jax(model, x):
     jax = pytest.importorskip("jax", reason="JAX is not installed")
-    assert np.array_equal(model(jax.numpy.asarray(x)), model(x))
+    array = jax.numpy.asarray(x)
+    assert to_array(array, 1).ctypes.data == array.unsafe_buffer_pointer()  # not copied
+    assert np.array_equal(model(array), model(x))
+    found = libxai.explain(model, array, "integrated_gradients", 0, baseline=jax.numpy.zeros_like(array[:1]), steps=4)
+    assert np.array_equal(
+        found.values, libxai.explain(model, x, "integrated_gradients", 0, baseline=np.zeros_like(x[:1]), steps=4).values
+    )
+    rounded = array.astype(jax.numpy.bfloat16)
+    assert np.array_equal(model(rounded), model(np.asarray(rounded.astype(jax.numpy.float32))))
+    with pytest.raises(jax.errors.JAXTypeError):  # nothing can be traced through the library
+        jax.jit(lambda traced: model(traced))(array)
