@@ -100,19 +100,19 @@ static bool measure(bench *self, const char *what, xai_status (*run)(bench *, xa
 
 /* Instead of the times: where they go. */
 typedef struct details {
-    bool profile, memory;
+    bool profile, memory, forward;
     const char *json; /* where to write; NULL = not wanted */
 } details;
 
-/* A plan with times, backward to every floating-point input; forward only where there is none. */
-static xai_status profile_plan(const bench *self, xai_plan **out, xai_error **error)
+/* A plan with times, backward to every floating-point input; forward only where there is none, or when asked. */
+static xai_status profile_plan(const bench *self, bool forward, xai_plan **out, xai_error **error)
 {
     const size_t count = xai_model_input_count(self->model);
     const char **names = memory_allocate_zeroed(count, sizeof *names);
     size_t floats = 0;
     if (!names)
         return XAI_ERROR_MEMORY;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; !forward && i < count; i++) {
         const int32_t type = xai_model_input_dtype(self->model, i);
         if (type == XAI_DTYPE_FLOAT32 || type == XAI_DTYPE_FLOAT64 || type == XAI_DTYPE_FLOAT16 ||
             type == XAI_DTYPE_BFLOAT16)
@@ -134,7 +134,7 @@ static int print_details(const bench *self, const details *wanted, const char *p
     int code = EXIT_FAILED;
     if (!output_open(&json, wanted->json, inputs))
         return EXIT_FAILED;
-    if (profile_plan(self, &plan, &error) != XAI_OK) {
+    if (profile_plan(self, wanted->forward, &plan, &error) != XAI_OK) {
         report_error("profile", error);
         goto done;
     }
@@ -164,6 +164,7 @@ int command_bench(int count, char **arguments)
     const option options[] = {
         {OPTION_FLAG, "--profile", 0, &wanted.profile},
         {OPTION_FLAG, "--memory", 0, &wanted.memory},
+        {OPTION_FLAG, "--forward", 0, &wanted.forward},
         {OPTION_TEXT, "--json", 0, &wanted.json},
         {OPTION_COUNT, "--threads", 0, &threads},
         {OPTION_TEXT, "--precision", 0, &precision_text},

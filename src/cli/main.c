@@ -73,6 +73,7 @@ static const command commands[] = {
      "its\n"
      "                GFLOP/s, its share and what computes it\n"
      "  --memory      instead: the working memory, buffer by buffer\n"
+     "  --forward     with these: the plan of the scores alone, where more is fused\n"
      "  --json FILE   write both as JSON\n"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };

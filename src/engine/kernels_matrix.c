@@ -102,22 +102,54 @@ void kernel_vector_matrix(const float *weights, const float *gy, float *gx, size
     }
 }
 
+/* Elements that softmax takes at once; the rest of a row is filled up, because single exponentials are slow. */
+#define SOFTMAX_WIDTH ((size_t)16)
+
+/* The largest number of a row; a NaN is passed over (it makes the sum NaN). */
+KERNEL_INLINE float row_maximum(const float *x, size_t width)
+{
+    float tops[SOFTMAX_WIDTH], top = -INFINITY;
+    size_t begin = 0;
+    for (size_t j = 0; j < SOFTMAX_WIDTH; j++)
+        tops[j] = -INFINITY;
+    while (width - begin >= SOFTMAX_WIDTH || (begin > 0 && begin < width)) {
+        const size_t at = kernel_minimum(begin, width - SOFTMAX_WIDTH); /* the last ones overlap */
+        KERNEL_SIMD
+        for (size_t j = 0; j < SOFTMAX_WIDTH; j++)
+            tops[j] = x[at + j] > tops[j] ? x[at + j] : tops[j];
+        begin = at + SOFTMAX_WIDTH;
+    }
+    for (; begin < width; begin++)
+        top = x[begin] > top ? x[begin] : top;
+    for (size_t j = 0; j < SOFTMAX_WIDTH; j++)
+        top = tops[j] > top ? tops[j] : top;
+    return top;
+}
+
 KERNEL_LEAF void softmax_row(const float *x, float *y, size_t width)
 {
-    float top = x[0];
-    for (size_t i = 1; i < width; i++)
-        top = x[i] > top || x[i] != x[i] ? x[i] : top;
+    const float top = row_maximum(x, width);
+    const size_t whole = width / SOFTMAX_WIDTH * SOFTMAX_WIDTH, rest = width - whole;
+    float last[SOFTMAX_WIDTH];
     double sum = 0;
-    KERNEL_SIMD
-    for (size_t i = 0; i < width; i++)
-        y[i] = math_exp(x[i] - top);
     KERNEL_SIMD_SUM(sum)
-    for (size_t i = 0; i < width; i++)
-        sum += (double)y[i];
-    const float factor = (float)(1.0 / sum);
+    for (size_t i = 0; i < whole; i++) {
+        const float e = math_exp(x[i] - top);
+        y[i] = e;
+        sum += (double)e;
+    }
+    for (size_t j = 0; j < SOFTMAX_WIDTH; j++)
+        last[j] = j < rest ? x[whole + j] - top : 0;
     KERNEL_SIMD
-    for (size_t i = 0; i < width; i++)
+    for (size_t j = 0; j < SOFTMAX_WIDTH; j++)
+        last[j] = math_exp(last[j]);
+    for (size_t j = 0; j < rest; j++)
+        sum += (double)last[j];
+    const float factor = (float)(1.0 / sum);
+    for (size_t i = 0; i < whole; i++)
         y[i] *= factor;
+    for (size_t j = 0; j < rest; j++)
+        y[whole + j] = last[j] * factor;
 }
 
 void kernel_softmax(const float *x, float *y, size_t rows, size_t width, int threads)
