@@ -26,6 +26,13 @@ KERNEL_INLINE double dot(const float *a, const float *b, size_t n)
                  (((double)sum[4] + (double)sum[5]) + ((double)sum[6] + (double)sum[7]));
         begin += span;
     }
+    if (n - begin >= LANES) {
+        lanes sum = {0};
+        for (; n - begin >= LANES; begin += LANES)
+            sum += LANES_OF(a + begin) * LANES_OF(b + begin);
+        total += (((double)sum[0] + (double)sum[1]) + ((double)sum[2] + (double)sum[3])) +
+                 (((double)sum[4] + (double)sum[5]) + ((double)sum[6] + (double)sum[7]));
+    }
     for (; begin < n; begin++)
         total += (double)a[begin] * (double)b[begin];
     return total;

@@ -146,6 +146,30 @@ static xai_status create(builder *b, unit *self, int add, int other, const primi
     return status;
 }
 
+/* One position in and out, as in squeeze-and-excitation: a matrix times a vector, which the own kernel does sooner than
+ * oneDNN sets up its call. */
+static bool is_vector(const graph *g, const graph_node *node, const unit *self)
+{
+    const graph_value *x = &g->values[node->inputs[0]], *y = &g->values[node->outputs[0]];
+    return self->spec.kind == PRIMITIVE_CONVOLUTION && self->other == GRAPH_NONE &&
+           self->geometry.groups == 1 && layout_spatial(x) == 1 && layout_spatial(y) == 1 &&
+           tensor_count(&g->values[node->inputs[1]].constant) ==
+               layout_channels(x) * layout_channels(y);
+}
+
+static xai_status step_channels(const step *self, run *state, xai_error **error)
+{
+    (void)error;
+    float *y = run_address(state, self->operands[2]);
+    kernel_matrix_vector(run_address(state, self->operands[1]),
+                         run_address(state, self->operands[0]),
+                         run_address(state, self->operands[3]), y, self->channels_to,
+                         self->channels, state->program->threads);
+    kernel_activate(&self->post, y, y, self->channels_to, 1);
+    memset(y + self->channels_to, 0, (self->count - self->channels_to) * sizeof *y);
+    return XAI_OK;
+}
+
 xai_status lower_convolution(builder *b, int index, bool *done)
 {
     const graph *g = b->graph;
@@ -193,11 +217,21 @@ xai_status lower_convolution(builder *b, int index, bool *done)
         status = builder_input(b, self.other, LAYOUT_BLOCKED, &other_place);
     if (status == XAI_OK)
         status = builder_output(b, self.output, LAYOUT_BLOCKED, &destination);
+    const bool vector = is_vector(g, node, &self);
+    if (status == XAI_OK && vector) {
+        const tensor *w = &g->values[node->inputs[1]].constant;
+        status = builder_constant(b, w, tensor_count(w), &weights);
+    }
     if (status == XAI_OK)
-        status = builder_step(b, step_primitive, index, primitive_implementation(program), &s);
+        status = builder_step(b, vector ? step_channels : step_primitive, index,
+                              vector ? "matrix vector" : primitive_implementation(program), &s);
     if (status != XAI_OK)
         return status;
     s->program = program;
+    s->post = self.post;
+    s->channels = layout_channels(&g->values[node->inputs[0]]);
+    s->channels_to = layout_channels(&g->values[node->outputs[0]]);
+    s->count = layout_bytes(b, self.output, LAYOUT_BLOCKED) / sizeof(float);
     builder_read(b, s, 0, source);
     builder_read(b, s, 1, weights);
     builder_read(b, s, 3, bias);

@@ -153,6 +153,11 @@ static bool eltwise_of(const activation *f, dnnl_alg_kind_t *kind, float *alpha,
         *alpha = 1.0f / 6;
         *beta = 0.5f;
         return true;
+    case ACTIVATION_HARD_SIGMOID:
+        *kind = dnnl_eltwise_hardsigmoid;
+        *alpha = f->alpha;
+        *beta = f->beta;
+        return true;
     case ACTIVATION_GELU:
         *kind = dnnl_eltwise_gelu_erf;
         return true;

@@ -39,7 +39,7 @@ typedef struct primitive_spec {
     bool has_bias;
     bool add_to_destination; /* dst += ... before the activation */
     bool add_other;          /* + other (dst's shape and layout) before the activation */
-    /* Kinds that oneDNN fuses: none, relu, leaky relu, elu, sigmoid, tanh, clip, silu, hard swish, gelu,
+    /* Kinds that oneDNN fuses: none, relu, leaky relu, elu, sigmoid, tanh, clip, silu, hard sigmoid, hard swish, gelu,
      * gelu tanh. Its relu and clip give 0 (or the low end) for NaN. */
     activation post;
 } primitive_spec;
