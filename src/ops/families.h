@@ -18,7 +18,7 @@
 #define OPERATORS_RESIZE(X) X(resize) X(upsample)
 #define OPERATORS_SHAPE(X)                                                                \
     X(reshape) X(flatten) X(squeeze) X(unsqueeze) X(identity) X(dropout) X(shape) X(size) \
-    X(transpose) X(depth_to_space) X(space_to_depth)
+    X(transpose) X(depth_to_space) X(space_to_depth) X(col2im)
 #define OPERATORS_SLICE(X)                                                                     \
     X(slice) X(expand) X(tile) X(trilu) X(concat) X(split) X(pad) X(gather) X(gather_elements) \
     X(gather_nd) X(one_hot) X(non_zero) X(scatter) X(scatter_elements) X(scatter_nd)

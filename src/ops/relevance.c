@@ -23,6 +23,7 @@ static const char *const linear[] = {
     "Transpose",
     "DepthToSpace",
     "SpaceToDepth",
+    "Col2Im",
     "Slice",
     "Expand",
     "Tile",

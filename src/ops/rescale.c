@@ -30,6 +30,7 @@ static const struct {
     {"Transpose", RESCALE_MIDDLE},
     {"DepthToSpace", RESCALE_MIDDLE},
     {"SpaceToDepth", RESCALE_MIDDLE},
+    {"Col2Im", RESCALE_MIDDLE},
     {"Slice", RESCALE_MIDDLE},
     {"Expand", RESCALE_MIDDLE},
     {"Tile", RESCALE_MIDDLE},

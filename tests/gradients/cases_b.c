@@ -149,6 +149,12 @@ const gradient_case gradient_cases_b[] = {
     CASE("SpaceToDepth", "", 13, 1, INPUTS(RANDOM(-1, 1, 1, 2, 4, 6)),
          ATTRIBUTES(ATTRIBUTE_INT("blocksize", 2))),
 
+    CASE("Col2Im", "overlapping, padded", 18, 3,
+         INPUTS(RANDOM(-1, 1, 2, 8, 15), INTEGERS(4, 5), INTEGERS(2, 2)),
+         ATTRIBUTES(ATTRIBUTE_INTS("strides", 2, 1), ATTRIBUTE_INTS("pads", 1, 0, 1, 1))),
+    CASE("Col2Im", "dilated", 18, 3, INPUTS(RANDOM(-1, 1, 2, 4, 3), INTEGERS(5), INTEGERS(2)),
+         ATTRIBUTES(ATTRIBUTE_INTS("dilations", 2))),
+
     CASE("Slice", "negative steps", 13, 5,
          INPUTS(X4, INTEGERS(-1, 1), INTEGERS(-100, 4), INTEGERS(2, 3), INTEGERS(-2, 1))),
     CASE("Slice", "attributes", 9, 1, INPUTS(X4),
