@@ -192,6 +192,8 @@ struct run {
     char *arena;
     void *scratchpad;
     bool has_forward;
+    primitive_binding **bindings; /* one a step, NULL until it has run */
+    size_t binding_count;
     const baseline *against;               /* of the backward passes, or NULL */
     const backward_program *last_backward; /* whose gradients run_gradient() gives */
     tensor view;                           /* what run_value() and run_gradient() hand out */

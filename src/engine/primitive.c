@@ -434,4 +434,18 @@ xai_status primitive_run(const primitive *self, const primitive_arguments *argum
     return unavailable(error);
 }
 
+xai_status primitive_run_bound(const primitive *self, const primitive_arguments *arguments,
+                               primitive_binding **binding, xai_error **error)
+{
+    (void)self;
+    (void)arguments;
+    (void)binding;
+    return unavailable(error);
+}
+
+void primitive_binding_free(primitive_binding *self)
+{
+    (void)self;
+}
+
 #endif

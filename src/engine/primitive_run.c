@@ -1,6 +1,8 @@
 /* Running a primitive: the caller's buffers are converted, padded and bound, oneDNN computes, and back. */
 #ifdef XAI_HAVE_ONEDNN
 
+#include "base/error.h"
+#include "base/memory.h"
 #include "engine/kernels_private.h"
 #include "engine/primitive_private.h"
 
@@ -95,8 +97,65 @@ static void add_late_bias(const primitive *self, const primitive_arguments *argu
                     c->plain_input ? 1 : self->block, self->spec.threads);
 }
 
+struct primitive_binding {
+    const primitive *of;
+    primitive_arguments arguments;
+    dnnl_exec_arg_t list[6];
+    int count;
+};
+
+void primitive_binding_free(primitive_binding *self)
+{
+    if (!self)
+        return;
+    primitive_unbind(self->list, self->count);
+    memory_free(self);
+}
+
+static bool is_bound(const primitive_binding *self, const primitive *to,
+                     const primitive_arguments *arguments)
+{
+    const primitive_arguments *own = &self->arguments;
+    return self->of == to && own->source == arguments->source &&
+           own->weights == arguments->weights && own->bias == arguments->bias &&
+           own->other == arguments->other && own->destination == arguments->destination &&
+           own->scratchpad == arguments->scratchpad;
+}
+
+/* `source`, `destination` and `scratch` are those of oneDNN, the rest is the caller's. */
+static dnnl_status_t bind_all(const primitive *self, const primitive_arguments *arguments,
+                              const float *source, float *destination, char *scratch,
+                              dnnl_exec_arg_t *list, int *count)
+{
+    dnnl_status_t code =
+        primitive_bind(self, self->source, source, self->source_argument, list, count);
+    if (code == dnnl_success)
+        code =
+            primitive_bind(self, self->weights, arguments->weights, DNNL_ARG_WEIGHTS, list, count);
+    if (code == dnnl_success && self->spec.has_bias && !self->late_bias)
+        code = primitive_bind(self, self->bias, arguments->bias, DNNL_ARG_BIAS, list, count);
+    if (code == dnnl_success)
+        code = primitive_bind(self, self->destination, destination, self->destination_argument,
+                              list, count);
+    if (code == dnnl_success && self->other_argument != 0)
+        code = primitive_bind(self, self->destination, arguments->other, self->other_argument, list,
+                              count);
+    if (code == dnnl_success && self->library_bytes > 0)
+        code = primitive_bind(self, self->scratchpad, scratch, DNNL_ARG_SCRATCHPAD, list, count);
+    return code;
+}
+
 xai_status primitive_run(const primitive *self, const primitive_arguments *arguments,
                          xai_error **error)
+{
+    primitive_binding *binding = NULL;
+    const xai_status status = primitive_run_bound(self, arguments, &binding, error);
+    primitive_binding_free(binding);
+    return status;
+}
+
+xai_status primitive_run_bound(const primitive *self, const primitive_arguments *arguments,
+                               primitive_binding **binding, xai_error **error)
 {
     if (self->tiled)
         return primitive_run_tiles(self, arguments, error);
@@ -115,31 +174,31 @@ xai_status primitive_run(const primitive *self, const primitive_arguments *argum
         scratch += primitive_round(self->destination_bytes);
     }
 
-    dnnl_exec_arg_t list[6];
-    int count = 0;
-    dnnl_status_t code =
-        primitive_bind(self, self->source, source, self->source_argument, list, &count);
-    if (code == dnnl_success)
-        code =
-            primitive_bind(self, self->weights, arguments->weights, DNNL_ARG_WEIGHTS, list, &count);
-    if (code == dnnl_success && self->spec.has_bias && !self->late_bias)
-        code = primitive_bind(self, self->bias, arguments->bias, DNNL_ARG_BIAS, list, &count);
-    if (code == dnnl_success)
-        code = primitive_bind(self, self->destination, destination, self->destination_argument,
-                              list, &count);
-    if (code == dnnl_success && self->other_argument != 0)
-        code = primitive_bind(self, self->destination, arguments->other, self->other_argument, list,
-                              &count);
-    if (code == dnnl_success && self->library_bytes > 0)
-        code = primitive_bind(self, self->scratchpad, scratch, DNNL_ARG_SCRATCHPAD, list, &count);
+    dnnl_status_t code = dnnl_success;
+    if (*binding && !is_bound(*binding, self, arguments)) {
+        primitive_binding_free(*binding);
+        *binding = NULL;
+    }
+    if (!*binding) {
+        primitive_binding *made = memory_allocate_zeroed(1, sizeof *made);
+        if (!made)
+            return error_memory(error, "the arguments of a primitive", sizeof *made);
+        made->of = self;
+        made->arguments = *arguments;
+        code = bind_all(self, arguments, source, destination, scratch, made->list, &made->count);
+        if (code == dnnl_success)
+            *binding = made;
+        else
+            primitive_binding_free(made);
+    }
     if (code == dnnl_success) {
         const int before = primitive_threads_enter(self->threads);
-        code = dnnl_primitive_execute(self->operation, self->stream, count, list);
+        code = dnnl_primitive_execute(self->operation, self->stream, (*binding)->count,
+                                      (*binding)->list);
         if (code == dnnl_success)
             code = dnnl_stream_wait(self->stream);
         primitive_threads_leave(before, self->threads);
     }
-    primitive_unbind(list, count);
     if (code != dnnl_success)
         return primitive_failure(code, XAI_ERROR_INTERNAL, "execution", error);
 

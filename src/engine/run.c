@@ -75,9 +75,12 @@ xai_status run_create(const plan *program, run **out, xai_error **error)
     self->arena = memory_allocate_aligned(program->arena_bytes ? program->arena_bytes : 1);
     self->scratchpad =
         memory_allocate_aligned(program->scratchpad_bytes ? program->scratchpad_bytes : 1);
+    self->binding_count = program->step_count;
+    self->bindings = memory_allocate_zeroed(program->step_count + 1, sizeof(primitive_binding *));
     if (program->guarded)
         self->bounds = memory_allocate(program->graph->value_count + 1, sizeof *self->bounds);
-    if (!self->arena || !self->scratchpad || (program->guarded && !self->bounds)) {
+    if (!self->arena || !self->scratchpad || !self->bindings ||
+        (program->guarded && !self->bounds)) {
         run_free(self);
         return error_memory(error, "activations and gradients",
                             program->arena_bytes + program->scratchpad_bytes);
@@ -93,6 +96,9 @@ void run_free(run *self)
     memory_free(self->arena);
     memory_free(self->scratchpad);
     memory_free(self->bounds);
+    for (size_t i = 0; self->bindings && i < self->binding_count; i++)
+        primitive_binding_free(self->bindings[i]);
+    memory_free(self->bindings);
     memory_free(self);
 }
 

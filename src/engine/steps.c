@@ -107,5 +107,6 @@ xai_status step_primitive(const step *self, run *state, xai_error **error)
         .other = run_address(state, self->operands[4]),
         .scratchpad = state->scratchpad,
     };
-    return primitive_run(self->program, &arguments, error);
+    const size_t index = (size_t)(self - state->program->steps);
+    return primitive_run_bound(self->program, &arguments, &state->bindings[index], error);
 }
