@@ -10,7 +10,8 @@
 #define DEFAULT_SAMPLES 1000
 #define MAX_COLUMNS 8192
 
-/* Means weighted by w. */
+/* Means weighted by w; that of y is taken from its first, so that equal scores have exactly their
+ * mean and no coefficient comes out of rounding. */
 static double weighted_means(const uint8_t *x, const double *y, const double *weights, size_t rows,
                              size_t columns, double *means)
 {
@@ -18,13 +19,13 @@ static double weighted_means(const uint8_t *x, const double *y, const double *we
     memset(means, 0, columns * sizeof *means);
     for (size_t r = 0; r < rows; r++) {
         total += weights[r];
-        mean_y += weights[r] * y[r];
+        mean_y += weights[r] * (y[r] - y[0]);
         for (size_t c = 0; c < columns; c++)
             means[c] += x[r * columns + c] ? weights[r] : 0;
     }
     for (size_t c = 0; c < columns; c++)
         means[c] /= total;
-    return mean_y / total;
+    return y[0] + mean_y / total;
 }
 
 static double dot(const double *a, const double *b, size_t count)

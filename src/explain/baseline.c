@@ -172,6 +172,11 @@ xai_status background_rows(const attribution_inputs *inputs, const explainer *of
     return XAI_OK;
 }
 
+void background_name(size_t rows, char *out, size_t size)
+{
+    snprintf(out, size, "a background of %zu row%s", rows, rows == 1 ? "" : "s");
+}
+
 void background_read(const attribution_inputs *inputs, const explainer *of, size_t part,
                      size_t index, float *out)
 {
@@ -202,7 +207,7 @@ xai_status references_init(references *self, explainer *of, const attribution_in
     self->count = rows > 0 ? rows : 1;
     for (size_t t = 0; status == XAI_OK && t < out_count; t++) {
         char name[64];
-        snprintf(name, sizeof name, "a background of %zu row%s", rows, rows == 1 ? "" : "s");
+        background_name(rows, name, sizeof name);
         status = self->background ? explanation_set_baseline(out[t], name, error)
                                   : baseline_check(&self->inputs, of, out[t], error);
     }

@@ -20,6 +20,8 @@ xai_status baseline_check(const attribution_inputs *inputs, const explainer *of,
 /* Rows of the option background: 0 without. XAI_ERROR_ARGUMENT or _SHAPE when it does not fit. */
 xai_status background_rows(const attribution_inputs *inputs, const explainer *of, size_t *count,
                            xai_error **error);
+/* "a background of 20 rows", for the reader. */
+void background_name(size_t rows, char *out, size_t size);
 /* One row of the background for a part. */
 void background_read(const attribution_inputs *inputs, const explainer *of, size_t part,
                      size_t index, float *out);

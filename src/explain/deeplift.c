@@ -254,7 +254,7 @@ static xai_status deepshap_explain(explainer *self, const batch *rows,
             error_set(error, XAI_ERROR_ARGUMENT, "background",
                       "'deepshap' needs rows to compare with, such as 10 to 100 typical images; "
                       "for a single baseline use 'deeplift'");
-    (void)snprintf(name, sizeof name, "background of %zu rows", job.count);
+    background_name(job.count, name, sizeof name);
     for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
         status = attribution_create(&job.inputs, self, job.count > 1, &out[t], error);
         if (status == XAI_OK)

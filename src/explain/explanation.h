@@ -34,7 +34,7 @@ typedef struct explanation {
     tensor segment_values, segment_errors; /* (N, K) float32; data NULL without segments */
     tensor interactions; /* (N, F, F) float32 of pairs of features; data NULL unless asked for */
     char
-        *baseline; /* what stood for absence, for the reader: "0", "background of 20 rows"; or "" */
+        *baseline; /* what stood for absence, for the reader: "0", "a background of 20 rows"; or "" */
     char *features; /* what was switched on and off: "64 segments (grid of 8 x 8)"; or NULL */
     /* One entry a row. A row is written by one thread. */
     int64_t *targets;

@@ -421,7 +421,7 @@ static xai_status name_absence(const game_job *job, explanation *out, xai_error 
     char name[64];
     if (option_given(&job->self->options, "background") == NULL)
         return baseline_check(&job->inputs, job->self, out, error);
-    snprintf(name, sizeof name, "a background of %zu rows", job->row.backgrounds);
+    background_name(job->row.backgrounds, name, sizeof name);
     return explanation_set_baseline(out, name, error);
 }
 

@@ -29,7 +29,7 @@ static xai_status explain_lime(explainer *self, const batch *rows, const xai_tar
 }
 
 static const option_definition lime_table[] = {
-    OPTION_SAMPLES(1000),
+    OPTION_SAMPLES_FROM(2, 1000),
     OPTION_SEED,
     OPTION_TOLERANCE("stop when the norm of the standard errors is this part of the norm of the "
                      "coefficients; 0 = use all samples"),

@@ -24,11 +24,12 @@ typedef struct option_definition {
 } option_definition;
 
 /* Options that several methods share; the default is the method's. */
-#define OPTION_SAMPLES(value)                                                                      \
-    {                                                                                              \
-        .name = "samples", .kinds = OPTION_NUMBER, .number = (value), .lowest = 1, .highest = 1e9, \
-        .whole = true, .text = #value, .description = "number of samples a row"                    \
+#define OPTION_SAMPLES_FROM(least, value)                                                       \
+    {                                                                                           \
+        .name = "samples", .kinds = OPTION_NUMBER, .number = (value), .lowest = (least),        \
+        .highest = 1e9, .whole = true, .text = #value, .description = "number of samples a row" \
     }
+#define OPTION_SAMPLES(value) OPTION_SAMPLES_FROM(1, value)
 #define OPTION_STEPS(value)                                                                      \
     {                                                                                            \
         .name = "steps", .kinds = OPTION_NUMBER, .number = (value), .lowest = 1, .highest = 1e6, \

@@ -21,13 +21,30 @@ typedef struct rise_job {
     double chance;
     uint64_t seed;
     fixed_score *scores;
-    float **original, **absent;     /* [part] */
-    float *mask;                    /* of the variant whose turn it is (pixels) */
-    double *sums, *squares;         /* (T, pixels): of score x mask / p */
-    double *totals, *norms, *masks; /* (T), (T): of scores; (pixels): of masks */
+    float **original, **absent; /* [part] */
+    float *mask;                /* of the variant whose turn it is (pixels) */
+    double *sums;               /* (T, pixels): of (score - the row's own) x mask */
+    double *squares;            /* (T, pixels): of (score x mask / p)^2 */
+    double *totals;             /* (T): of scores - the row's own */
+    double *masks;              /* (pixels): of masks */
     size_t used;
     double tolerance;
 } rise_job;
+
+/* The score of the row itself. Sums are of differences from it: scores that are all alike leave
+ * exact zeros, which rounding would otherwise stretch to a map. */
+static double own_score(const rise_job *job, size_t t)
+{
+    return job->scores[job->row * job->target_count + t].score;
+}
+
+/* 1 / (N p) sum_n f(m_n x) m_n[pixel] over the n masks so far. */
+static double mean_shown(const rise_job *job, size_t t, size_t p)
+{
+    const size_t pixels = job->inputs.spaces[job->part].pixels;
+    return (job->sums[t * pixels + p] + own_score(job, t) * job->masks[p]) /
+           ((double)job->used * job->chance);
+}
 
 /* Value of the open or closed cells at a place, linear between their centres. `at` is in cells. */
 static double cell(const rise_job *job, uint64_t stream, size_t index)
@@ -124,12 +141,13 @@ static xai_status add_score(void *user, const variant *of, xai_error **error)
     for (size_t t = 0; t < job->target_count; t++) {
         double *sums = job->sums + t * pixels, *squares = job->squares + t * pixels;
         const double score = of->scores[t] / job->chance;
+        const double change = of->scores[t] - own_score(job, t);
         for (size_t p = 0; p < pixels; p++) {
             const double shown = score * job->mask[p];
-            sums[p] += shown;
+            sums[p] += change * job->mask[p];
             squares[p] += shown * shown;
         }
-        job->totals[t] += of->scores[t];
+        job->totals[t] += change;
     }
     for (size_t p = 0; p < pixels; p++)
         job->masks[p] += job->mask[p];
@@ -138,14 +156,14 @@ static xai_status add_score(void *user, const variant *of, xai_error **error)
 
 /* Norm of the standard errors over the norm of how far the map is from its mean; a map is read by
  * its differences. */
-static double relative_error(const rise_job *job, size_t t, size_t n)
+static double relative_error(const rise_job *job, size_t t)
 {
-    const size_t pixels = job->inputs.spaces[job->part].pixels;
+    const size_t pixels = job->inputs.spaces[job->part].pixels, n = job->used;
     double errors = 0, values = 0, mean = 0;
     for (size_t p = 0; p < pixels; p++)
-        mean += job->sums[t * pixels + p] / (double)n / (double)pixels;
+        mean += mean_shown(job, t, p) / (double)pixels;
     for (size_t p = 0; p < pixels; p++) {
-        const double value = job->sums[t * pixels + p] / (double)n;
+        const double value = mean_shown(job, t, p);
         errors += (job->squares[t * pixels + p] / (double)n - value * value) / ((double)n - 1);
         values += (value - mean) * (value - mean);
     }
@@ -155,7 +173,7 @@ static double relative_error(const rise_job *job, size_t t, size_t n)
 static bool all_reached(const rise_job *job)
 {
     for (size_t t = 0; t < job->target_count; t++)
-        if (!(relative_error(job, t, job->used) <= job->tolerance))
+        if (!(relative_error(job, t) <= job->tolerance))
             return false;
     return true;
 }
@@ -184,13 +202,14 @@ static xai_status run_masks(rise_job *job, xai_error **error)
     return status;
 }
 
-/* The picture to look at: mean score with the pixel shown, less the mean score of all masks. */
+/* The picture to look at: mean score with the pixel shown, less the mean score of all masks; 0 for
+ * a pixel that no mask has shown. */
 static void centre_map(const rise_job *job, size_t t, float *map)
 {
     const size_t pixels = job->inputs.spaces[job->part].pixels;
     const double n = (double)job->used, mean = job->totals[t] / n;
     for (size_t p = 0; p < pixels; p++)
-        map[p] = (float)(job->sums[t * pixels + p] * job->chance / job->masks[p] - mean);
+        map[p] = job->masks[p] > 0 ? (float)(job->sums[t * pixels + p] / job->masks[p] - mean) : 0;
 }
 
 static xai_status store_target(rise_job *job, size_t t, explanation *out, float *centred,
@@ -206,7 +225,7 @@ static xai_status store_target(rise_job *job, size_t t, explanation *out, float 
     for (size_t c = 0; c < space->channels; c++)
         for (size_t p = 0; p < space->pixels; p++) {
             const size_t at = space->offset + c * space->channel_stride + p * space->pixel_stride;
-            const double mean = job->sums[t * space->pixels + p] / n;
+            const double mean = mean_shown(job, t, p);
             const double spread = job->squares[t * space->pixels + p] / n - mean * mean;
             values[at] = mean / parts;
             errors[at] = (float)(job->used > 1 ? sqrt(fmax(spread, 0) / (n - 1)) / parts : NAN);
@@ -222,7 +241,7 @@ static xai_status store_target(rise_job *job, size_t t, explanation *out, float 
     out->samples[row] = (int64_t)job->used;
     if (status != XAI_OK || !(job->tolerance > 0))
         return status;
-    const double relative = relative_error(job, t, job->used);
+    const double relative = relative_error(job, t);
     out->converged[row] = relative <= job->tolerance;
     if (!out->converged[row])
         status = explanation_warn(out, (int64_t)row, error,

@@ -177,7 +177,7 @@ static const option_definition smoothgrad_options[] = {
     {0}};
 
 static const option_definition vargrad_options[] = {
-    OPTION_SAMPLES(32),
+    OPTION_SAMPLES_FROM(2, 32),
     OPTION_INPUT_NOISE,
     OPTION_SEED,
     OPTION_TOLERANCE("stop when the relative standard error is at most this; 0 = use all samples"),

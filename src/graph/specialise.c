@@ -312,9 +312,11 @@ static xai_status add_starts(graph *self, const int *starts, const shape *shapes
         const int start = starts[i];
         if (start < 0 || (size_t)start >= self->value_count ||
             self->values[start].producer == GRAPH_NONE)
-            return error_set(error, XAI_ERROR_ARGUMENT, NULL,
-                             "value %d is not computed by the model: nothing can start there",
-                             start);
+            return error_set(
+                error, XAI_ERROR_ARGUMENT,
+                start >= 0 && (size_t)start < self->value_count ? self->values[start].name : NULL,
+                "it is not computed by the model, so nothing can start there; give a "
+                "layer inside the model");
         for (size_t k = 0; k < self->output_count; k++)
             if (self->outputs[k] == start)
                 return error_set(error, XAI_ERROR_UNSUPPORTED, self->values[start].name,

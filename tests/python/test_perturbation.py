@@ -293,6 +293,24 @@ def test_two_inputs(two, two_x):
         np.testing.assert_allclose(e.values["patient"][row], expected[4:], atol=2e-6)
 
 
+@pytest.mark.parametrize("method", [*SHAPLEY, "lime", "rise", "aise", "feature_ablation", "occlusion"])
+def test_a_score_that_nothing_changes_leaves_an_empty_map(model, x, method):
+    """The row is its own baseline: rounding of the sums over samples must not be stretched to a map."""
+    options = {} if method in ("occlusion", "rise", "aise") else {"segments": ("grid", 3)}
+    if method in ("rise", "lime"):
+        options["samples"] = 50
+    e = libxai.explain(model, x, method, target=1, baseline=x, **options)
+    assert not e.map.any()
+    assert not e.signed_map.any() if e.signed_map is not None else True
+    assert len(e.warnings) >= 3
+
+
+def test_rise_leaves_0_where_no_mask_has_shown_anything(model, x):
+    e = libxai.explain(model, x, "rise", target=1, samples=2, cells=4, chance=0.1)
+    assert np.isfinite(e.map).all()
+    assert np.isfinite(e.signed_map).all()
+
+
 @pytest.mark.parametrize("how", [("slic", 12), ("quickshift", 2, 8, 0.5), "quickshift", ("grid", 5)])
 def test_made_segments(model, x, how):
     e = libxai.explain(model, x, "feature_ablation", target=0, segments=how)
@@ -318,6 +336,23 @@ def test_made_segments(model, x, how):
 def test_wrong_options(model, x, options, word):
     with pytest.raises(ValueError, match=word):
         libxai.explain(model, x, "kernel_shap", target=0, **options)
+
+
+@pytest.mark.parametrize("method", [*SHAPLEY, "lime", "feature_ablation", "gradient_shap"])
+def test_a_baseline_and_a_background_are_one_too_many(model, x, method):
+    with pytest.raises(ValueError, match="both"):
+        libxai.explain(model, x, method, target=0, baseline=0.0, background=x)
+
+
+def test_integer_labels_are_asked_for(model, x):
+    with pytest.raises(TypeError, match="segments: int64 is needed, not float64"):
+        libxai.explain(model, x, "lime", target=0, segments=np.zeros((20, 24)))
+
+
+@pytest.mark.parametrize("method", ["lime", "vargrad"])
+def test_one_sample_says_nothing(model, x, method):
+    with pytest.raises(ValueError, match="samples: 1 is not in"):
+        libxai.explain(model, x, method, target=0, samples=1)
 
 
 def test_too_many_features_for_exact(model, x):

@@ -77,7 +77,7 @@ def to_array(value: Any, dtype: int, what: str = "input") -> np.ndarray:
     kind = np.dtype(np.float32 if dtype == _BFLOAT16 else _DTYPES.get(dtype, array.dtype))
     if array.dtype != kind:
         if kind.kind != "f" and array.dtype.kind != kind.kind:
-            raise WrongTypeError(f"{what}: the model takes {kind}, not {array.dtype}", what)
+            raise WrongTypeError(f"{what}: {kind} is needed, not {array.dtype}", what)
         with np.errstate(over="ignore"):  # what does not fit becomes infinite: the library tells
             converted = array.astype(kind)
         if kind.kind != "f" and not np.array_equal(converted, array):
