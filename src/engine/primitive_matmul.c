@@ -160,45 +160,86 @@ xai_status primitive_describe_matmul(primitive *self, xai_error **error)
     return XAI_OK;
 }
 
+/* The arguments of one thread's tiles of one size; only where they point changes from tile to tile. */
+typedef struct tile_call {
+    dnnl_primitive_t operation;
+    dnnl_exec_arg_t list[6];
+    int count;
+    int destination, other; /* positions in the list; other 0 = none */
+} tile_call;
+
+static dnnl_status_t open_call(const primitive *self, const primitive_arguments *arguments,
+                               bool is_tail, char *scratch, tile_call *out)
+{
+    const_dnnl_primitive_desc_t d = is_tail ? self->tail_descriptor : self->descriptor;
+    const_dnnl_memory_desc_t destination = dnnl_primitive_desc_query_md(d, dnnl_query_dst_md, 0);
+    *out = (tile_call){.operation = is_tail ? self->tail : self->operation};
+    dnnl_status_t code = primitive_bind(self, dnnl_primitive_desc_query_md(d, dnnl_query_src_md, 0),
+                                        arguments->source, DNNL_ARG_SRC, out->list, &out->count);
+    if (code == dnnl_success)
+        code = primitive_bind(self, self->weights, arguments->weights, DNNL_ARG_WEIGHTS, out->list,
+                              &out->count);
+    if (code == dnnl_success && self->spec.has_bias)
+        code = primitive_bind(self, self->bias, arguments->bias, DNNL_ARG_BIAS, out->list,
+                              &out->count);
+    out->destination = out->count;
+    if (code == dnnl_success)
+        code = primitive_bind(self, destination, arguments->destination, DNNL_ARG_DST, out->list,
+                              &out->count);
+    if (code == dnnl_success && self->other_argument != 0) {
+        out->other = out->count;
+        code = primitive_bind(self, destination, arguments->other, self->other_argument, out->list,
+                              &out->count);
+    }
+    if (code == dnnl_success && self->library_bytes > 0)
+        code = primitive_bind(self, dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0),
+                              scratch, DNNL_ARG_SCRATCHPAD, out->list, &out->count);
+    return code;
+}
+
+static dnnl_status_t point(const tile_call *call, int argument, const float *to)
+{
+    return dnnl_memory_set_data_handle(call->list[argument].memory, (void *)(uintptr_t)to);
+}
+
 static dnnl_status_t run_tile(const primitive *self, const primitive_arguments *arguments,
-                              size_t item, char *scratch)
+                              size_t item, const tile_call *call)
 {
     const primitive_spec *spec = &self->spec;
     const size_t batch = item / (size_t)self->tiles, tile = item % (size_t)self->tiles,
                  first = tile * (size_t)self->tile_rows;
     const size_t m = (size_t)spec->rows, n = (size_t)spec->columns, k = (size_t)spec->depth;
-    const bool is_tail = self->tail != NULL && tile == (size_t)self->tiles - 1;
-    const_dnnl_primitive_desc_t d = is_tail ? self->tail_descriptor : self->descriptor;
-    const_dnnl_memory_desc_t destination = dnnl_primitive_desc_query_md(d, dnnl_query_dst_md, 0);
-    const_dnnl_memory_desc_t scratchpad =
-        dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0);
     const size_t a_offset = batch * m * k + (spec->transpose_a ? first : first * k),
                  offset = (batch * m + first) * n;
-    dnnl_exec_arg_t list[6];
-    int count = 0;
-    dnnl_status_t code = primitive_bind(self, dnnl_primitive_desc_query_md(d, dnnl_query_src_md, 0),
-                                        arguments->source + a_offset, DNNL_ARG_SRC, list, &count);
+    dnnl_status_t code = point(call, 0, arguments->source + a_offset);
+    if (code == dnnl_success && !spec->shared_b)
+        code = point(call, 1, arguments->weights + batch * k * n);
     if (code == dnnl_success)
-        code = primitive_bind(self, self->weights,
-                              arguments->weights + (spec->shared_b ? 0 : batch * k * n),
-                              DNNL_ARG_WEIGHTS, list, &count);
-    if (code == dnnl_success && spec->has_bias)
-        code = primitive_bind(self, self->bias, arguments->bias, DNNL_ARG_BIAS, list, &count);
-    if (code == dnnl_success)
-        code = primitive_bind(self, destination, arguments->destination + offset, DNNL_ARG_DST,
-                              list, &count);
-    if (code == dnnl_success && self->other_argument != 0)
-        code = primitive_bind(self, destination, arguments->other + offset, self->other_argument,
-                              list, &count);
-    if (code == dnnl_success && self->library_bytes > 0)
-        code = primitive_bind(self, scratchpad, scratch, DNNL_ARG_SCRATCHPAD, list, &count);
-    if (code == dnnl_success) {
-        const int before = primitive_threads_enter(1);
-        code = dnnl_primitive_execute(is_tail ? self->tail : self->operation, self->stream, count,
-                                      list);
-        primitive_threads_leave(before, 1);
+        code = point(call, call->destination, arguments->destination + offset);
+    if (code == dnnl_success && call->other != 0)
+        code = point(call, call->other, arguments->other + offset);
+    return code == dnnl_success
+               ? dnnl_primitive_execute(call->operation, self->stream, call->count, call->list)
+               : code;
+}
+
+/* Items [begin, end) in the calling thread. */
+static dnnl_status_t run_items(const primitive *self, const primitive_arguments *arguments,
+                               size_t begin, size_t end, char *scratch)
+{
+    tile_call calls[2] = {{0}, {0}}; /* whole tiles, and the last one of an item */
+    const int before = primitive_threads_enter(1);
+    dnnl_status_t code = open_call(self, arguments, false, scratch, &calls[0]);
+    if (code == dnnl_success && self->tail != NULL)
+        code = open_call(self, arguments, true, scratch, &calls[1]);
+    for (size_t item = begin; code == dnnl_success && item < end; item++) {
+        const bool is_tail =
+            self->tail != NULL && item % (size_t)self->tiles == (size_t)self->tiles - 1;
+        code = run_tile(self, arguments, item, &calls[is_tail]);
     }
-    primitive_unbind(list, count);
+    primitive_threads_leave(before, 1);
+    for (int i = 0; i < 2; i++)
+        primitive_unbind(calls[i].list, calls[i].count);
     return code;
 }
 
@@ -207,15 +248,13 @@ xai_status primitive_run_tiles(const primitive *self, const primitive_arguments 
 {
     const size_t items = (size_t)self->spec.batch * (size_t)self->tiles;
     const int team = kernel_threads(self->spec.threads, items < 2 ? 0 : (size_t)self->operations);
+    const size_t parts = (size_t)team < items ? (size_t)team : items;
     dnnl_status_t failure = dnnl_success;
     KERNEL_PARALLEL(team)
-    for (size_t item = 0; item < items; item++) {
-        char *scratch = arguments->scratchpad;
-#ifdef _OPENMP
-        if (team > 1)
-            scratch += self->library_bytes * (size_t)omp_get_thread_num();
-#endif
-        const dnnl_status_t code = run_tile(self, arguments, item, scratch);
+    for (size_t part = 0; part < parts; part++) {
+        const dnnl_status_t code =
+            run_items(self, arguments, items * part / parts, items * (part + 1) / parts,
+                      (char *)arguments->scratchpad + self->library_bytes * part);
         if (code != dnnl_success) {
             KERNEL_ATOMIC_WRITE
             failure = code;
