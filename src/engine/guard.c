@@ -197,8 +197,9 @@ xai_status guard_step(builder *b, step *self, const unit *of, const void *bias, 
     if (made->other != GRAPH_NONE)
         made->other_count = layout_bytes(b, made->other, LAYOUT_BLOCKED) / sizeof(float);
     self->check = made;
-    return add_rule(
-        b, (bound_rule){BOUND_SET, node->outputs[0], node->inputs[0], made->norm, made->bias});
+    made->norm *= primitive_growth(self->program); /* of what is summed, not of what comes out */
+    return add_rule(b,
+                    (bound_rule){BOUND_SET, node->outputs[0], node->inputs[0], norm, made->bias});
 }
 
 void guard_begin(run *self)

@@ -33,6 +33,21 @@ static bool is_transposed(const graph_node *node)
     return node_is(node, "", "ConvTranspose");
 }
 
+/* Where winograd's coefficients times the weights stay far from float32's end. */
+#define FAST_WEIGHTS_LIMIT 1e30
+
+/* Another algorithm than the direct sum may be taken: it mixes neighbours, so that non-finite numbers must be errors, and
+ * other rules than the gradient stay with the direct sum. */
+static bool may_be_fast(const builder *b, const primitive_spec *spec, const tensor *weights)
+{
+    const int64_t taps = spec->geometry.rank == 2
+                             ? spec->geometry.kernel[0] * spec->geometry.kernel[1]
+                             : 0;
+    return b->fast && b->program->guarded && b->rule == ENGINE_RULE_GRADIENT && taps == 9 &&
+           spec->kind == PRIMITIVE_CONVOLUTION && weights->dtype == DTYPE_FLOAT &&
+           guard_norm(spec, weights) < FAST_WEIGHTS_LIMIT;
+}
+
 static xai_status describe(builder *b, const graph_node *node, unit *self)
 {
     const graph *g = b->graph;
@@ -52,6 +67,7 @@ static xai_status describe(builder *b, const graph_node *node, unit *self)
         .plain_input = !is_transposed(node) && b->values[node->inputs[0]].primary == LAYOUT_PLAIN &&
                        x->dims[1] <= 4 && self->geometry.groups == 1,
     };
+    self->spec.fast = may_be_fast(b, &self->spec, &g->values[node->inputs[1]].constant);
     return XAI_OK;
 }
 

@@ -308,6 +308,7 @@ static xai_status build(plan *self, const plan_request *request, xai_error **err
     builder b = {.program = self,
                  .graph = self->graph,
                  .reference = self->precision == ENGINE_PRECISION_REFERENCE,
+                 .fast = self->precision == ENGINE_PRECISION_FAST,
                  .rule = self->rule,
                  .error = error};
     xai_error *own = NULL;

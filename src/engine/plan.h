@@ -182,7 +182,7 @@ struct builder {
     gradient_root *roots;
     size_t root_count, root_capacity;
     bool any_gradient; /* the plan has backward programs */
-    bool reference;
+    bool reference, fast;
     int rule;
     xai_error **error;
 };

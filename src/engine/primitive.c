@@ -258,6 +258,15 @@ xai_status primitive_create(const primitive_spec *spec, primitive **out, xai_err
     self->spec = *spec;
     self->block = primitive_block();
     self->threads = spec->threads;
+    if (primitive_choose_winograd(self)) {
+        self->weights_key = primitive_make_weights_key(self);
+        if (self->weights_key == NULL) {
+            primitive_free(self);
+            return error_memory(error, "a primitive", 256);
+        }
+        *out = self;
+        return XAI_OK;
+    }
     const int before = primitive_threads_enter(self->threads);
     dnnl_status_t code = dnnl_engine_create(&self->engine, dnnl_cpu, 0);
     if (code == dnnl_success)
@@ -319,6 +328,11 @@ size_t primitive_scratchpad_bytes(const primitive *self)
 double primitive_operations(const primitive *self)
 {
     return self->operations;
+}
+
+double primitive_growth(const primitive *self)
+{
+    return self->is_winograd ? winograd_growth() : 1;
 }
 
 size_t primitive_weights_bytes(const primitive *self)
@@ -397,6 +411,12 @@ double primitive_operations(const primitive *self)
 {
     (void)self;
     return 0;
+}
+
+double primitive_growth(const primitive *self)
+{
+    (void)self;
+    return 1;
 }
 
 size_t primitive_weights_bytes(const primitive *self)

@@ -35,6 +35,8 @@ typedef struct primitive_spec {
     bool shared_b;                 /* b has batch 1 */
     /* Weights may be stored in a layout of the primitive's choice; always true for convolutions. */
     bool constant_weights;
+    /* Convolutions of 3x3 taps and their gradients may be computed with larger rounding errors (kernels_winograd.h). */
+    bool fast;
     /* Forward kinds only. */
     bool has_bias;
     bool add_to_destination; /* dst += ... before the activation */
@@ -56,7 +58,10 @@ void primitive_free(primitive *self);
 const primitive_spec *primitive_specification(const primitive *self);
 const char *primitive_implementation(const primitive *self); /* oneDNN's name, such as "jit:avx2" */
 size_t primitive_scratchpad_bytes(const primitive *self);
-double primitive_operations(const primitive *self); /* floating point operations a run */
+double primitive_operations(
+    const primitive *self); /* floating point operations a run, of the direct sum whatever is done */
+/* Largest sum of magnitudes inside over that of the direct sum; 1 unless another algorithm is used. */
+double primitive_growth(const primitive *self);
 
 /* Prepared weights. Two primitives whose keys are equal share the bytes made from the same constant. */
 size_t primitive_weights_bytes(const primitive *self);

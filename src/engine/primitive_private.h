@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "engine/kernels_private.h"
+#include "engine/kernels_winograd.h"
 #include "engine/primitive.h"
 
 /* A convolution seen from its own forward direction. A transposed convolution is the data gradient of one, and its
@@ -57,6 +57,8 @@ struct primitive {
     int part_count;
     primitive *parts[PRIMITIVE_PARTS];
     size_t part_weights[PRIMITIVE_PARTS]; /* byte offset of each part's prepared weights */
+    bool is_winograd; /* then nothing of oneDNN is used */
+    winograd winograd;
     bool late_bias;                       /* added after the operation (data gradients take none) */
     bool source_converts;
     /* Scratchpad, in bytes: converted source, padded source, destination before it is converted, oneDNN's own; total. */
@@ -89,6 +91,11 @@ xai_status primitive_prepare_parts(const primitive *self, const void *weights, v
                                    xai_error **error);
 xai_status primitive_run_parts(const primitive *self, const primitive_arguments *arguments,
                                xai_error **error);
+/* Take the own kernel when it is allowed and suits; nothing of oneDNN is described then. */
+bool primitive_choose_winograd(primitive *self);
+void primitive_winograd_key(const primitive *self, text *key);
+void primitive_prepare_winograd(const primitive *self, const void *weights, void *prepared);
+void primitive_run_winograd(const primitive *self, const primitive_arguments *arguments);
 void primitive_phase_weights(const primitive *self, const char *weights, float *out);
 xai_status primitive_run_tiles(const primitive *self, const primitive_arguments *arguments,
                                xai_error **error);

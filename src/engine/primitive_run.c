@@ -157,6 +157,10 @@ xai_status primitive_run(const primitive *self, const primitive_arguments *argum
 xai_status primitive_run_bound(const primitive *self, const primitive_arguments *arguments,
                                primitive_binding **binding, xai_error **error)
 {
+    if (self->is_winograd) {
+        primitive_run_winograd(self, arguments);
+        return XAI_OK;
+    }
     if (self->tiled)
         return primitive_run_tiles(self, arguments, error);
     if (self->part_count > 0) {

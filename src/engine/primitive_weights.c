@@ -20,6 +20,10 @@ char *primitive_make_weights_key(const primitive *self)
                       *indices = NULL;
     int ndims = 0, block_count = 0;
     const_dnnl_memory_desc_t w = self->weights;
+    if (self->is_winograd) {
+        primitive_winograd_key(self, &key);
+        return text_take(&key);
+    }
     if (self->part_count > 0) {
         const window *v = &self->shape.geometry;
         text_append(&key, "phases");
@@ -112,6 +116,10 @@ static dnnl_status_t describe_plain(const primitive *self, dnnl_memory_desc_t *o
 xai_status primitive_prepare_weights(const primitive *self, const void *weights, void *prepared,
                                      xai_error **error)
 {
+    if (self->is_winograd) {
+        primitive_prepare_winograd(self, weights, prepared);
+        return XAI_OK;
+    }
     if (self->part_count > 0)
         return primitive_prepare_parts(self, weights, prepared, error);
     if (self->tiled && !self->spec.shared_b) { /* a matrix per batch item stays as it is */
