@@ -21,8 +21,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("libxai", "PyTorch", "pytorch-grad-cam", "pytorch-grad-cam, frozen", "Captum", "ONNX Runtime", "OpenVINO")
-PLAIN = ("libxai", "PyTorch", "ONNX Runtime", "OpenVINO")  # forward or gradient, not Grad-CAM alone
+NAMES = (
+    "libxai",
+    "libxai, fast",
+    "PyTorch",
+    "pytorch-grad-cam",
+    "pytorch-grad-cam, frozen",
+    "Captum",
+    "ONNX Runtime",
+    "OpenVINO",
+)
+PLAIN = ("libxai", "libxai, fast", "PyTorch", "ONNX Runtime", "OpenVINO")  # forward or gradient, not Grad-CAM alone
 FAMILIES = (
     "densenet121",
     "resnet18",
@@ -93,7 +102,7 @@ class Network:
 
     def arguments(self, contestant: str, threads: int) -> list[str]:
         """The command that serves one contestant."""
-        layer = self.value if contestant in ("libxai", "ONNX Runtime", "OpenVINO") else self.module
+        layer = self.value if contestant in ("libxai", "libxai, fast", "ONNX Runtime", "OpenVINO") else self.module
         command = [sys.executable, "-m", "contestants.serve", contestant, self.name, str(self.path), layer or ""]
         return [*command, str(threads)]
 
@@ -302,7 +311,7 @@ def tables(figures: list[Figure], cold: list[Figure]) -> str:
     return "\n".join(lines)
 
 
-def summary(figures: list[Figure]) -> str:
+def summary(figures: list[Figure], name: str) -> str:
     """Ratios of all networks in one table: how many times faster than the peer, by best and by median times."""
     lines = []
     peers = (("forward", "ONNX Runtime"), ("forward", "OpenVINO"), ("forward", "PyTorch"), ("gradient", "PyTorch"))
@@ -310,7 +319,7 @@ def summary(figures: list[Figure]) -> str:
         chosen = {(f.network, f.contestant, f.task): f for f in figures if (f.threads, f.batch) == (threads, batch)}
         networks = dict.fromkeys(network for network, _, _ in chosen)
         plural = "s" if threads > 1 else ""
-        lines += [f"### All networks, batch {batch}, {threads} thread{plural}: times faster, best / median", ""]
+        lines += [f"### All networks, batch {batch}, {threads} thread{plural}: {name}, times faster, best / median", ""]
         lines += [
             "| | " + " | ".join(f"{task}, {peer}" for task, peer in peers) + " | forward, the faster of the two |"
         ]
@@ -319,9 +328,9 @@ def summary(figures: list[Figure]) -> str:
         for network in networks:
             cells = []
             for column, (task, peer) in enumerate((*peers, ("forward", ""))):
-                own = chosen.get((network, "libxai", task))
-                names = [peer] if peer else ["ONNX Runtime", "OpenVINO"]
-                others = [chosen[network, name, task] for name in names if (network, name, task) in chosen]
+                own = chosen.get((network, name, task))
+                peers_of = [peer] if peer else ["ONNX Runtime", "OpenVINO"]
+                others = [chosen[network, each, task] for each in peers_of if (network, each, task) in chosen]
                 if own is None or not others:
                     cells.append("–")
                     continue
@@ -399,7 +408,9 @@ def main() -> None:
     text += "Best / median of the rounds; **xR**: R times libxai's best of the same run.\n\n"
     text += tables(figures, cold)
     if len(networks) > 2:
-        text += "\n" + summary(figures)
+        for own in ("libxai", "libxai, fast"):
+            if any(figure.contestant == own for figure in figures):
+                text += "\n" + summary(figures, own)
     arguments.output.with_suffix(".md").write_text(text + "\n")
     print(text)
 

@@ -25,6 +25,7 @@ from .base import TARGET, Contestant
 # name -> (module, class, whether Grad-CAM's layer is named as in PyTorch or as in the ONNX file)
 CONTESTANTS = {
     "libxai": ("xai", "LibXai", "onnx"),
+    "libxai, fast": ("xai", "LibXaiFast", "onnx"),
     "PyTorch": ("pytorch", "PyTorch", "torch"),
     "pytorch-grad-cam": ("pytorch_gradcam", "PytorchGradCam", "torch"),
     "pytorch-grad-cam, frozen": ("pytorch_gradcam", "PytorchGradCamFrozen", "torch"),

@@ -11,8 +11,10 @@ from .base import TARGET, Contestant, grid_parts
 
 
 class LibXai(Contestant):
+    precision = "standard"
+
     def __init__(self, network: str, path: Path, layer: str, threads: int):
-        self.model = libxai.Model(path, threads=threads)
+        self.model = libxai.Model(path, threads=threads, precision=self.precision)
         self.layer, self.explainers = layer, {}
         self.explainer = libxai.Explainer(self.model, "gradcam", layer=layer) if layer else None
 
@@ -44,6 +46,12 @@ class LibXai(Contestant):
         if method not in self.explainers:  # kept while it is the same: deepshap's backgrounds are prepared once
             self.explainers = {method: libxai.Explainer(self.model, method, **options[method])}
         return self.explainers[method](rows[:1], TARGET).values
+
+
+class LibXaiFast(LibXai):
+    """The same in precision `fast`."""
+
+    precision = "fast"
 
 
 class LibXaiTrees(LibXai):

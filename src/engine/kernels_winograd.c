@@ -19,7 +19,9 @@ static void weights_matrix(double g[6][3])
                              2 * b * b * (b * b - a * a)};
     for (int i = 0; i < 5; i++)
         for (int j = 0; j < 3; j++)
-            g[i][j] = (j == 0 ? 1 : j == 1 ? points[i] : points[i] * points[i]) /
+            g[i][j] = (j == 0   ? 1
+                       : j == 1 ? points[i]
+                                : points[i] * points[i]) /
                       norms[(i + 1) / 2];
     g[5][0] = g[5][1] = 0;
     g[5][2] = 1;
@@ -29,8 +31,8 @@ double winograd_growth(void)
 {
     /* Largest row sums of magnitudes: of B^T and A^T by their definition, of G its largest entry; squared for two dimensions. */
     const double a = (double)POINT_A, b = (double)POINT_B;
-    const double enter = fmax(1 + a * a + b * b + a * a * b * b,
-                              (1 + fmax(a, b)) * (1 + fmax(a * a, b * b)));
+    const double enter =
+        fmax(1 + a * a + b * b + a * a * b * b, (1 + fmax(a, b)) * (1 + fmax(a * a, b * b)));
     const double leave = 1 + 2 * fmax(1, a * a * a) + 2 * fmax(1, b * b * b);
     double g[6][3], largest = 0;
     weights_matrix(g);
@@ -84,15 +86,16 @@ void winograd_prepare(const winograd *self, const char *weights, bool gradient, 
         for (size_t c = 0; c < self->input_channels; c++) {
             float taps[9];
             double w[3][3], half[6][3];
-            const size_t at = gradient ? c * self->output_channels + m : m * self->input_channels + c;
+            const size_t at =
+                gradient ? c * self->output_channels + m : m * self->input_channels + c;
             memcpy(taps, weights + at * sizeof taps, sizeof taps);
             for (size_t i = 0; i < 9; i++)
                 w[i / 3][i % 3] = (double)taps[gradient ? 8 - i : i];
             for (size_t i = 0; i < 6; i++)
                 for (size_t j = 0; j < 3; j++)
                     half[i][j] = g[i][0] * w[0][j] + g[i][1] * w[1][j] + g[i][2] * w[2][j];
-            float *to = prepared + m / (2 * wide) * 36 * inputs * 2 * wide + c * 2 * wide +
-                        m % (2 * wide);
+            float *to =
+                prepared + m / (2 * wide) * 36 * inputs * 2 * wide + c * 2 * wide + m % (2 * wide);
             for (size_t p = 0; p < 36; p++) {
                 const double *h = half[p / 6];
                 to[p * inputs * 2 * wide] =
@@ -177,8 +180,8 @@ static bool supported(int block)
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
         return false;
     return block == 8 || (block == 16 && __builtin_cpu_supports("avx512f") &&
-                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                          __builtin_cpu_supports("avx512bw"));
+                          __builtin_cpu_supports("avx512vl") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"));
 }
 
 static void transform_group(const winograd *w, const float *x, size_t block, size_t begin,
@@ -243,8 +246,8 @@ bool winograd_plan(winograd *self)
         return false;
     const size_t a_tile = 36 * sizeof(float) * (padded_inputs(self) + 2 * (size_t)self->block);
     self->whole = winograd_weights_bytes(self) > SMALL_WEIGHTS;
-    const size_t most = self->whole ? SHARED_GROUP
-                                    : (GROUP_BYTES / a_tile < 14 ? 14 : GROUP_BYTES / a_tile);
+    const size_t most =
+        self->whole ? SHARED_GROUP : (GROUP_BYTES / a_tile < 14 ? 14 : GROUP_BYTES / a_tile);
     self->groups = kernel_pieces(tiles, most);
     if (!self->whole && self->groups % 2 == 1) /* even, for an even number of threads */
         self->groups++;

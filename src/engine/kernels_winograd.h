@@ -11,13 +11,14 @@
 
 /* A convolution of one row, forward: y = f(conv(x) + bias + other). */
 typedef struct winograd {
-    int block;                            /* channels a block: 16 needs AVX-512, 8 AVX2 */
+    int block; /* channels a block: 16 needs AVX-512, 8 AVX2 */
     size_t input_channels, output_channels;
-    size_t input[2], output[2];           /* height, width */
-    size_t pad[2];                        /* zeros above and to the left */
-    activation post;                      /* none, ReLU or clip */
+    size_t input[2], output[2]; /* height, width */
+    size_t pad[2];              /* zeros above and to the left */
+    activation post;            /* none, ReLU or clip */
     int threads;
-    bool whole;    /* one group of tiles at a time for all threads; else each thread has a group of its own */
+    bool
+        whole; /* one group of tiles at a time for all threads; else each thread has a group of its own */
     size_t group;  /* tiles of a group */
     size_t groups; /* in all */
 } winograd;

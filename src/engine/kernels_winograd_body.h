@@ -24,11 +24,10 @@ KERNEL_INLINE void NAMED(leave)(const VECTOR *m, size_t step, VECTOR *y, size_t 
     const VECTOR sum_a = m[step] + m[2 * step], difference_a = m[step] - m[2 * step];
     const VECTOR sum_b = m[3 * step] + m[4 * step], difference_b = m[3 * step] - m[4 * step];
     y[0] = m[0] + sum_a + sum_b;
-    y[step_out] =
-        FUSED(NAMED(all)(POINT_A), difference_a, NAMED(all)(POINT_B) * difference_b);
+    y[step_out] = FUSED(NAMED(all)(POINT_A), difference_a, NAMED(all)(POINT_B) * difference_b);
     y[2 * step_out] = FUSED(NAMED(all)(A2), sum_a, NAMED(all)(B2) * sum_b);
-    y[3 * step_out] = FUSED(NAMED(all)(A2 *POINT_A), difference_a,
-                            FUSED(NAMED(all)(B2 *POINT_B), difference_b, m[5 * step]));
+    y[3 * step_out] = FUSED(NAMED(all)(A2 * POINT_A), difference_a,
+                            FUSED(NAMED(all)(B2 * POINT_B), difference_b, m[5 * step]));
 }
 
 /* Tiles [begin, begin + count) of one block of input channels: v (36, .., count, WIDE), `stride` floats from one of the 36 to
@@ -45,8 +44,8 @@ static void NAMED(transform)(const winograd *w, const float *x, size_t begin, si
             for (size_t j = 0; j < 6; j++) {
                 const size_t column = left + j - w->pad[1];
                 const bool inside = row < w->input[0] && column < w->input[1];
-                d[i * 6 + j] = inside ? NAMED(load)(x + (row * w->input[1] + column) * WIDE)
-                                      : NAMED(all)(0);
+                d[i * 6 + j] =
+                    inside ? NAMED(load)(x + (row * w->input[1] + column) * WIDE) : NAMED(all)(0);
             }
         }
         for (size_t j = 0; j < 6; j++)
@@ -82,8 +81,8 @@ KERNEL_INLINE void NAMED(product)(size_t tiles, const float *v, size_t count, co
     }
 }
 
-#define PRODUCT_CASE(n) \
-    case n: \
+#define PRODUCT_CASE(n)                            \
+    case n:                                        \
         NAMED(product)(n, v, count, u, blocks, m); \
         break;
 static void NAMED(product_of)(size_t tiles, const float *v, size_t count, const float *u,
@@ -157,14 +156,15 @@ static void NAMED(finish)(const winograd *w, size_t pair, size_t begin, size_t c
     for (size_t p = 0; p < 36; p++)
         for (size_t part = 0; part < parts; part++) { /* of nearly equal size */
             const size_t from = count * part / parts, to = count * (part + 1) / parts;
-            NAMED(product_of)(to - from, v + (p * blocks * count + from) * WIDE, count,
-                              u + p * blocks * WIDE * 2 * WIDE, blocks,
-                              m + (p * count + from) * 2 * WIDE);
+            NAMED(product_of)
+            (to - from, v + (p * blocks * count + from) * WIDE, count,
+             u + p * blocks * WIDE * 2 * WIDE, blocks, m + (p * count + from) * 2 * WIDE);
         }
     const size_t plane = w->output[0] * w->output[1] * WIDE;
     for (size_t b = 0; b < 2 && pair * 2 + b < outputs; b++) {
         const size_t block = pair * 2 + b;
-        NAMED(restore)(w, m + b * WIDE, begin, count, bias == NULL ? NULL : bias + block * WIDE,
-                       other == NULL ? NULL : other + block * plane, y + block * plane);
+        NAMED(restore)
+        (w, m + b * WIDE, begin, count, bias == NULL ? NULL : bias + block * WIDE,
+         other == NULL ? NULL : other + block * plane, y + block * plane);
     }
 }

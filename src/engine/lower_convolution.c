@@ -40,9 +40,8 @@ static bool is_transposed(const graph_node *node)
  * other rules than the gradient stay with the direct sum. */
 static bool may_be_fast(const builder *b, const primitive_spec *spec, const tensor *weights)
 {
-    const int64_t taps = spec->geometry.rank == 2
-                             ? spec->geometry.kernel[0] * spec->geometry.kernel[1]
-                             : 0;
+    const int64_t taps =
+        spec->geometry.rank == 2 ? spec->geometry.kernel[0] * spec->geometry.kernel[1] : 0;
     return b->fast && b->program->guarded && b->rule == ENGINE_RULE_GRADIENT && taps == 9 &&
            spec->kind == PRIMITIVE_CONVOLUTION && weights->dtype == DTYPE_FLOAT &&
            guard_norm(spec, weights) < FAST_WEIGHTS_LIMIT;

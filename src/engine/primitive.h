@@ -59,7 +59,8 @@ const primitive_spec *primitive_specification(const primitive *self);
 const char *primitive_implementation(const primitive *self); /* oneDNN's name, such as "jit:avx2" */
 size_t primitive_scratchpad_bytes(const primitive *self);
 double primitive_operations(
-    const primitive *self); /* floating point operations a run, of the direct sum whatever is done */
+    const primitive
+        *self); /* floating point operations a run, of the direct sum whatever is done */
 /* Largest sum of magnitudes inside over that of the direct sum; 1 unless another algorithm is used. */
 double primitive_growth(const primitive *self);
 

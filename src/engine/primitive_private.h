@@ -57,9 +57,9 @@ struct primitive {
     int part_count;
     primitive *parts[PRIMITIVE_PARTS];
     size_t part_weights[PRIMITIVE_PARTS]; /* byte offset of each part's prepared weights */
-    bool is_winograd; /* then nothing of oneDNN is used */
+    bool is_winograd;                     /* then nothing of oneDNN is used */
     winograd winograd;
-    bool late_bias;                       /* added after the operation (data gradients take none) */
+    bool late_bias; /* added after the operation (data gradients take none) */
     bool source_converts;
     /* Scratchpad, in bytes: converted source, padded source, destination before it is converted, oneDNN's own; total. */
     size_t converted_bytes, padded_bytes, destination_bytes, library_bytes, scratchpad_bytes;

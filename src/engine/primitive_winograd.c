@@ -34,7 +34,8 @@ bool primitive_choose_winograd(primitive *self)
         .output_channels = (size_t)(backward ? spec->input_channels : spec->output_channels),
         .post = spec->post,
         .threads = self->threads};
-    for (int i = 0; i < 2; i++) { /* the gradient: taps turned round, so padding becomes 2 - padding */
+    for (int i = 0; i < 2;
+         i++) { /* the gradient: taps turned round, so padding becomes 2 - padding */
         made.input[i] = (size_t)(backward ? w->output[i] : w->input[i]);
         made.output[i] = (size_t)(backward ? w->input[i] : w->output[i]);
         made.pad[i] = (size_t)(backward ? 2 - w->pad_begin[i] : w->pad_begin[i]);

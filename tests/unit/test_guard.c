@@ -170,11 +170,13 @@ START_TEST(overflow_inside_is_an_error)
     const float amplitude = squashes ? 3e38f : 1;
     if (!primitive_available())
         return; /* only oneDNN hides a NaN; the portable kernels sum in double */
-    outcome strict = forward(between(&middles[_i], 1e20f), amplitude, false, ENGINE_PRECISION_STANDARD);
+    outcome strict =
+        forward(between(&middles[_i], 1e20f), amplitude, false, ENGINE_PRECISION_STANDARD);
     ck_assert_int_eq(strict.status, XAI_ERROR_NUMERIC);
     if (squashes)
         return;
-    outcome allowed = forward(between(&middles[_i], 1e20f), amplitude, true, ENGINE_PRECISION_STANDARD);
+    outcome allowed =
+        forward(between(&middles[_i], 1e20f), amplitude, true, ENGINE_PRECISION_STANDARD);
     ck_assert_int_eq(allowed.status, XAI_OK);
     ck_assert_uint_gt(allowed.not_finite, 0);
     free(allowed.values);
@@ -196,8 +198,8 @@ START_TEST(deep_networks_are_measured_on_the_way)
             snprintf(from, sizeof from, "%s", relu);
         }
         model_output(m, from);
-        outcome out =
-            forward(m, 1, false, precision ? ENGINE_PRECISION_REFERENCE : ENGINE_PRECISION_STANDARD);
+        outcome out = forward(m, 1, false,
+                              precision ? ENGINE_PRECISION_REFERENCE : ENGINE_PRECISION_STANDARD);
         ck_assert_int_eq(out.status, XAI_OK);
         ck_assert_uint_eq(out.not_finite, 0);
         free(out.values);

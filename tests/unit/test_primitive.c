@@ -10,6 +10,7 @@
 
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "engine/kernels_winograd.h"
 #include "engine/primitive.h"
 
 /* Rounding: a float sum of k products in any order, k <= 4608 here, relative to the largest element. */
@@ -302,6 +303,58 @@ static const shape_case cases[] = {
 };
 #define CASE_COUNT ((int)(sizeof cases / sizeof *cases))
 
+/* For the own kernel; pads of 0 to 2 on any side, sizes that are no multiples of a tile, many and few threads' groups. */
+static const shape_case winograd_cases[] = {
+    CASE2("64 channels", 64, 64, 1, 56, 56, 3, 1, 1, 1),
+    CASE2("128 channels", 128, 128, 1, 28, 28, 3, 1, 1, 1),
+    CASE2("256 channels", 256, 256, 1, 14, 14, 3, 1, 1, 1),
+    {"no padding", 2, 16, 24, 1, {17, 19}, {3, 3}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, false, false},
+    {"wide padding", 2, 24, 16, 1, {18, 15}, {3, 3}, {1, 1}, {1, 1}, {2, 2}, {2, 2}, false, false},
+    {"asymmetric padding",
+     2,
+     33,
+     47,
+     1,
+     {21, 16},
+     {3, 3},
+     {1, 1},
+     {1, 1},
+     {0, 2},
+     {1, 0},
+     false,
+     false},
+    {"asymmetric the other way",
+     2,
+     20,
+     50,
+     1,
+     {13, 30},
+     {3, 3},
+     {1, 1},
+     {1, 1},
+     {2, 0},
+     {0, 1},
+     false,
+     false},
+    {"flat", 2, 40, 16, 1, {3, 61}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, false, false},
+    {"upright", 2, 16, 18, 1, {75, 3}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, false, false},
+    {"cropped below",
+     2,
+     17,
+     31,
+     1,
+     {20, 20},
+     {3, 3},
+     {1, 1},
+     {1, 1},
+     {1, 1},
+     {-1, -2},
+     false,
+     false},
+    CASE2("320 channels to 72", 320, 72, 1, 15, 15, 3, 1, 1, 1),
+};
+#define WINOGRAD_COUNT ((int)(sizeof winograd_cases / sizeof *winograd_cases))
+
 static uint32_t random_state = 1;
 
 static float random_float(void)
@@ -518,11 +571,33 @@ static bool without_onednn(void)
     return !primitive_available();
 }
 
+/* Whether this processor and compiler have the own kernel. */
+static bool has_winograd(void)
+{
+    winograd probe = {.block = primitive_block(),
+                      .input_channels = 64,
+                      .output_channels = 64,
+                      .input = {56, 56},
+                      .output = {56, 56},
+                      .pad = {1, 1},
+                      .threads = 1};
+    return winograd_plan(&probe);
+}
+
+static bool is_winograd(const outcome *made)
+{
+    return strncmp(made->implementation, "winograd", 8) == 0;
+}
+
+/* All cases, those of the own kernel, and all again where it is allowed. */
 START_TEST(convolution_and_its_gradient_match_double_loops)
 {
     if (without_onednn())
         return;
-    const shape_case *c = &cases[_i];
+    const bool fast = _i >= CASE_COUNT, must = fast && _i < CASE_COUNT + WINOGRAD_COUNT;
+    const shape_case *c = must   ? &winograd_cases[_i - CASE_COUNT]
+                          : fast ? &cases[_i - CASE_COUNT - WINOGRAD_COUNT]
+                                 : &cases[_i];
     const window w = window_of(c);
     random_state = (uint32_t)_i + 1;
     const size_t in_spatial = product(w.input, w.rank), out_spatial = product(w.output, w.rank);
@@ -547,6 +622,7 @@ START_TEST(convolution_and_its_gradient_match_double_loops)
                            .plain_input = c->plain_input,
                            .plain_output = c->plain_output,
                            .constant_weights = true,
+                           .fast = fast,
                            .has_bias = true};
     float *source = in_layout(x, c->input_channels, in_spatial, c->plain_input);
     float *gradient = in_layout(gy, c->output_channels, out_spatial, c->plain_output);
@@ -560,6 +636,10 @@ START_TEST(convolution_and_its_gradient_match_double_loops)
         run_on_threads(&spec, c->name, weights, NULL, gradient, NULL, NULL,
                        c->plain_input ? in_count : padded(c->input_channels) * in_spatial);
     check_result(c->name, &backward, gx, c->input_channels, in_spatial, c->plain_input);
+    if (must && has_winograd())
+        ck_assert_msg(is_winograd(&forward) && is_winograd(&backward), "%s runs %s and %s", c->name,
+                      forward.implementation, backward.implementation);
+    ck_assert(fast || !(is_winograd(&forward) || is_winograd(&backward)));
 
     memory_free(forward.destination);
     memory_free(backward.destination);
@@ -641,7 +721,8 @@ START_TEST(fused_operations_match_and_keep_padding_zero)
     if (without_onednn())
         return;
     const shape_case *c = &fused_cases[_i % FUSED_CASE_COUNT];
-    const activation *f = &fused[_i / FUSED_CASE_COUNT];
+    const activation *f = &fused[_i / FUSED_CASE_COUNT % FUSED_COUNT];
+    const bool fast = _i / FUSED_CASE_COUNT / FUSED_COUNT > 0;
     const window w = window_of(c);
     random_state = (uint32_t)_i + 7;
     const size_t in_spatial = product(w.input, w.rank), out_spatial = product(w.output, w.rank);
@@ -668,6 +749,7 @@ START_TEST(fused_operations_match_and_keep_padding_zero)
                                .output_channels = c->output_channels,
                                .plain_input = c->plain_input,
                                .constant_weights = true,
+                               .fast = fast,
                                .has_bias = true,
                                .add_to_destination = flags & 1,
                                .add_other = (flags & 2) != 0,
@@ -1018,11 +1100,12 @@ int main(void)
     Suite *suite = suite_create("primitive");
     TCase *shapes = tcase_create("shapes");
     tcase_set_timeout(shapes, 120);
-    tcase_add_loop_test(shapes, convolution_and_its_gradient_match_double_loops, 0, CASE_COUNT);
+    tcase_add_loop_test(shapes, convolution_and_its_gradient_match_double_loops, 0,
+                        2 * CASE_COUNT + WINOGRAD_COUNT);
     tcase_add_loop_test(shapes, transposed_convolution_and_its_gradient_match_double_loops, 0,
                         TRANSPOSED_COUNT);
     tcase_add_loop_test(shapes, fused_operations_match_and_keep_padding_zero, 0,
-                        FUSED_COUNT * FUSED_CASE_COUNT);
+                        2 * FUSED_COUNT * FUSED_CASE_COUNT);
     tcase_add_loop_test(shapes, matrix_products_match_double_loops, 0, MATMUL_COUNT);
     tcase_add_test(shapes, one_primitive_runs_on_many_threads_at_once);
     tcase_add_test(shapes, thread_setting_of_the_caller_survives);

@@ -93,7 +93,8 @@ class Model:
         All threads on one row, or a row a thread. The results have the same bits.
     precision : {"standard", "reference", "fast"}
         "reference" computes everything with plain kernels in float64: slow, for checking. "fast"
-        may take algorithms with larger rounding errors; none is built in yet.
+        may compute convolutions of 3x3 taps by Winograd's algorithm: rounding errors about twice as
+        large, weights four times as large, scores of ResNets and VGG 1.2 to 2 times as fast.
     memory_limit : int
         Limit in bytes of the working memory for one row; 0 = none.
     allow_nonfinite : bool
