@@ -1,4 +1,5 @@
-/* Nodes that change nothing: y = x. And chains: a view of a view is one view, a transpose of a transpose is one transpose. */
+/* Nodes that change nothing: y = x. And chains: a view of a view is one view, a transpose of a transpose is one transpose. A
+ * Transpose that only moves axes of one element is a view; what a Gather takes out of a Transpose it takes out before. */
 #include <string.h>
 
 #include "base/error.h"
@@ -147,6 +148,109 @@ static xai_status merge_transposes(rewriter *self, int index)
     return rewrite_replace(self, index, &with, NULL);
 }
 
+/* A Transpose that moves only axes of one element is a Reshape. */
+static bool keeps_order(const rewriter *self, const graph_node *node)
+{
+    const shape *x = &rewrite_value(self, node->inputs[0])->shape;
+    int64_t axes[SHAPE_MAX_RANK], last = -1;
+    if (!transpose_axes(node, x->rank, axes))
+        return false;
+    for (int i = 0; i < x->rank; i++) {
+        if (axes[i] < 0 || axes[i] >= x->rank || x->dims[i] == 0)
+            return false;
+        if (x->dims[axes[i]] == 1)
+            continue;
+        if (axes[i] < last)
+            return false;
+        last = axes[i];
+    }
+    return true;
+}
+
+static xai_status make_view(rewriter *self, int index)
+{
+    const graph_node *node = &self->graph->nodes[index];
+    const shape dims = rewrite_value(self, node->outputs[0])->shape;
+    const int source = node->inputs[0];
+    const int target = rewrite_add_ints(self, node->name, dims.dims, (size_t)dims.rank);
+    if (target == GRAPH_NONE)
+        return error_memory(self->error, "a shape", sizeof dims);
+    const int inputs[] = {source, target};
+    const replacement with = {
+        .domain = "", .op = "Reshape", .inputs = inputs, .input_count = 2, .opset = 14};
+    return rewrite_replace(self, index, &with, NULL);
+}
+
+/* Whether the value is read by Gathers at one constant index alone. */
+static bool only_gathered(const rewriter *self, int value)
+{
+    enum { MAX_READERS = 8 };
+    int found[MAX_READERS];
+    const size_t count = graph_consumers(self->graph, value, found, MAX_READERS);
+    for (size_t i = 0; i < count && i < MAX_READERS; i++) {
+        const graph_node *node = &self->graph->nodes[found[i]];
+        const tensor *at =
+            rewrite_is(node, "Gather") ? rewrite_constant(self, node->inputs[1]) : NULL;
+        if (!at || at->shape.rank != 0)
+            return false;
+    }
+    return count > 0 && count <= MAX_READERS && !rewrite_is_protected(self, value);
+}
+
+/* Gather(Transpose(x), i) -> Transpose(Gather(x, i)): queries, keys and values are taken out before they are moved. */
+static xai_status gather_before_transpose(rewriter *self, int index)
+{
+    graph *g = self->graph;
+    const graph_node *node = &g->nodes[index];
+    const graph_node *transpose = rewrite_producer(self, node->inputs[0], "Transpose");
+    if (!transpose || !only_gathered(self, node->inputs[0]))
+        return XAI_OK;
+    const graph_value *x = rewrite_value(self, transpose->inputs[0]);
+    const int rank = x->shape.rank;
+    int64_t axis = rewrite_attribute_int(node, "axis", 0), axes[SHAPE_MAX_RANK],
+            rest[SHAPE_MAX_RANK];
+    axis += axis < 0 ? rank : 0;
+    if (rank < 2 || axis < 0 || axis >= rank || !transpose_axes(transpose, rank, axes))
+        return XAI_OK;
+    shape dims = {.rank = 0};
+    int count = 0;
+    for (int i = 0; i < rank; i++) {
+        if (axes[i] < 0 || axes[i] >= rank)
+            return XAI_OK;
+        if (i != axes[axis])
+            dims.dims[dims.rank++] = x->shape.dims[i];
+        if (i != axis)
+            rest[count++] = axes[i] - (axes[i] > axes[axis]);
+    }
+    const onnx_attribute perm = rewrite_ints_attribute(self, "perm", rest, (size_t)count);
+    onnx_attribute *at = memory_pool_allocate(g->pool, 1, sizeof *at);
+    if (!perm.ints || !at)
+        return error_memory(self->error, "a transposition", sizeof axes);
+    *at = (onnx_attribute){.name = "axis", .type = ONNX_ATTRIBUTE_INT, .i = axes[axis]};
+    const int inputs[] = {transpose->inputs[0], node->inputs[1]}, opset = node->opset;
+    const char *name = node->name;
+    const int taken = rewrite_add_value(self, name, x->dtype, &dims);
+    if (taken == GRAPH_NONE)
+        return error_memory(self->error, "a value", 0);
+    const replacement gather = {.domain = "",
+                                .op = "Gather",
+                                .name = name,
+                                .inputs = inputs,
+                                .input_count = 2,
+                                .attributes = at,
+                                .attribute_count = 1,
+                                .opset = opset};
+    const replacement turned = {.domain = "",
+                                .op = "Transpose",
+                                .inputs = &taken,
+                                .input_count = 1,
+                                .attributes = &perm,
+                                .attribute_count = 1,
+                                .opset = 13};
+    const xai_status status = rewrite_append(self, &gather, taken);
+    return status == XAI_OK ? rewrite_replace(self, index, &turned, NULL) : status;
+}
+
 xai_status rewrite_identity(rewriter *self, int index)
 {
     const graph_node *node = &self->graph->nodes[index];
@@ -161,6 +265,8 @@ xai_status rewrite_identity(rewriter *self, int index)
     if (is_reshaping(node))
         return merge_views(self, index);
     if (rewrite_is(node, "Transpose"))
-        return merge_transposes(self, index);
+        return keeps_order(self, node) ? make_view(self, index) : merge_transposes(self, index);
+    if (rewrite_is(node, "Gather"))
+        return gather_before_transpose(self, index);
     return XAI_OK;
 }

@@ -186,6 +186,60 @@ START_TEST(views_of_views_and_transposes_of_transposes_merge)
 }
 END_TEST
 
+START_TEST(transpose_of_unit_axes_is_a_view)
+{
+    static const int64_t perms[][4] = {{2, 1, 0, 3}, {1, 0, 2, 3}, {0, 3, 1, 2}};
+    static const char *const left[] = {"Exp Sigmoid", "Exp Reshape Sigmoid",
+                                       "Exp Transpose Sigmoid"};
+    for (int i = 0; i < 3; i++) {
+        pattern p = start(17, 4, (int64_t[]){1, 4, 1, 6});
+        model_node(p.builder, "Exp", "x", "a");
+        model_node(p.builder, "Transpose", "a", "b");
+        model_ints_attribute(p.builder, "perm", 4, perms[i]);
+        model_node(p.builder, "Sigmoid", "b", "y");
+        check(&p, NULL, left[i]);
+    }
+}
+END_TEST
+
+/* Queries, keys and values as one product that is turned and taken apart: (1, 7, 3, 2, 4) -> 3 (2, 7, 4) or 3 (1, 7, 2, 4) */
+static pattern taken_apart(const int64_t perm[5], int64_t axis)
+{
+    pattern p = start(17, 5, (int64_t[]){1, 7, 3, 2, 4});
+    model_builder *m = p.builder;
+    model_ints(m, "list", 3, (int64_t[]){0, 1, -1});
+    model_ints(m, "parts", 3, (int64_t[]){1, 1, 1});
+    model_node(m, "Split", "list parts", "i0 i1 i2");
+    model_node(m, "Exp", "x", "e");
+    model_node(m, "Transpose", "e", "t");
+    model_ints_attribute(m, "perm", 5, perm);
+    for (int i = 0; i < 3; i++) {
+        char from[8], scalar[8], inputs[16], to[8];
+        snprintf(from, sizeof from, "i%d", i);
+        snprintf(scalar, sizeof scalar, "s%d", i);
+        snprintf(inputs, sizeof inputs, "t s%d", i);
+        snprintf(to, sizeof to, "g%d", i);
+        model_node(m, "Squeeze", from, scalar);
+        model_node(m, "Gather", inputs, to);
+        model_int_attribute(m, "axis", axis);
+    }
+    model_node(m, "Mul", "g0 g1", "product");
+    model_node(m, "Add", "product g2", "y");
+    return p;
+}
+
+START_TEST(gather_goes_before_transpose)
+{
+    static const int64_t first[] = {2, 0, 1, 3, 4}, heads[] = {0, 3, 1, 4, 2};
+    pattern p = taken_apart(first, 0);
+    check(&p, NULL, "Exp Gather Gather Gather Mul Add");
+    p = taken_apart(heads, -1);
+    check(&p, NULL, "Exp Gather Transpose Gather Transpose Gather Transpose Mul Add");
+    p = taken_apart(heads, 4);
+    check(&p, "t", "Exp Transpose Gather Gather Gather Mul Add");
+}
+END_TEST
+
 static void conv(model_builder *m, const char *inputs, int64_t group, int64_t out)
 {
     model_random(m, "w", 4, (int64_t[]){out, 4 / group, 3, 3}, 1);
@@ -747,6 +801,8 @@ int main(void)
     tcase_add_test(rules, kept_identity_stays);
     tcase_add_test(rules, changing_nodes_are_not_taken_for_identities);
     tcase_add_test(rules, views_of_views_and_transposes_of_transposes_merge);
+    tcase_add_test(rules, transpose_of_unit_axes_is_a_view);
+    tcase_add_test(rules, gather_goes_before_transpose);
     tcase_add_test(rules, batch_norm_folds_into_convolution);
     tcase_add_test(rules, batch_norm_folds_into_transposed_convolution);
     tcase_add_test(rules, batch_norm_folds_into_gemm);
