@@ -243,10 +243,11 @@ static xai_status prepare_primitive(const void *user, const tensor *source, void
     return status;
 }
 
-xai_status builder_weights(builder *b, const primitive *program, const tensor *weights,
-                           operand *out, double *norm)
+xai_status network_prepared(network *self, const graph *of, const primitive *program,
+                            const tensor *weights, const void **out, double *norm,
+                            xai_error **error)
 {
-    const weights_source from = {program, b->graph};
+    const weights_source from = {program, of};
     const primitive_spec *spec = primitive_specification(program);
     const size_t bytes = (primitive_weights_bytes(program) + 63) / 64 * 64 + 64;
     text key = {0};
@@ -256,17 +257,24 @@ xai_status builder_weights(builder *b, const primitive *program, const tensor *w
                                                               : "");
     text_append(&key, primitive_weights_key(program));
     char *name = text_take(&key);
-    *out = OPERAND_NONE;
     if (!name)
-        return error_memory(b->error, "plan", 256);
-    const xai_status status = network_weights(b->program->net, weights, name, bytes,
-                                              prepare_primitive, &from, &out->constant, b->error);
+        return error_memory(error, "plan", 256);
+    const xai_status status =
+        network_weights(self, weights, name, bytes, prepare_primitive, &from, out, error);
     memory_free(name);
     if (norm)
         *norm = status == XAI_OK && is_forward_convolution(spec)
-                    ? *norm_of(program, (void *)(uintptr_t)out->constant)
+                    ? *norm_of(program, (void *)(uintptr_t)*out)
                     : 0;
     return status;
+}
+
+xai_status builder_weights(builder *b, const primitive *program, const tensor *weights,
+                           operand *out, double *norm)
+{
+    *out = OPERAND_NONE;
+    return network_prepared(b->program->net, b->graph, program, weights, &out->constant, norm,
+                            b->error);
 }
 
 xai_status builder_primitive(builder *b, const primitive_spec *spec, const primitive **out)

@@ -74,6 +74,9 @@ void kernel_copy_channels(const float *src, size_t from, float *dst, size_t to, 
  * Padded lanes end as zero although f(0) may not be: `channels` tells which lanes are padding. */
 void kernel_scale_shift(const float *x, const float *scale, const float *shift, const activation *f,
                         float *y, size_t channels, size_t spatial, int block, int threads);
+/* The same for n positions of one block, `channels` of whose lanes are no padding, without a team of threads. */
+void kernel_scale_shift_row(const float *x, const float *scale, const float *shift,
+                            const activation *f, float *y, size_t channels, size_t n, int block);
 /* gx (+)= scale[c] f'(scale x + shift) gy; for f = none or relu from x alone. gx may be gy when not accumulating. */
 void kernel_scale_shift_backward(const float *x, const float *scale, const float *shift,
                                  const activation *f, const float *gy, float *gx, size_t channels,

@@ -81,6 +81,17 @@ void kernel_scale_shift(const float *x, const float *scale, const float *shift, 
     }
 }
 
+void kernel_scale_shift_row(const float *x, const float *scale, const float *shift,
+                            const activation *f, float *y, size_t channels, size_t n, int block)
+{
+    scale_shift_piece(x, scale, shift, y, n, (size_t)block, f->kind == ACTIVATION_RELU);
+    if (f->kind == ACTIVATION_NONE || f->kind == ACTIVATION_RELU)
+        return;
+    kernel_activate_piece(f, y, y, n * (size_t)block);
+    if (channels < (size_t)block && !activation_keeps_zero(f))
+        kernel_zero_padding(y, channels, 0, n, block);
+}
+
 void kernel_scale_shift_backward(const float *x, const float *scale, const float *shift,
                                  const activation *f, const float *gy, float *gx, size_t channels,
                                  size_t spatial, int block, bool accumulate, int threads)

@@ -1,9 +1,10 @@
 /* Local edits: the values of many copies of one row that differ from it only in a box each.
  *
  * Only the box of each layer that a box of the input can reach is computed; around it stand the
- * values of the row itself. That is exact up to rounding: no value is approximated. Where boxes have
- * grown to most of a layer the computation ends: these values are the frontier, from which a plan
- * that starts there (plan_request.starts) goes on densely.
+ * values of the row itself. That is exact up to rounding: no value is approximated. Edits whose
+ * boxes have like sizes are computed together, a few at a time; layers that cannot be computed in boxes
+ * end it: the values before them are the frontier, from which a plan that starts there
+ * (plan_request.starts) goes on densely.
  *
  * For networks whose edited input is an image (1, C, H, W) that begins with convolutions, pools,
  * scale-shifts, activations, additions and concatenations of channels. XAI_ERROR_UNSUPPORTED
@@ -29,9 +30,16 @@ void local_free(local *self);
 
 /* The values where the dense computation goes on, and the shape of each for one row. */
 size_t local_frontier(const local *self, const int **values, const shape **shapes);
-/* Part of the multiplications of the layers up to the frontier that are left, and of the whole
- * network's that lie behind it: 0 to 1. */
+/* Part of the whole network's multiplications that an edit costs, the layers behind the frontier
+ * included: 0 to 1. */
 double local_work(const local *self);
+/* Bytes that local_set_row() keeps, and that local_run() takes besides. */
+size_t local_bytes(const local *self);
+
+/* Edits that are computed together, one such group a thread. */
+size_t local_group_size(const local *self);
+/* Edits are computed in an order of the plan's choice: the edit at a position. */
+size_t local_edit_at(const local *self, size_t position);
 
 /* Write the pixels of edit `index` for a box that holds its own: (C, height, width). May be called
  * for several edits at once. */
@@ -39,8 +47,8 @@ typedef void (*local_content)(void *user, size_t index, const local_box *box, fl
 
 /* The row itself: `image` is (C, H, W). Before local_run(), again for every row. */
 xai_status local_set_row(local *self, const float *image, xai_error **error);
-/* Edits [begin, begin + count): out[f] receives (count, elements of frontier value f), plain.
- * The same bits for any number of threads and any order of edits. */
+/* The edits at positions [begin, begin + count), begin a multiple of the group size: out[f] receives
+ * (count, elements of frontier value f), plain. The same bits for any number of threads. */
 xai_status local_run(local *self, size_t begin, size_t count, local_content content, void *user,
                      float *const *out, xai_error **error);
 

@@ -15,4 +15,10 @@ xai_status network_weights(network *self, const tensor *source, const char *key,
 void network_retain(network *self);
 size_t network_weights_bytes(network *self); /* of everything prepared so far */
 
+/* Weights of a convolution, prepared for `program`, shared by all that ask for the same. *norm (may be
+ * NULL) = guard_norm() of a forward convolution, else 0. */
+xai_status network_prepared(network *self, const graph *of, const primitive *program,
+                            const tensor *weights, const void **out, double *norm,
+                            xai_error **error);
+
 #endif

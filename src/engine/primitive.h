@@ -29,7 +29,7 @@ typedef struct primitive_spec {
     /* The forward operator's input and output (or their gradients) are plain (C, spatial), else blocked. */
     bool plain_input, plain_output;
     /* Matrix products: B, M, N, K. Convolutions: `batch` rows at a time, each in the layout of one
-     * row, forward without fusions; 0 or 1 = one. */
+     * row, forward; 0 or 1 = one. */
     int64_t batch, rows, columns, depth;
     bool transpose_a, transpose_b; /* stored as (K, M) / (N, K) */
     bool shared_b;                 /* b has batch 1 */

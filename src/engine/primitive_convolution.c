@@ -269,9 +269,9 @@ xai_status primitive_describe_convolution(primitive *self, xai_error **error)
     self->operations = 2.0 * (double)c->output_channels * (double)(c->input_channels / w->groups);
     for (int i = 0; i < w->rank; i++)
         self->operations *= (double)w->output[i] * (double)w->kernel[i];
-    if (spec->batch > 1 && (c->backward || post))
+    if (spec->batch > 1 && c->backward)
         return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
-                         "several rows at a time: forward convolutions without fusions only");
+                         "several rows at a time: forward convolutions only");
     if (spec->batch > 1)
         self->operations *= (double)spec->batch;
     status = spec->batch > 1 ? XAI_ERROR_UNSUPPORTED : primitive_split_phases(self, error);

@@ -8,7 +8,7 @@
 
 /* Above this part of the multiplications boxes are not worth their copying. */
 #define WORTH 0.8
-#define CHUNK 32
+#define CHUNK_GROUPS 4
 #define CHUNK_BYTES ((size_t)64 << 20)
 
 void local_scores_free(local_scores *self)
@@ -34,17 +34,25 @@ static size_t frontier_count(const shape *of)
     return shape_count(of, &count) ? count : 0;
 }
 
-static xai_status allocate(local_scores *self, size_t edits, xai_error **error)
+static xai_status allocate(local_scores *self, size_t edits, size_t memory_limit, xai_error **error)
 {
     const int *values = NULL;
     const shape *shapes = NULL;
     const size_t count = local_frontier(self->plan, &values, &shapes);
-    size_t bytes = 1;
+    const size_t group = local_group_size(self->plan);
+    size_t bytes = 1, room = CHUNK_BYTES;
     for (size_t f = 0; f < count; f++)
         bytes += frontier_count(&shapes[f]) * sizeof(float);
-    self->chunk_edits = CHUNK_BYTES / bytes;
-    self->chunk_edits = self->chunk_edits < 8 ? 8 : self->chunk_edits / 8 * 8;
-    self->chunk_edits = self->chunk_edits > CHUNK ? CHUNK : self->chunk_edits;
+    if (memory_limit > 0) {
+        const size_t own = local_bytes(self->plan);
+        if (own >= memory_limit || memory_limit - own < group * bytes)
+            return XAI_ERROR_UNSUPPORTED; /* densely a row takes less */
+        room = memory_limit - own < room ? memory_limit - own : room;
+    }
+    self->chunk_edits = room / bytes / group * group;
+    self->chunk_edits = self->chunk_edits < group ? group : self->chunk_edits;
+    self->chunk_edits =
+        self->chunk_edits > CHUNK_GROUPS * group ? CHUNK_GROUPS * group : self->chunk_edits;
     self->chunk_edits = self->chunk_edits > edits ? edits : self->chunk_edits;
     self->chunk = memory_allocate_zeroed(count, sizeof *self->chunk);
     for (size_t f = 0; self->chunk != NULL && f < count; f++) {
@@ -155,7 +163,7 @@ xai_status local_scores_open(local_scores *self, evaluator *engine, const batch 
             status = XAI_ERROR_UNSUPPORTED;
         }
         if (status == XAI_OK)
-            status = allocate(self, count, &refusal);
+            status = allocate(self, count, engine->options.memory_limit, &refusal);
         if (status == XAI_OK)
             status = plan_together(self, engine, rows, scores, score_count, &refusal);
     }
@@ -215,7 +223,7 @@ static xai_status run_chunk(local_scores *self, evaluator *engine, size_t begin,
     const size_t count = local_frontier(self->plan, &values, &shapes);
     const size_t threads = engine->options.threads > 0 ? (size_t)engine->options.threads
                                                        : (size_t)parallel_processors();
-    const size_t slice = 8 * threads;
+    const size_t slice = local_group_size(self->plan) * threads;
     xai_status status = XAI_OK;
     float **out = memory_allocate(count, sizeof *out);
     if (out == NULL)
@@ -291,6 +299,9 @@ xai_status local_scores_run(local_scores *self, evaluator *engine, const batch *
                     .inputs = network_graph(engine->of->net)->input_count};
     const int *values = NULL;
     job.count = local_frontier(self->plan, &values, &job.shapes);
+    double *found = memory_allocate(self->chunk_edits * score_count, sizeof *found);
+    if (found == NULL)
+        return error_memory(error, "scores", self->chunk_edits * score_count * sizeof *found);
     xai_status status = local_set_row(self->plan, variants_row(rows, row, input), error);
     if (status == XAI_OK && self->together != NULL)
         repeat_inputs(self, rows, row, job.inputs);
@@ -308,10 +319,13 @@ xai_status local_scores_run(local_scores *self, evaluator *engine, const batch *
                                .fill = fill,
                                .user = &job};
         if (status == XAI_OK && self->together != NULL)
-            status =
-                score_together(self, edits, scores, score_count, out + begin * score_count, error);
+            status = score_together(self, edits, scores, score_count, found, error);
         else if (status == XAI_OK)
-            status = evaluator_scores_of(engine, &tail, out + begin * score_count, error);
+            status = evaluator_scores_of(engine, &tail, found, error);
+        for (size_t e = 0; status == XAI_OK && e < edits; e++)
+            memcpy(out + local_edit_at(self->plan, begin + e) * score_count,
+                   found + e * score_count, score_count * sizeof *found);
     }
+    memory_free(found);
     return status;
 }
