@@ -455,6 +455,8 @@ xai_status graph_import(const onnx_model *model, graph **out, xai_error **error)
     if (status == XAI_OK)
         status = set_outputs(&self);
     if (status == XAI_OK)
+        status = graph_widen_halves(self.graph, error);
+    if (status == XAI_OK)
         status = graph_sort(self.graph, error);
     if (status == XAI_OK)
         status = remove_unread(&self);

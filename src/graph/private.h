@@ -18,6 +18,9 @@ int graph_append_node(graph *self, const operator_definition *definition, const 
 /* Copy with own names and id arrays; constants are views of the source's, which must live as long as the copy. */
 xai_status graph_copy(const graph *source, graph **out, xai_error **error);
 
+/* For an imported graph: float16 and bfloat16 become float32 inside (widen.c). */
+xai_status graph_widen_halves(graph *self, xai_error **error);
+
 /* Mark what neither an output nor a value with `protect[id]` needs as removed, free its data, and omit unread optional
  * outputs. `protect` has value_count entries. */
 xai_status graph_remove_dead(graph *self, const bool *protect, xai_error **error);

@@ -145,7 +145,7 @@ def matplotlib_image(path):
 
 @functools.cache
 def grey(channels_last):
-    """A network of grey images. Where the one channel is last, exporters move it by a Reshape: no element changes its place."""
+    """A network of grey images. Where the one channel is last, exporters move it by a Reshape: no element moves."""
     rng = np.random.default_rng(8)
     given = ["N", *PLANE, 1] if channels_last else ["N", 1, *PLANE]
     nodes = [helper.make_node("Reshape", ["image", "shape"], ["planes"])] if channels_last else []
