@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "explain/baseline.h"
+#include "explain/local_coalitions.h"
 
 #define POOR_FIT 0.5 /* R^2 below which a fit is called poor */
 
@@ -134,7 +135,22 @@ static xai_status evaluate(masked_row *self, size_t count, double *out, xai_erro
                            .score_count = targets,
                            .fill = fill,
                            .user = self};
-    const xai_status status = evaluator_scores_of(&self->of->engine, &what, scores, error);
+    const local_coalitions near = {.of = self->of,
+                                   .inputs = self->inputs,
+                                   .parts = self->parts,
+                                   .row = self->row,
+                                   .original = self->original[0],
+                                   .absent = self->absent[0],
+                                   .coalitions = self->coalitions,
+                                   .asked = self->asked,
+                                   .count = count,
+                                   .scores = self->scores,
+                                   .score_count = targets};
+    bool done = false;
+    xai_status status =
+        backgrounds == 1 ? local_coalitions_run(&near, &done, scores, error) : XAI_OK;
+    if (status == XAI_OK && !done)
+        status = evaluator_scores_of(&self->of->engine, &what, scores, error);
     self->evaluations += count * backgrounds;
     for (size_t i = 0; status == XAI_OK && backgrounds > 1 && i < count; i++)
         for (size_t t = 0; t < targets; t++) {

@@ -187,6 +187,20 @@ def test_ablation_of_a_grid_equals_occlusion_of_its_cells(network):
     np.testing.assert_allclose(ablated.segment_values[0], expected, atol=1e-5 * np.abs(whole).max())
 
 
+def test_ablation_of_many_segments_equals_the_edited_images(network):
+    """As many as are computed in boxes, of uneven shape: a checkerboard of two in each cell of a grid."""
+    model, x = network
+    y, z = np.mgrid[: SIDE[0], : SIDE[1]]
+    segments = (y // 11 * 4 + z // 13) * 2 + (y + z) % 2
+    noise = np.random.default_rng(5).standard_normal(x.shape).astype(np.float32)
+    e = libxai.explain(model, x, "feature_ablation", 4, segments=segments.astype(np.int32), baseline=noise)
+    whole = np.asarray(model(x))
+    edited = np.stack([np.where(segments == k, noise[0], x[0]) for k in range(32)])
+    expected = whole[0, 4] - np.asarray(model(edited))[:, 4]
+    np.testing.assert_allclose(e.segment_values[0], expected, atol=1e-5 * np.abs(whole).max())
+    assert e.evaluations[0] == 32 + 2
+
+
 @pytest.mark.parametrize(
     "method,options", [("occlusion", {"window": 7}), ("feature_ablation", {"segments": ("grid", 6)})]
 )

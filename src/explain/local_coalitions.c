@@ -1,0 +1,108 @@
+#include "explain/local_coalitions.h"
+
+#include "base/error.h"
+
+/* A plan for boxes takes the time of a few evaluations to be made; for less it does not pay. */
+#define LEAST_COALITIONS 32
+#define LARGEST_PART 0.3 /* of the image, in the mean */
+
+/* Rows [low[0], high[0]), columns [low[1], high[1]). */
+typedef struct bounds {
+    int64_t low[2], high[2];
+} bounds;
+
+static void include(bounds *into, const bounds *other)
+{
+    for (int axis = 0; axis < 2; axis++) {
+        into->low[axis] = other->low[axis] < into->low[axis] ? other->low[axis] : into->low[axis];
+        into->high[axis] =
+            other->high[axis] > into->high[axis] ? other->high[axis] : into->high[axis];
+    }
+}
+
+static const bounds nothing = {{INT64_MAX, INT64_MAX}, {0, 0}};
+
+/* Around the pixels of each feature; all channels of a pixel belong to the same one. */
+static void bound_features(const local_coalitions *self, bounds *out)
+{
+    const spatial *space = &self->inputs->spaces[0];
+    const int32_t *labels = self->parts->labels[0];
+    for (size_t k = 0; k < self->parts->count; k++)
+        out[k] = nothing;
+    for (size_t p = 0; p < space->pixels; p++) {
+        const int64_t y = (int64_t)p / space->dims[1], x = (int64_t)p % space->dims[1];
+        const bounds here = {{y, x}, {y + 1, x + 1}};
+        if (labels[p] != FEATURE_NONE)
+            include(&out[labels[p]], &here);
+    }
+}
+
+/* The boxes of what each coalition lacks; their mean part of the image. */
+static double bound_coalitions(const local_coalitions *self, const bounds *of_features,
+                               local_box *out)
+{
+    const spatial *space = &self->inputs->spaces[0];
+    double area = 0;
+    for (size_t i = 0; i < self->count; i++) {
+        const uint8_t *coalition = self->coalitions + self->asked[i] * self->parts->count;
+        bounds all = nothing;
+        for (size_t k = 0; k < self->parts->count; k++)
+            if (!coalition[k])
+                include(&all, &of_features[k]);
+        if (all.high[0] == 0) /* it lacks nothing */
+            all = (bounds){{0, 0}, {1, 1}};
+        out[i] =
+            (local_box){all.low[0], all.low[1], all.high[0] - all.low[0], all.high[1] - all.low[1]};
+        area += (double)(out[i].height * out[i].width);
+    }
+    return area / (double)self->count / (double)space->pixels;
+}
+
+static void fill_box(void *user, size_t index, const local_box *box, float *out)
+{
+    const local_coalitions *self = user;
+    const spatial *space = &self->inputs->spaces[0];
+    const int32_t *labels = self->parts->labels[0];
+    const uint8_t *coalition = self->coalitions + self->asked[index] * self->parts->count;
+    for (size_t c = 0; c < space->channels; c++)
+        for (int64_t y = box->y; y < box->y + box->height; y++)
+            for (int64_t x = box->x; x < box->x + box->width; x++) {
+                const size_t at = c * space->pixels + (size_t)(y * space->dims[1] + x);
+                const bool there = labels[at] == FEATURE_NONE || coalition[labels[at]];
+                *out++ = there ? self->original[at] : self->absent[at];
+            }
+}
+
+xai_status local_coalitions_run(const local_coalitions *self, bool *done, double *out,
+                                xai_error **error)
+{
+    const spatial *space = &self->inputs->spaces[0];
+    local_scores near = {0};
+    xai_status status = XAI_OK;
+    *done = false;
+    if (self->count < LEAST_COALITIONS || self->inputs->float_count != 1 || space->rank != 2 ||
+        space->pixel_stride != 1 || space->channel_stride != space->pixels || space->offset != 0 ||
+        self->parts->whole)
+        return XAI_OK;
+    bounds *of_features = memory_allocate(self->parts->count, sizeof *of_features);
+    local_box *boxes = memory_allocate(self->count, sizeof *boxes);
+    if (of_features == NULL || boxes == NULL) {
+        status = error_memory(error, "boxes of coalitions", self->count * sizeof *boxes);
+        goto done;
+    }
+    bound_features(self, of_features);
+    if (bound_coalitions(self, of_features, boxes) > LARGEST_PART)
+        goto done;
+    status =
+        local_scores_open(&near, &self->of->engine, self->inputs->rows, self->inputs->inputs[0],
+                          boxes, self->count, self->scores, self->score_count, done, error);
+    if (status == XAI_OK && *done)
+        status = local_scores_run(&near, &self->of->engine, self->inputs->rows, self->row,
+                                  self->inputs->inputs[0], self->count, fill_box, (void *)self,
+                                  self->scores, self->score_count, out, error);
+done:
+    local_scores_free(&near);
+    memory_free(of_features);
+    memory_free(boxes);
+    return status;
+}
