@@ -188,6 +188,26 @@ static void share(void *user, size_t at)
     self->hits[at]++;
 }
 
+typedef struct change_job {
+    const float *values, *absent;
+    bool any;
+} change_job;
+
+static void compare(void *user, size_t at)
+{
+    change_job *self = user;
+    self->any = self->any || self->values[at] != self->absent[at];
+}
+
+/* What the score loses under a window. Nothing where the window changes nothing (the black border
+ * of a radiograph): local edits differ from the row's own run by rounding, which is no evidence. */
+static double drop_of(const occlusion_job *job, size_t part, size_t at, size_t number, size_t t)
+{
+    change_job change = {.values = job->original[part], .absent = job->absent[part]};
+    visit(job, part, at, compare, &change);
+    return change.any ? job->drops[t] - job->drops[number * job->target_count + t] : 0;
+}
+
 static xai_status store_target(occlusion_job *job, size_t t, explanation *out, xai_error **error)
 {
     size_t number = 1;
@@ -200,7 +220,7 @@ static xai_status store_target(occlusion_job *job, size_t t, explanation *out, x
             return error_memory(error, "an occlusion map", count * sizeof *at.hits);
         memset(at.sums, 0, count * sizeof *at.sums);
         for (size_t w = 0; w < job->grids[p].count; w++, number++) {
-            at.drop = job->drops[t] - job->drops[number * job->target_count + t];
+            at.drop = drop_of(job, p, w, number, t);
             visit(job, p, w, share, &at);
         }
         for (size_t i = 0; i < count; i++)
