@@ -151,8 +151,9 @@ xai_status local_scores_open(local_scores *self, evaluator *engine, const batch 
     xai_error *refusal = NULL;
     xai_status status = XAI_OK;
     *pays = false;
+    /* Edits know the direct kernels alone: no drop may be the difference of two precisions. */
     if (self->refused || rows->per_plan != 1 || rows->inputs[input]->dtype != DTYPE_FLOAT ||
-        engine->options.precision == ENGINE_PRECISION_REFERENCE)
+        engine->options.precision != ENGINE_PRECISION_STANDARD)
         return XAI_OK;
     if (self->plan == NULL) {
         status = local_create(engine->of->net, rows->shapes, input, edits, count,

@@ -9,7 +9,7 @@ from onnx import helper
 SIZE = 30
 
 
-def make_network(scale=1.0, activation="Softplus", channels=32, amplitude=1.0):
+def make_network(scale=1.0, activation="Softplus", channels=32, amplitude=1.0, size=SIZE):
     """A stem, two residual blocks of 3x3 convolutions and a head; smooth, so that gradients have no jumps."""
     rng = np.random.default_rng(3)
     weights = {
@@ -33,11 +33,11 @@ def make_network(scale=1.0, activation="Softplus", channels=32, amplitude=1.0):
         helper.make_node("Flatten", ["pooled"], ["flat"]),
         helper.make_node("Gemm", ["flat", "head", "bias"], ["score"], transB=1),
     ]
-    return conftest.save(nodes, [("image", ["N", 3, SIZE, SIZE])], [("score", ["N", 4])], weights)
+    return conftest.save(nodes, [("image", ["N", 3, size, size])], [("score", ["N", 4])], weights)
 
 
-def pictures(rows=1):
-    return np.random.default_rng(1).standard_normal((rows, 3, SIZE, SIZE)).astype(np.float32)
+def pictures(rows=1, size=SIZE):
+    return np.random.default_rng(1).standard_normal((rows, 3, size, size)).astype(np.float32)
 
 
 def relative(a, b):
@@ -61,6 +61,21 @@ def test_every_rule_works():
             for precision in ("fast", "standard")
         )
         assert relative(fast, standard) < 2e-3, method
+
+
+@pytest.mark.parametrize("method", ["occlusion", "feature_ablation"])
+def test_drops_are_differences_of_fast_scores(method):
+    """Not of a fast score and a standard one: faint windows would all carry the same error."""
+    data, x = make_network(activation="Relu", size=96), pictures(size=96)
+    model = libxai.Model(data, precision="fast")
+    window = {"window": 16} if method == "occlusion" else {"segments": ("grid", 6)}
+    e = libxai.explain(model, x, method, target=1, **window)
+    edited = np.repeat(x, 36, 0)
+    for k in range(36):
+        edited[k, :, k // 6 * 16 : k // 6 * 16 + 16, k % 6 * 16 : k % 6 * 16 + 16] = 0
+    drops = (model(x)[0, 1] - model(edited)[:, 1]).reshape(6, 6)
+    values = e.values[0, 0, ::16, ::16] if method == "occlusion" else e.segment_values[0].reshape(6, 6)
+    assert np.array_equal(values.astype(np.float32), drops)
 
 
 def test_same_bits_for_any_threads_and_batch():
