@@ -97,6 +97,20 @@ static bool is_reshaping(const graph_node *node)
            rewrite_is(node, "Squeeze") || rewrite_is(node, "Unsqueeze");
 }
 
+/* The node becomes a Reshape of `source` to the shape of its output. */
+static xai_status make_view(rewriter *self, int index, int source)
+{
+    const graph_node *node = &self->graph->nodes[index];
+    const shape dims = rewrite_value(self, node->outputs[0])->shape;
+    const int target = rewrite_add_ints(self, node->name, dims.dims, (size_t)dims.rank);
+    if (target == GRAPH_NONE)
+        return error_memory(self->error, "a shape", sizeof dims);
+    const int inputs[] = {source, target};
+    const replacement with = {
+        .domain = "", .op = "Reshape", .inputs = inputs, .input_count = 2, .opset = 14};
+    return rewrite_replace(self, index, &with, NULL);
+}
+
 /* Reshape(view(x)) -> Reshape(x) */
 static xai_status merge_views(rewriter *self, int index)
 {
@@ -111,13 +125,7 @@ static xai_status merge_views(rewriter *self, int index)
         if (dims.dims[i] == 0)
             return XAI_OK;
     const int source = self->graph->nodes[producer].inputs[0];
-    const int target = rewrite_add_ints(self, node->name, dims.dims, (size_t)dims.rank);
-    if (target == GRAPH_NONE)
-        return error_memory(self->error, "a shape", sizeof dims);
-    const int inputs[] = {source, target};
-    const replacement with = {
-        .domain = "", .op = "Reshape", .inputs = inputs, .input_count = 2, .opset = 14};
-    return rewrite_replace(self, index, &with, NULL);
+    return make_view(self, index, source);
 }
 
 /* Transpose(Transpose(x)) -> Transpose(x) */
@@ -165,20 +173,6 @@ static bool keeps_order(const rewriter *self, const graph_node *node)
         last = axes[i];
     }
     return true;
-}
-
-static xai_status make_view(rewriter *self, int index)
-{
-    const graph_node *node = &self->graph->nodes[index];
-    const shape dims = rewrite_value(self, node->outputs[0])->shape;
-    const int source = node->inputs[0];
-    const int target = rewrite_add_ints(self, node->name, dims.dims, (size_t)dims.rank);
-    if (target == GRAPH_NONE)
-        return error_memory(self->error, "a shape", sizeof dims);
-    const int inputs[] = {source, target};
-    const replacement with = {
-        .domain = "", .op = "Reshape", .inputs = inputs, .input_count = 2, .opset = 14};
-    return rewrite_replace(self, index, &with, NULL);
 }
 
 /* Whether the value is read by Gathers at one constant index alone. */
@@ -265,7 +259,8 @@ xai_status rewrite_identity(rewriter *self, int index)
     if (is_reshaping(node))
         return merge_views(self, index);
     if (rewrite_is(node, "Transpose"))
-        return keeps_order(self, node) ? make_view(self, index) : merge_transposes(self, index);
+        return keeps_order(self, node) ? make_view(self, index, node->inputs[0])
+                                       : merge_transposes(self, index);
     if (rewrite_is(node, "Gather"))
         return gather_before_transpose(self, index);
     return XAI_OK;
