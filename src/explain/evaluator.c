@@ -240,6 +240,13 @@ void evaluator_expect(evaluator *self, size_t runs)
     self->cancelled = false;
 }
 
+void evaluator_complete(evaluator *self)
+{
+    const evaluator_options *options = &self->options;
+    if (options->progress != NULL && self->done < self->total)
+        (void)options->progress(options->progress_user, self->total, self->total);
+}
+
 static rows_options options_of(evaluator *self, bool throughput, int threads)
 {
     return (rows_options){.threads = threads,

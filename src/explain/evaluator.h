@@ -76,6 +76,8 @@ void evaluator_free(evaluator *self);
 
 /* The runs of the model that a call of several loops will make, for its progress; 0 ends it. */
 void evaluator_expect(evaluator *self, size_t runs);
+/* Behind a call that took fewer runs than expected: the last report says that all is done. */
+void evaluator_complete(evaluator *self);
 
 /* The inputs must outlive the batch. */
 xai_status batch_check(const evaluator *self, const tensor *const *inputs, size_t count, batch *out,

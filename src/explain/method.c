@@ -149,6 +149,8 @@ xai_status explainer_explain(explainer *self, const tensor *const *inputs, size_
         return status;
     evaluator_expect(&self->engine, 0);
     status = self->method->explain(self, &rows, targets, target_count, out, error);
+    if (status == XAI_OK)
+        evaluator_complete(&self->engine);
     for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
         out[t]->settings = settings_text(self);
         status = out[t]->settings != NULL ? explanation_finish(out[t], error)

@@ -197,6 +197,26 @@ def test_keras():
     assert libxai.explain(made, x, "gradcam", "a").map.shape == (3, 16, 16)
 
 
+def test_keras_subclass_needs_an_example():
+    if importlib.util.find_spec("tensorflow") is None:
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras", reason="Keras is not installed")
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+    network, x = Own(), np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    with pytest.raises(libxai.ArgumentError, match="give an example"):
+        libxai.from_keras(network)
+    made = libxai.from_keras(network, example=x)
+    assert np.allclose(made(x), np.asarray(network.predict(x, verbose=0)), atol=1e-6)
+
+
 def test_jax(model, x):
     jax = pytest.importorskip("jax", reason="JAX is not installed")
     array = jax.numpy.asarray(x)

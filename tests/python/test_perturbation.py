@@ -344,6 +344,15 @@ def test_a_baseline_and_a_background_are_one_too_many(model, x, method):
         libxai.explain(model, x, method, target=0, baseline=0.0, background=x)
 
 
+@pytest.mark.parametrize("method", ["partition_shap", "permutation_shap", "aise", "lime", "rise"])
+def test_progress_ends_at_its_total(model, x, method):
+    """Also where a method needs fewer evaluations than it had announced."""
+    calls = []
+    options = {"samples": 200, "segments": ("grid", 3)} if "shap" in method else {"samples": 60}
+    libxai.explain(model, x, method, target=1, progress=lambda *now: calls.append(now), **options)
+    assert calls[-1][0] == calls[-1][1]
+
+
 def test_integer_labels_are_asked_for(model, x):
     with pytest.raises(TypeError, match="segments: int64 is needed, not float64"):
         libxai.explain(model, x, "lime", target=0, segments=np.zeros((20, 24)))

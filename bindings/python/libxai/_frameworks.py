@@ -188,12 +188,17 @@ def from_keras(
     model : keras.Model
     example : array, or list of arrays, optional
         Inputs on which the scores are compared with Keras; random numbers by default where all
-        sizes but that of the row axis are known.
+        sizes but that of the row axis are known. Subclassed models need them.
     labels, card, **settings
         As for :func:`from_torch`.
     """
-    if not hasattr(model, "predict") or not hasattr(model, "inputs"):
+    if not hasattr(model, "predict") or not hasattr(model, "layers"):
         raise WrongTypeError(f"model: a keras.Model is needed, not {type(model).__name__}", "model")
+    if example is None and not getattr(model, "inputs", None):
+        raise ArgumentError(
+            f"model: {type(model).__name__} does not say what its inputs are: give an example",
+            "model",
+        )
     inputs = _keras_inputs(model, example)
     expected: list[Any] = []
     if (
