@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -125,3 +126,24 @@ def test_processes_with_threads_each(tmp_path, start):
     path.write_bytes(conftest.make_convolutional())
     done = subprocess.run([sys.executable, program, start, path], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "same\n"), done.stderr
+
+
+UNLOADED = """
+import sys, numpy as np, libxai
+m = libxai.Model(sys.argv[1], threads=2)
+m(np.zeros((2, 2, 128, 128), "f"))
+"""
+
+
+def test_a_process_ends_while_threads_still_spin(tmp_path):
+    """The interpreter closes the library at its end; code that OpenMP's threads are in must stay mapped."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(conftest.make_convolutional())
+    done = subprocess.run(
+        [sys.executable, "-c", UNLOADED, path],
+        env={**os.environ, "OMP_WAIT_POLICY": "active"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
