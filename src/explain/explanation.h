@@ -33,8 +33,8 @@ typedef struct explanation {
     tensor segments;   /* (N, spatial...) int32 labels 0 to K - 1; data NULL without segments */
     tensor segment_values, segment_errors; /* (N, K) float32; data NULL without segments */
     tensor interactions; /* (N, F, F) float32 of pairs of features; data NULL unless asked for */
-    char *
-        baseline; /* what stood for absence, for the reader: "0", "a background of 20 rows"; or "" */
+    /* What stood for absence, for the reader: "0", "a background of 20 rows"; or "". */
+    char *baseline;
     char *features; /* what was switched on and off: "64 segments (grid of 8 x 8)"; or NULL */
     /* One entry a row. A row is written by one thread. */
     int64_t *targets;

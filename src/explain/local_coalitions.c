@@ -22,7 +22,17 @@ static void include(bounds *into, const bounds *other)
 
 static const bounds nothing = {{INT64_MAX, INT64_MAX}, {0, 0}};
 
-/* Around the pixels of each feature; all channels of a pixel belong to the same one. */
+/* Whether the absence of a pixel's feature is seen there; all channels belong to the same one. */
+static bool changes(const local_coalitions *self, size_t pixel)
+{
+    const spatial *space = &self->inputs->spaces[0];
+    for (size_t at = pixel; at < space->channels * space->pixels; at += space->pixels)
+        if (self->original[at] != self->absent[at])
+            return true;
+    return false;
+}
+
+/* Around the pixels of each feature that its absence changes. */
 static void bound_features(const local_coalitions *self, bounds *out)
 {
     const spatial *space = &self->inputs->spaces[0];
@@ -32,9 +42,30 @@ static void bound_features(const local_coalitions *self, bounds *out)
     for (size_t p = 0; p < space->pixels; p++) {
         const int64_t y = (int64_t)p / space->dims[1], x = (int64_t)p % space->dims[1];
         const bounds here = {{y, x}, {y + 1, x + 1}};
-        if (labels[p] != FEATURE_NONE)
+        if (labels[p] != FEATURE_NONE && changes(self, p))
             include(&out[labels[p]], &here);
     }
+}
+
+/* Around what the coalition lacks and that is seen. */
+static bounds bound_coalition(const local_coalitions *self, const bounds *of_features, size_t i)
+{
+    const uint8_t *coalition = self->coalitions + self->asked[i] * self->parts->count;
+    bounds all = nothing;
+    for (size_t k = 0; k < self->parts->count; k++)
+        if (!coalition[k])
+            include(&all, &of_features[k]);
+    return all;
+}
+
+/* A coalition that lacks nothing that is seen has the row's own score, to the bit: boxes differ from it by rounding, which
+ * is no evidence. */
+static void take_own_scores(const local_coalitions *self, const bounds *of_features, double *out)
+{
+    for (size_t i = 0; i < self->count; i++)
+        if (bound_coalition(self, of_features, i).high[0] == 0)
+            for (size_t t = 0; t < self->score_count; t++)
+                out[i * self->score_count + t] = self->scores[t].score;
 }
 
 /* The boxes of what each coalition lacks; their mean part of the image. */
@@ -44,12 +75,8 @@ static double bound_coalitions(const local_coalitions *self, const bounds *of_fe
     const spatial *space = &self->inputs->spaces[0];
     double area = 0;
     for (size_t i = 0; i < self->count; i++) {
-        const uint8_t *coalition = self->coalitions + self->asked[i] * self->parts->count;
-        bounds all = nothing;
-        for (size_t k = 0; k < self->parts->count; k++)
-            if (!coalition[k])
-                include(&all, &of_features[k]);
-        if (all.high[0] == 0) /* it lacks nothing */
+        bounds all = bound_coalition(self, of_features, i);
+        if (all.high[0] == 0) /* it lacks nothing that is seen */
             all = (bounds){{0, 0}, {1, 1}};
         out[i] =
             (local_box){all.low[0], all.low[1], all.high[0] - all.low[0], all.high[1] - all.low[1]};
@@ -100,6 +127,8 @@ xai_status local_coalitions_run(const local_coalitions *self, bool *done, double
         status = local_scores_run(&near, &self->of->engine, self->inputs->rows, self->row,
                                   self->inputs->inputs[0], self->count, fill_box, (void *)self,
                                   self->scores, self->score_count, out, error);
+    if (status == XAI_OK && *done)
+        take_own_scores(self, of_features, out);
 done:
     local_scores_free(&near);
     memory_free(of_features);

@@ -210,6 +210,19 @@ def test_bits_do_not_depend_on_threads(network, method, options):
     np.testing.assert_array_equal(one, three)
 
 
+def test_segments_that_change_nothing_have_exactly_nothing(network):
+    """The black border of a radiograph: rounding is no evidence."""
+    model, x = network
+    dark = x.copy()
+    dark[..., :22, :] = 0
+    e = libxai.explain(model, dark, "feature_ablation", 1, segments=("grid", 8))
+    values = e.segment_values[0].reshape(8, 8)
+    assert not values[:3].any()
+    assert values[4:].all()
+    nothing = libxai.explain(model, x, "feature_ablation", 1, segments=("grid", 8), baseline=x)
+    assert not nothing.values.any()
+
+
 @pytest.mark.parametrize("rank", [1, 3])
 def test_signals_and_volumes_are_edited_too(rank):
     """No images: evaluated densely."""
