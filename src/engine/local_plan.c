@@ -256,8 +256,8 @@ xai_status local_create(network *net, const shape *input_shapes, size_t input,
     self->input = input;
     self->edits = count;
     self->threads = threads > 0 ? threads : parallel_processors();
-    xai_status status =
-        graph_specialise(network_graph(net), input_shapes, NULL, 0, true, &self->graph, error);
+    xai_status status = graph_specialise(network_graph(net), input_shapes, NULL, 0,
+                                         GRAPH_REWRITES_ALL, &self->graph, error);
     if (status == XAI_OK) {
         self->values = memory_allocate_zeroed(self->graph->value_count, sizeof *self->values);
         self->steps = memory_allocate_zeroed(self->graph->node_count + 1, sizeof *self->steps);

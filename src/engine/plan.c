@@ -25,6 +25,15 @@ static xai_status copy_ids(int **out, size_t *count, const int *ids, size_t n, s
     return XAI_OK;
 }
 
+/* LRP works on folded layers, one after the other as the model has them. */
+static graph_rewrites rewrites(const plan *self)
+{
+    if (self->rule == ENGINE_RULE_LRP)
+        return GRAPH_REWRITES_LAYERS;
+    return self->precision == ENGINE_PRECISION_REFERENCE ? GRAPH_REWRITES_NEEDED
+                                                         : GRAPH_REWRITES_ALL;
+}
+
 /* The values that must keep their meaning through the rewrites. */
 static xai_status specialise(plan *self, const plan_request *request, xai_error **error)
 {
@@ -39,12 +48,9 @@ static xai_status specialise(plan *self, const plan_request *request, xai_error 
         keep[n++] = request->seeds[i];
     for (size_t i = 0; i < request->gradient_count; i++)
         keep[n++] = request->gradients[i];
-    const xai_status status =
-        graph_specialise_from(network_graph(self->net), request->input_shapes, request->starts,
-                              request->start_shapes, request->start_count, keep, count,
-                              self->precision != ENGINE_PRECISION_REFERENCE ||
-                                  self->rule == ENGINE_RULE_LRP, /* works on folded layers */
-                              &self->graph, error);
+    const xai_status status = graph_specialise_from(
+        network_graph(self->net), request->input_shapes, request->starts, request->start_shapes,
+        request->start_count, keep, count, rewrites(self), &self->graph, error);
     memory_free(keep);
     return status;
 }

@@ -11,7 +11,8 @@ xai_status layer_find_default(const subject *of, const shape *input_shapes, int 
     const graph *source = network_graph(of->net);
     graph *specialised = NULL;
     int found = GRAPH_NONE;
-    xai_status status = graph_specialise(source, input_shapes, NULL, 0, true, &specialised, error);
+    xai_status status =
+        graph_specialise(source, input_shapes, NULL, 0, GRAPH_REWRITES_LAYERS, &specialised, error);
     if (status == XAI_OK)
         status = graph_default_layer(specialised, source->outputs[output], &found, error);
     graph_free(specialised);

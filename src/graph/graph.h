@@ -57,19 +57,27 @@ typedef struct graph {
  * to the newest. `model` must outlive the graph. */
 xai_status graph_import(const onnx_model *model, graph **out, xai_error **error);
 
+/* Which of the exact rewrites of rewrite.h are made. */
+typedef enum graph_rewrites {
+    GRAPH_REWRITES_NEEDED, /* those without which gradients do not pass */
+    GRAPH_REWRITES_LAYERS, /* and those that leave the order of the layers, for rules by layer */
+    GRAPH_REWRITES_ALL
+} graph_rewrites;
+
 /* Copy `source` for concrete input shapes (one per graph input): shape inference, constant
- * folding, dead code removal, and, when `rewrite`, the exact rewrites of rewrite.h (else only those
- * without which gradients do not pass). Values
- * listed in `keep` (and the outputs) survive with their meaning. */
+ * folding, dead code removal, and rewrites. Values listed in `keep` (and the outputs) survive with
+ * their meaning. */
 xai_status graph_specialise(const graph *source, const shape *input_shapes, const int *keep,
-                            size_t keep_count, bool rewrite, graph **out, xai_error **error);
+                            size_t keep_count, graph_rewrites rewrites, graph **out,
+                            xai_error **error);
 /* The same for a network that begins at inner values: each of `starts` becomes one more input, in
  * this order behind the model's, with the static shape start_shapes[i] and the type it has in the
  * model. What only they depend on goes; nodes that bypass them still read the model's inputs. A
  * constant, an input or an output cannot be a start. */
 xai_status graph_specialise_from(const graph *source, const shape *input_shapes, const int *starts,
                                  const shape *start_shapes, size_t start_count, const int *keep,
-                                 size_t keep_count, bool rewrite, graph **out, xai_error **error);
+                                 size_t keep_count, graph_rewrites rewrites, graph **out,
+                                 xai_error **error);
 void graph_free(graph *self);
 
 /* Value id by name (or a node's name: its first output); GRAPH_NONE when unknown. */

@@ -7,11 +7,12 @@
 #include "base/text.h"
 #include "graph/private.h"
 
-/* The first is needed for gradients, the others make graphs fast. */
-enum { NEEDED_RULES = 1 };
-static const rewrite_rule rules[] = {
-    rewrite_quantise, rewrite_identity,   rewrite_gemm, rewrite_affine, rewrite_activation,
-    rewrite_gelu,     rewrite_layer_norm, rewrite_pad,  rewrite_pool,   rewrite_layer_scale,
+/* How many of the rules belong to each level of graph_rewrites. */
+enum { NEEDED_RULES = 1, LAYER_RULES = 10, ALL_RULES = 11 };
+static const rewrite_rule rules[ALL_RULES] = {
+    rewrite_quantise,   rewrite_identity,    rewrite_gemm,       rewrite_affine,
+    rewrite_activation, rewrite_gelu,        rewrite_layer_norm, rewrite_pad,
+    rewrite_pool,       rewrite_layer_scale, rewrite_pool_first,
 };
 
 /* Each pass makes the graph smaller or more specific; more than this would be two rules that undo each other. */
@@ -65,9 +66,12 @@ static void count_uses(rewriter *self)
     }
 }
 
-static xai_status pass(rewriter *self, bool for_speed)
+static xai_status pass(rewriter *self, graph_rewrites which)
 {
-    const size_t rule_count = for_speed ? sizeof rules / sizeof *rules : NEEDED_RULES;
+    static const size_t counts[] = {[GRAPH_REWRITES_NEEDED] = NEEDED_RULES,
+                                    [GRAPH_REWRITES_LAYERS] = LAYER_RULES,
+                                    [GRAPH_REWRITES_ALL] = ALL_RULES};
+    const size_t rule_count = counts[which];
     graph *g = self->graph;
     count_uses(self);
     self->changed = self->appended = false;
@@ -86,13 +90,13 @@ static xai_status pass(rewriter *self, bool for_speed)
     return self->appended ? graph_sort(g, self->error) : XAI_OK;
 }
 
-xai_status graph_rewrite(graph *self, const bool *protect, bool for_speed, xai_error **error)
+xai_status graph_rewrite(graph *self, const bool *protect, graph_rewrites which, xai_error **error)
 {
     rewriter state = {
         .graph = self, .protect = protect, .protect_count = self->value_count, .error = error};
     xai_status status = XAI_OK;
     for (int i = 0; i < MAX_PASSES; i++) {
-        status = follow_values(&state) ? pass(&state, for_speed) : out_of_memory(&state);
+        status = follow_values(&state) ? pass(&state, which) : out_of_memory(&state);
         if (status != XAI_OK || (!state.changed && !state.appended))
             break;
         bool *all = memory_allocate_zeroed(self->value_count, sizeof *all);

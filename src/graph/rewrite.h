@@ -40,11 +40,12 @@ xai_status rewrite_quantise(rewriter *self,
                             int node); /* QuantizeLinear, DequantizeLinear -> FakeQuantize */
 /* Constants per channel behind a product over the last axis, also through a Transpose */
 xai_status rewrite_layer_scale(rewriter *self, int node);
+/* AveragePool behind a linear 1x1 convolution goes before it */
+xai_status rewrite_pool_first(rewriter *self, int node);
 xai_status rewrite_gemm(rewriter *self, int node); /* 2-D MatMul by a constant -> Gemm */
 
-/* All rules until nothing changes, and dead code removal; or, with `for_speed` false, only those without which gradients do
- * not pass. `protect` has the graph's value_count entries. */
-xai_status graph_rewrite(graph *self, const bool *protect, bool for_speed, xai_error **error);
+/* These rules until nothing changes, and dead code removal. `protect` has the graph's value_count entries. */
+xai_status graph_rewrite(graph *self, const bool *protect, graph_rewrites which, xai_error **error);
 
 /* For rules. Pointers to nodes and values are valid until the next call that adds one. */
 

@@ -359,15 +359,17 @@ static xai_status protect_nothing_new(const graph *self, size_t count, bool **pr
 }
 
 xai_status graph_specialise(const graph *source, const shape *input_shapes, const int *keep,
-                            size_t keep_count, bool rewrite, graph **out, xai_error **error)
+                            size_t keep_count, graph_rewrites rewrites, graph **out,
+                            xai_error **error)
 {
-    return graph_specialise_from(source, input_shapes, NULL, NULL, 0, keep, keep_count, rewrite,
+    return graph_specialise_from(source, input_shapes, NULL, NULL, 0, keep, keep_count, rewrites,
                                  out, error);
 }
 
 xai_status graph_specialise_from(const graph *source, const shape *input_shapes, const int *starts,
                                  const shape *start_shapes, size_t start_count, const int *keep,
-                                 size_t keep_count, bool rewrite, graph **out, xai_error **error)
+                                 size_t keep_count, graph_rewrites rewrites, graph **out,
+                                 xai_error **error)
 {
     graph *self = NULL;
     bool *protect = NULL;
@@ -399,7 +401,7 @@ xai_status graph_specialise_from(const graph *source, const shape *input_shapes,
     if (status == XAI_OK)
         status = graph_remove_dead(self, protect, error);
     if (status == XAI_OK)
-        status = graph_rewrite(self, protect, rewrite, error);
+        status = graph_rewrite(self, protect, rewrites, error);
     if (status != XAI_OK)
         goto done;
     *out = self;

@@ -42,8 +42,8 @@ static xai_status specialise(const graph *self, xai_error **error)
     bool small = true;
     for (size_t i = 0; shapes && i < self->input_count; i++)
         small = input_shape(self, self->inputs[i], &shapes[i]) && small;
-    for (int rewrite = 0; status == XAI_OK && small && rewrite < 2; rewrite++) {
-        status = graph_specialise(self, shapes, NULL, 0, rewrite, &special, error);
+    for (int level = 0; status == XAI_OK && small && level <= GRAPH_REWRITES_ALL; level++) {
+        status = graph_specialise(self, shapes, NULL, 0, (graph_rewrites)level, &special, error);
         graph_free(special);
         special = NULL;
     }

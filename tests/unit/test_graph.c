@@ -366,7 +366,7 @@ START_TEST(layers_are_what_nodes_compute_in_float)
     ck_assert_uint_eq(graph_layers(g, layers, 4), 2);
     ck_assert_int_eq(layers[0], graph_find(g, "a"));
     ck_assert_int_eq(layers[1], graph_find(g, "y"));
-    ck_assert_int_eq(graph_specialise(g, &dims, NULL, 0, true, &s, NULL), XAI_OK);
+    ck_assert_int_eq(graph_specialise(g, &dims, NULL, 0, GRAPH_REWRITES_ALL, &s, NULL), XAI_OK);
     ck_assert_uint_eq(graph_layers(s, layers, 1), 2);
     ck_assert_int_eq(layers[0], graph_find(g, "a"));
     graph_free(s);

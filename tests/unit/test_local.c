@@ -112,7 +112,7 @@ START_TEST(boxes_give_what_the_whole_image_gives)
     network *net = NULL;
     const shape dims = {4, {1, CHANNELS, SIDE, SIDE}};
     ck_ok(network_create(g, &net, error));
-    ck_ok(graph_specialise(g, &dims, NULL, 0, false, &whole, error));
+    ck_ok(graph_specialise(g, &dims, NULL, 0, GRAPH_REWRITES_NEEDED, &whole, error));
     local *first = NULL, *second = NULL;
     xai_error *refusal = NULL;
     const xai_status status = local_create(net, &dims, 0, edits, EDITS, 1, &first, &refusal);

@@ -74,10 +74,11 @@ static void check(pattern *self, const char *keep, const char *expected)
         values[1] = graph_find(source, keep);
         ck_assert_int_ne(values[1], GRAPH_NONE);
     }
-    xai_status status =
-        graph_specialise(source, &self->input, &values[1], count - 1, false, &plain, &error);
+    xai_status status = graph_specialise(source, &self->input, &values[1], count - 1,
+                                         GRAPH_REWRITES_NEEDED, &plain, &error);
     ck_assert_msg(status == XAI_OK, "%s", error ? xai_error_message(error) : "");
-    status = graph_specialise(source, &self->input, &values[1], count - 1, true, &made, &error);
+    status = graph_specialise(source, &self->input, &values[1], count - 1, GRAPH_REWRITES_ALL,
+                              &made, &error);
     ck_assert_msg(status == XAI_OK, "%s", error ? xai_error_message(error) : "");
     operators_text(made, left, sizeof left);
     ck_assert_msg(strcmp(left, expected) == 0, "left: %s; expected: %s", left, expected);
@@ -389,7 +390,8 @@ START_TEST(broken_batch_norm_is_left_alone)
     onnx_model *file;
     graph *source = model_graph(p.builder, &file), *made = NULL;
     char left[64];
-    ck_assert_int_eq(graph_specialise(source, &p.input, NULL, 0, true, &made, NULL), XAI_OK);
+    ck_assert_int_eq(graph_specialise(source, &p.input, NULL, 0, GRAPH_REWRITES_ALL, &made, NULL),
+                     XAI_OK);
     operators_text(made, left, sizeof left);
     ck_assert_str_eq(left, "BatchNormalization");
     graph_free(made);
@@ -721,6 +723,83 @@ START_TEST(means_over_the_plane_become_a_global_pool)
 }
 END_TEST
 
+/* A 1x1 convolution of 6 channels to 3, pooled: x (2, 6, 8, 6) */
+static pattern pooled_convolution(const char *attribute, size_t count, const int64_t *values)
+{
+    pattern p = start(17, 4, (int64_t[]){2, 6, 8, 6});
+    model_builder *m = p.builder;
+    model_random(m, "w", 4, (int64_t[]){3, 6, 1, 1}, 1);
+    model_random(m, "bias", 1, (int64_t[]){3}, 2);
+    model_node(m, "Conv", "x w bias", "c");
+    model_node(m, "AveragePool", "c", "y");
+    model_ints_attribute(m, "kernel_shape", 2, (int64_t[]){2, 2});
+    model_ints_attribute(m, attribute, count, values);
+    return p;
+}
+
+START_TEST(average_pool_goes_before_a_pointwise_convolution)
+{
+    static const int64_t two[] = {2, 2}, one[] = {1, 1};
+    pattern p = pooled_convolution("strides", 2, two);
+    check(&p, NULL, "AveragePool Conv");
+    p = pooled_convolution("strides", 2, two); /* a value that is asked for must be there */
+    check(&p, "c", "Conv AveragePool");
+    p = pooled_convolution("strides", 2, one); /* nothing to gain */
+    check(&p, NULL, "Conv AveragePool");
+    p = pooled_convolution("pads", 4, (int64_t[]){1, 1, 1, 1}); /* zeros have no bias */
+    check(&p, NULL, "Conv AveragePool");
+
+    p = start(17, 4, (int64_t[]){2, 6, 8, 6}); /* DenseNet's transition */
+    model_builder *m = p.builder;
+    model_random(m, "w", 4, (int64_t[]){3, 6, 1, 1}, 1);
+    batch_norm(m, "x", "n", 6);
+    model_node(m, "Relu", "n", "r");
+    model_node(m, "Conv", "r w", "c");
+    model_node(m, "AveragePool", "c", "y");
+    model_ints_attribute(m, "kernel_shape", 2, two);
+    model_ints_attribute(m, "strides", 2, two);
+    check(&p, NULL, "ScaleShift Relu AveragePool Conv");
+
+    p = start(17, 4, (int64_t[]){2, 6, 8, 6}); /* no linear layer */
+    m = p.builder;
+    model_random(m, "w", 4, (int64_t[]){3, 6, 1, 1}, 1);
+    model_node(m, "Conv", "x w", "c");
+    model_node(m, "Relu", "c", "r");
+    model_node(m, "AveragePool", "r", "y");
+    model_ints_attribute(m, "kernel_shape", 2, two);
+    model_ints_attribute(m, "strides", 2, two);
+    check(&p, NULL, "Conv Relu AveragePool");
+
+    p = start(17, 4, (int64_t[]){2, 6, 8, 6}); /* a window of 3x3 is no point */
+    m = p.builder;
+    model_random(m, "w", 4, (int64_t[]){3, 6, 3, 3}, 1);
+    model_node(m, "Conv", "x w", "c");
+    model_node(m, "AveragePool", "c", "y");
+    model_ints_attribute(m, "kernel_shape", 2, two);
+    model_ints_attribute(m, "strides", 2, two);
+    check(&p, NULL, "Conv AveragePool");
+}
+END_TEST
+
+/* Relevance by layer depends on which layer comes first. */
+START_TEST(layers_stay_in_order_for_rules_by_layer)
+{
+    pattern p = pooled_convolution("strides", 2, (int64_t[]){2, 2});
+    model_output(p.builder, "y");
+    onnx_model *file;
+    graph *source = model_graph(p.builder, &file), *made = NULL;
+    char left[64];
+    ck_assert_int_eq(
+        graph_specialise(source, &p.input, NULL, 0, GRAPH_REWRITES_LAYERS, &made, NULL), XAI_OK);
+    operators_text(made, left, sizeof left);
+    ck_assert_str_eq(left, "Conv AveragePool");
+    graph_free(made);
+    graph_free(source);
+    onnx_model_free(file);
+    model_free(p.builder);
+}
+END_TEST
+
 START_TEST(matrix_product_with_bias_becomes_gemm)
 {
     pattern p = start(13, 2, (int64_t[]){3, 4});
@@ -825,6 +904,8 @@ int main(void)
     tcase_add_test(rules, zero_pad_merges_into_average_pool_by_counting);
     tcase_add_test(rules, only_infinite_pad_merges_into_max_pool);
     tcase_add_test(rules, means_over_the_plane_become_a_global_pool);
+    tcase_add_test(rules, average_pool_goes_before_a_pointwise_convolution);
+    tcase_add_test(rules, layers_stay_in_order_for_rules_by_layer);
     tcase_add_test(rules, matrix_product_with_bias_becomes_gemm);
     tcase_add_test(rules, layer_scale_folds_into_the_product);
     tcase_add_test(rules, rewrites_follow_each_other);

@@ -21,7 +21,8 @@ static fixture specialise(model_builder *m, const shape *inputs, const char *kee
     self.source = model_graph(m, &self.file);
     const int kept = keep ? graph_find(self.source, keep) : GRAPH_NONE;
     const xai_status status =
-        graph_specialise(self.source, inputs, &kept, keep ? 1 : 0, rewrite, &self.made, &error);
+        graph_specialise(self.source, inputs, &kept, keep ? 1 : 0,
+                         rewrite ? GRAPH_REWRITES_ALL : GRAPH_REWRITES_NEEDED, &self.made, &error);
     ck_assert_msg(status == XAI_OK, "%s", error ? xai_error_message(error) : "");
     return self;
 }
@@ -40,7 +41,8 @@ static void refuse(model_builder *m, const shape *inputs, xai_status expected,
     onnx_model *file;
     graph *source = model_graph(m, &file), *made = NULL;
     xai_error *error = NULL;
-    const xai_status status = graph_specialise(source, inputs, NULL, 0, true, &made, &error);
+    const xai_status status =
+        graph_specialise(source, inputs, NULL, 0, GRAPH_REWRITES_ALL, &made, &error);
     ck_assert_msg(status == expected, "status %d: %s", status,
                   error ? xai_error_message(error) : "");
     ck_assert_ptr_null(made);
@@ -249,8 +251,9 @@ START_TEST(values_out_of_range_are_refused)
     const shape two = SHAPE(2);
     const int bad[] = {-1, 100};
     for (int i = 0; i < 2; i++)
-        ck_assert_int_eq(graph_specialise(source, &two, &bad[i], 1, true, &made, NULL),
-                         XAI_ERROR_ARGUMENT);
+        ck_assert_int_eq(
+            graph_specialise(source, &two, &bad[i], 1, GRAPH_REWRITES_ALL, &made, NULL),
+            XAI_ERROR_ARGUMENT);
     graph_free(source);
     onnx_model_free(file);
     model_free(m);
