@@ -24,6 +24,7 @@ HEADERS = (
     "target",
     "session",
     "explanation",
+    "display",
     "explainer",
 )
 # What every Linux with glibc and Python has (PEP 600); all else is packed.

@@ -17,6 +17,7 @@
 #ifndef XAI_XAI_H
 #define XAI_XAI_H
 
+#include "display.h"
 #include "explainer.h"
 #include "explanation.h"
 #include "image.h"

@@ -290,6 +290,26 @@ private:
     detail::handle<xai_model, xai_model_free> model_;
 };
 
+/** How a map is drawn. @since 0.1 */
+class display {
+public:
+    display()
+    {
+        xai_display *made = nullptr;
+        detail::check(xai_display_create, &made);
+        display_.reset(made);
+    }
+    display &alpha(double strength) { return detail::check(xai_display_set_alpha, get(), strength), *this; }
+    display &colours(const char *name) { return detail::check(xai_display_set_colours, get(), name), *this; }
+    display &percentile(double of_positive) { return detail::check(xai_display_set_percentile, get(), of_positive), *this; }
+    display &smoothing(double sigma) { return detail::check(xai_display_set_smoothing, get(), sigma), *this; }
+    display &contour(double threshold) { return detail::check(xai_display_set_contour, get(), threshold), *this; }
+    xai_display *get() const noexcept { return display_.get(); }
+
+private:
+    detail::handle<xai_display, xai_display_free> display_;
+};
+
 /** What a method found. @since 0.1 */
 class explanation {
 public:
@@ -325,6 +345,19 @@ public:
             throw error(XAI_ERROR_SHAPE, "there are not width x height x channels bytes", "image");
         std::vector<std::uint8_t> drawn(width * height * 3);
         detail::check(xai_explanation_overlay, get(), row, image.data(), width, height, channels, alpha, colours, drawn.data());
+        return drawn;
+    }
+    /** The same in a chosen way; nothing of it changes a number. `strongest`, if given, is set to the value of the
+     *  (smoothed) map with the strongest colour: xai_explanation_draw(). */
+    std::vector<std::uint8_t> draw(const std::vector<std::uint8_t> &image, std::size_t width, std::size_t height,
+                                   std::int32_t channels, const display &how, std::size_t row = 0,
+                                   double *strongest = nullptr) const
+    {
+        if (channels < 1 || (width != 0 && height > SIZE_MAX / 3 / width) ||
+            image.size() != width * height * static_cast<std::size_t>(channels))
+            throw error(XAI_ERROR_SHAPE, "there are not width x height x channels bytes", "image");
+        std::vector<std::uint8_t> drawn(width * height * 3);
+        detail::check(xai_explanation_draw, get(), row, image.data(), width, height, channels, how.get(), drawn.data(), strongest);
         return drawn;
     }
     const xai_explanation *get() const noexcept { return explanation_.get(); }

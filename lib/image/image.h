@@ -51,11 +51,15 @@ size_t image_colours_index(float value);
 void image_overlay(const float *map, const uint8_t *picture, size_t height, size_t width,
                    int channels, double alpha, int colours, uint8_t *out);
 
+/* The percentile (0 to 100, linear between neighbours in order) of the values above 0; 0 when there
+ * is none. NaN does not count. */
+bool image_percentile_above_zero(const float *map, size_t count, double percentile, double *out);
+
 /* mask = 1 on the pixels of map >= threshold that touch, by an edge, a pixel below it or the
  * border; else 0. */
 void image_contour(const float *map, size_t height, size_t width, float threshold, uint8_t *mask);
-/* Paint the pixels of `mask` in one colour. */
-void image_paint(uint8_t *picture, const uint8_t *mask, size_t height, size_t width,
+/* Paint the pixels of `mask`, and those up to `reach` rows and columns away, in one colour. */
+void image_paint(uint8_t *picture, const uint8_t *mask, size_t height, size_t width, size_t reach,
                  const uint8_t colour[3]);
 
 #endif

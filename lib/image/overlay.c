@@ -31,10 +31,19 @@ void image_contour(const float *map, size_t height, size_t width, float threshol
     }
 }
 
-void image_paint(uint8_t *picture, const uint8_t *mask, size_t height, size_t width,
+void image_paint(uint8_t *picture, const uint8_t *mask, size_t height, size_t width, size_t reach,
                  const uint8_t colour[3])
 {
-    for (size_t i = 0; i < height * width; i++)
-        for (size_t channel = 0; mask[i] && channel < 3; channel++)
-            picture[3 * i + channel] = colour[channel];
+    for (size_t y = 0; y < height; y++) {
+        for (size_t x = 0; x < width; x++) {
+            if (!mask[y * width + x])
+                continue;
+            const size_t bottom = y + reach < height ? y + reach : height - 1,
+                         right = x + reach < width ? x + reach : width - 1;
+            for (size_t v = y > reach ? y - reach : 0; v <= bottom; v++)
+                for (size_t u = x > reach ? x - reach : 0; u <= right; u++)
+                    for (size_t channel = 0; channel < 3; channel++)
+                        picture[3 * (v * width + u) + channel] = colour[channel];
+        }
+    }
 }

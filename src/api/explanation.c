@@ -2,9 +2,6 @@
 
 #include "api/handles.h"
 #include "base/error.h"
-#include "image/image.h"
-
-#define SIDE_MAX 65535
 
 void xai_explanation_free(xai_explanation *self)
 {
@@ -176,64 +173,4 @@ int64_t xai_explanation_warning_row(const xai_explanation *self, size_t index)
 const char *xai_explanation_json(const xai_explanation *self)
 {
     return self != NULL ? self->body->json : "";
-}
-
-static xai_status check_picture(const char *call, size_t width, size_t height, int32_t channels,
-                                double alpha, const char *colours, xai_error **error)
-{
-    if (width < 1 || width > SIDE_MAX || height < 1 || height > SIDE_MAX)
-        return error_set(error, XAI_ERROR_ARGUMENT, call,
-                         "an image of %zu x %zu pixels; 1 to %d each are possible", width, height,
-                         SIDE_MAX);
-    if (channels != 1 && channels != 3)
-        return error_set(error, XAI_ERROR_ARGUMENT, call,
-                         "%d channels are neither 1 (gray) nor 3 (RGB)", (int)channels);
-    if (!(alpha >= 0 && alpha <= 1))
-        return error_set(error, XAI_ERROR_ARGUMENT, call, "alpha %g is not in [0, 1]", alpha);
-    if (image_colours_find(colours) < 0)
-        return error_set(error, XAI_ERROR_NOT_FOUND, call,
-                         "no colour map named '%.80s'; there are viridis, inferno and turbo",
-                         colours);
-    return XAI_OK;
-}
-
-xai_status xai_explanation_overlay(const xai_explanation *self, size_t row, const uint8_t *image,
-                                   size_t width, size_t height, int32_t channels, double alpha,
-                                   const char *colours, uint8_t *out, xai_error **error)
-{
-    if (self == NULL || image == NULL || out == NULL)
-        return argument_missing(error, __func__,
-                                self == NULL    ? "explanation"
-                                : image == NULL ? "image"
-                                                : "out");
-    if (!has_row(self, row))
-        return error_set(error, XAI_ERROR_ARGUMENT, __func__, "row %zu of %zu", row,
-                         self->body->rows);
-    colours = colours != NULL ? colours : "turbo";
-    const xai_status status =
-        check_picture(__func__, width, height, channels, alpha, colours, error);
-    if (status != XAI_OK)
-        return status;
-    const tensor *map = &self->body->map;
-    if (map->data == NULL || map->shape.rank != 3)
-        return error_set(error, XAI_ERROR_UNSUPPORTED, __func__,
-                         "the explanation has no map (N, H, W)");
-    const size_t map_height = (size_t)map->shape.dims[1], map_width = (size_t)map->shape.dims[2];
-    const float *values = (const float *)map->data + row * map_height * map_width;
-    float *resized = NULL;
-    if (map_height != height || map_width != width) {
-        size_t pixels = 0;
-        if (size_multiply(width, height, &pixels))
-            resized = memory_allocate(pixels, sizeof *resized);
-        if (resized == NULL ||
-            !image_resize_smooth(values, map_height, map_width, resized, height, width)) {
-            memory_free(resized);
-            return error_memory(error, "a resized map", pixels * sizeof *resized);
-        }
-        values = resized;
-    }
-    image_overlay(values, image, height, width, (int)channels, alpha, image_colours_find(colours),
-                  out);
-    memory_free(resized);
-    return XAI_OK;
 }

@@ -12,13 +12,16 @@
 
 enum { INPUT_LIMIT = 32 };
 
+static const double SEEN_LITTLE = 0.01; /* share of a map's pixels */
+
 /* What the command line asks for. */
 typedef struct request {
     const char *method, *target, *output, *layer, *score, *scaling, *colours, *window_text,
         *precision_text;
     const char *overlay, *json, *npy, *values; /* where to write; NULL = not wanted */
     int64_t threads, row;
-    double alpha;
+    double alpha, percentile, smoothing, contour;
+    double strongest; /* the value of the map with the strongest colour, once it is drawn */
     window range;
     setting_list settings;
     int32_t score_kind, scaling_kind, precision;
@@ -56,6 +59,15 @@ static int check_request(request *self)
                             self->colours);
     if (!(self->alpha >= 0 && self->alpha <= 1))
         return report_usage("explain", "option --alpha: %g is not between 0 and 1", self->alpha);
+    if (!(self->percentile > 0 && self->percentile <= 100))
+        return report_usage("explain", "option --percentile: %g is not above 0 and at most 100",
+                            self->percentile);
+    if (!(self->smoothing >= 0 && self->smoothing <= 1000))
+        return report_usage("explain", "option --smoothing: %g is not between 0 and 1000",
+                            self->smoothing);
+    if (!(self->contour >= 0 && self->contour <= 1))
+        return report_usage("explain", "option --contour: %g is not between 0 and 1",
+                            self->contour);
     if (self->window_text && !window_parse(self->window_text, &self->range))
         return report_usage("explain", "option --window: '%s' is not LOW,HIGH", self->window_text);
     for (size_t i = 0; i < 4; i++)
@@ -119,10 +131,33 @@ done:
     return made;
 }
 
-static bool write_overlay(const request *wanted, const xai_explanation *result,
-                          const input_set *inputs, output *out)
+/* Whether the map is drawn otherwise than as it is. */
+static bool display_changes(const request *wanted)
+{
+    return wanted->percentile < 100 || wanted->smoothing > 0;
+}
+
+static xai_status make_display(const request *wanted, xai_display **out, xai_error **error)
+{
+    xai_status status = xai_display_create(out, error);
+    if (status == XAI_OK)
+        status = xai_display_set_alpha(*out, wanted->alpha, error);
+    if (status == XAI_OK)
+        status = xai_display_set_colours(*out, wanted->colours, error);
+    if (status == XAI_OK)
+        status = xai_display_set_percentile(*out, wanted->percentile, error);
+    if (status == XAI_OK)
+        status = xai_display_set_smoothing(*out, wanted->smoothing, error);
+    if (status == XAI_OK)
+        status = xai_display_set_contour(*out, wanted->contour, error);
+    return status;
+}
+
+static bool write_overlay(request *wanted, const xai_explanation *result, const input_set *inputs,
+                          output *out)
 {
     xai_error *error = NULL;
+    xai_display *display = NULL;
     if (!out->path)
         return true;
     if (!inputs->pixels) {
@@ -133,21 +168,38 @@ static bool write_overlay(const request *wanted, const xai_explanation *result,
     bool done = false;
     if (!drawn)
         report("out of memory");
-    else if (xai_explanation_overlay(result, (size_t)wanted->row, inputs->pixels, inputs->width,
-                                     inputs->height, inputs->channels, wanted->alpha,
-                                     wanted->colours, drawn, &error) != XAI_OK)
+    else if (make_display(wanted, &display, &error) != XAI_OK ||
+             xai_explanation_draw(result, (size_t)wanted->row, inputs->pixels, inputs->width,
+                                  inputs->height, inputs->channels, display, drawn,
+                                  &wanted->strongest, &error) != XAI_OK)
         report_error("no overlay", error);
     else
         done = png_write(out->path, out->file, drawn, inputs->height, inputs->width);
+    xai_display_free(display);
     memory_free(drawn);
     return done;
 }
 
-static bool write_json(const xai_explanation *result, output *out)
+/* The facts; with how the overlay was drawn, as the last of them, where that differs from the map. */
+static bool write_json(const request *wanted, const xai_explanation *result, output *out)
 {
-    errno = 0;
-    if (!out->path || fputs(xai_explanation_json(result), out->file) >= 0)
+    if (!out->path)
         return true;
+    const char *facts = xai_explanation_json(result), *last = strrchr(facts, '}');
+    errno = 0;
+    if (!wanted->overlay || !last || !(display_changes(wanted) || wanted->contour > 0)) {
+        if (fputs(facts, out->file) >= 0)
+            return true;
+    } else {
+        while (last > facts && last[-1] == '\n')
+            last--;
+        if (fprintf(out->file,
+                    "%.*s,\n\"display\": {\"row\": %lld, \"percentile\": %.9g, \"smoothing\": "
+                    "%.9g, \"contour\": %.9g, \"strongest\": %.9g}\n}\n",
+                    (int)(last - facts), facts, (long long)wanted->row, wanted->percentile,
+                    wanted->smoothing, wanted->contour, wanted->strongest) >= 0)
+            return true;
+    }
     report("cannot write %s: %s", out->path, strerror(errno ? errno : EIO));
     return false;
 }
@@ -164,17 +216,43 @@ static bool write_map(const xai_explanation *result, output *out)
     return npy_write(out->path, out->file, map);
 }
 
-/* The peak of the map of a row. */
-static double map_peak(const xai_explanation *result, size_t row)
+typedef struct map_facts {
+    double peak, seen; /* seen: the share of pixels above a fifth, whose colour one sees */
+} map_facts;
+
+static map_facts map_look(const xai_explanation *result, size_t row)
 {
     const xai_tensor *map = xai_explanation_map(result);
     const size_t rows = xai_explanation_row_count(result),
                  count = map && rows ? xai_tensor_count(map) / rows : 0;
     const float *values = map ? (const float *)xai_tensor_data(map) + row * count : NULL;
-    double peak = 0;
-    for (size_t i = 0; i < count; i++)
-        peak = fmax(peak, (double)values[i]);
-    return peak;
+    map_facts facts = {0};
+    for (size_t i = 0; i < count; i++) {
+        facts.peak = fmax(facts.peak, (double)values[i]);
+        facts.seen += values[i] > 0.2F ? 1 / (double)count : 0;
+    }
+    return facts;
+}
+
+/* How the overlay differs from the map; or how it could be seen better. */
+static void print_display(const request *wanted, const xai_explanation *result)
+{
+    const map_facts facts = map_look(result, (size_t)wanted->row);
+    if (!wanted->overlay || !(facts.peak > 0))
+        return;
+    if (display_changes(wanted)) {
+        printf("overlay: ");
+        if (wanted->smoothing > 0)
+            printf("smoothed by %g pixels of the map; ", wanted->smoothing);
+        printf("strongest colour from %.4g of the map's peak on", wanted->strongest);
+        if (wanted->percentile < 100)
+            printf(" (percentile %g)", wanted->percentile);
+        puts("");
+    } else if (facts.seen < SEEN_LITTLE && wanted->contour == 0) {
+        printf("note: only %.2g %% of the map is above a fifth of its peak, little to see in an "
+               "overlay; for display, --percentile 99 --smoothing 2\n",
+               100 * facts.seen);
+    }
 }
 
 static void print_facts(const request *wanted, const xai_explanation *result)
@@ -187,8 +265,9 @@ static void print_facts(const request *wanted, const xai_explanation *result)
                xai_explanation_score(result, row), wanted->score, xai_explanation_method(result));
         if (*xai_explanation_layer(result))
             printf(" at layer '%s'", xai_explanation_layer(result));
-        puts(map_peak(result, row) > 0 ? "" : ": no positive evidence");
+        puts(map_look(result, row).peak > 0 ? "" : ": no positive evidence");
     }
+    print_display(wanted, result);
     for (size_t i = 0; i < xai_explanation_warning_count(result); i++) {
         if (xai_explanation_warning_row(result, i) >= 0 && rows > 1)
             printf("warning for row %lld: ", (long long)xai_explanation_warning_row(result, i));
@@ -232,7 +311,7 @@ static int explain(request *wanted, const char *const *paths, size_t given)
                                       &error) != XAI_OK)
         goto failed;
     progress_end();
-    if (!write_overlay(wanted, result, &inputs, overlay) || !write_json(result, json) ||
+    if (!write_overlay(wanted, result, &inputs, overlay) || !write_json(wanted, result, json) ||
         !write_map(result, npy) ||
         (values->path && !npy_write(values->path, values->file, xai_explanation_values(result))))
         goto done;
@@ -268,7 +347,13 @@ done:
 int command_explain(int count, char **arguments)
 {
     request wanted = {
-        .method = "gradcam", .score = "raw", .scaling = "max", .colours = "turbo", .alpha = 0.5};
+        .method = "gradcam",
+        .score = "raw",
+        .scaling = "max",
+        .colours = "turbo",
+        .alpha = 0.5,
+        .percentile = 100,
+    };
     const option options[] = {
         {OPTION_TEXT, "--method", 0, &wanted.method},
         {OPTION_TEXT, "--target", 0, &wanted.target},
@@ -286,6 +371,9 @@ int command_explain(int count, char **arguments)
         {OPTION_TEXT, "--precision", 0, &wanted.precision_text},
         {OPTION_COUNT, "--row", 0, &wanted.row},
         {OPTION_NUMBER, "--alpha", 0, &wanted.alpha},
+        {OPTION_NUMBER, "--percentile", 0, &wanted.percentile},
+        {OPTION_NUMBER, "--smoothing", 0, &wanted.smoothing},
+        {OPTION_NUMBER, "--contour", 0, &wanted.contour},
         {OPTION_LIST, "--option", 0, &wanted.settings},
         /* In the order of setting_names. */
         {OPTION_TEXT, "--samples", 0, &wanted.settings.named[0]},

@@ -1,5 +1,5 @@
 /* Gelu from its parts, in whatever order an exporter multiplies them:
- *   x 1/2 (1 + erf(x / sqrt 2))                              -> Gelu(x)
+ *   x 1/2 (1 + erf(x / sqrt 2)), or x 1/2 erfc(-x / sqrt 2)  -> Gelu(x)
  *   x 1/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))        -> Gelu(x; approximate = "tanh") */
 #include <math.h>
 #include <string.h>
@@ -15,6 +15,16 @@ typedef struct product {
     double scale; /* the constants */
 } product;
 
+/* What is negated, when `value` is read once and made by Neg: its sign goes into the scale. */
+static int without_sign(const rewriter *self, int value, double *scale)
+{
+    const graph_node *negation = rewrite_producer(self, value, "Neg");
+    if (!negation || !rewrite_is_inner(self, value))
+        return value;
+    *scale = -*scale;
+    return negation->inputs[0];
+}
+
 /* The factors of a tree of Mul (and Div by constants) whose inner values are read once; `value` itself is not checked. */
 static bool match_product(const rewriter *self, const graph_node *node, int depth, product *out)
 {
@@ -22,7 +32,7 @@ static bool match_product(const rewriter *self, const graph_node *node, int dept
     if (!quotient && !rewrite_is(node, "Mul"))
         return false;
     for (int k = 0; k < 2; k++) {
-        const int value = node->inputs[k];
+        const int value = without_sign(self, node->inputs[k], &out->scale);
         double scalar;
         if (rewrite_scalar(self, value, &scalar)) {
             if (quotient && k == 0)
@@ -94,11 +104,15 @@ static bool is_tanh_argument(const rewriter *self, int value, int x)
            (add->inputs[1] == x && is_cubic_term(self, add->inputs[0], x));
 }
 
-/* value = 1 + erf(x / sqrt 2), or with tanh. */
+/* value = 1 + erf(x / sqrt 2), or with tanh, or erfc(-x / sqrt 2). */
 static bool is_gate(const rewriter *self, int value, int x, bool *tanh_form)
 {
-    int inner;
+    int inner, source;
     double one;
+    const graph_node *complement = rewrite_producer(self, value, "Erfc");
+    *tanh_form = false;
+    if (complement && rewrite_is_inner(self, value))
+        return is_multiple(self, complement->inputs[0], -sqrt(0.5), &source) && source == x;
     const graph_node *add = rewrite_producer(self, value, "Add");
     if (!add || !rewrite_is_inner(self, value) ||
         !rewrite_scalar_operand(self, add, &inner, &one) || one != 1 ||
@@ -107,10 +121,8 @@ static bool is_gate(const rewriter *self, int value, int x, bool *tanh_form)
     const graph_node *erf_node = rewrite_producer(self, inner, "Erf");
     const graph_node *tanh_node = rewrite_producer(self, inner, "Tanh");
     *tanh_form = tanh_node != NULL;
-    if (erf_node) {
-        int source;
+    if (erf_node)
         return is_multiple(self, erf_node->inputs[0], sqrt(0.5), &source) && source == x;
-    }
     return tanh_node && is_tanh_argument(self, tanh_node->inputs[0], x);
 }
 

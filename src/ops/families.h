@@ -25,7 +25,7 @@
 #define OPERATORS_CONSTANT(X)                                                  \
     X(constant) X(constant_of_shape) X(cast) X(cast_like) X(range) X(eye_like)
 #define OPERATORS_UNARY(X)                                                                     \
-    X(exp) X(log) X(sqrt) X(reciprocal) X(erf) X(sin) X(cos) X(tan) X(asin) X(acos) X(atan)    \
+    X(exp) X(log) X(sqrt) X(reciprocal) X(erf) X(erfc) X(sin) X(cos) X(tan) X(asin) X(acos) X(atan)    \
     X(sinh) X(cosh) X(asinh) X(acosh) X(atanh) X(abs) X(neg) X(sign) X(floor) X(ceil) X(round) \
     X(not) X(is_nan) X(is_inf)
 #define OPERATORS_ACTIVATION(X)                                                                 \

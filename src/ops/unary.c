@@ -81,6 +81,8 @@ UNARY(log, "Log", "", 1, 0, UNARY_READS_X, log(x), (1 / x), 0);
 UNARY(sqrt, "Sqrt", "", 1, OPERATOR_KEEPS_ZERO, UNARY_READS_Y, sqrt(x), (0.5 / y), 0);
 UNARY(reciprocal, "Reciprocal", "", 1, 0, UNARY_READS_Y, (1 / x), (-y * y), 0);
 UNARY(erf, "Erf", "", 9, OPERATOR_KEEPS_ZERO, UNARY_READS_X, erf(x), (M_2_SQRTPI * exp(-x * x)), 0);
+/* No operator of ONNX, but what tf2onnx writes for TensorFlow's exact GELU, x/2 erfc(-x / sqrt 2). */
+UNARY(erfc, "Erfc", "", 1, 0, UNARY_READS_X, erfc(x), (-M_2_SQRTPI * exp(-x * x)), 0);
 UNARY(sin, "Sin", "", 7, OPERATOR_KEEPS_ZERO, UNARY_READS_X, sin(x), cos(x), 0);
 UNARY(cos, "Cos", "", 7, 0, UNARY_READS_X, cos(x), -sin(x), 0);
 UNARY(tan, "Tan", "", 7, OPERATOR_KEEPS_ZERO, UNARY_READS_Y, tan(x), (1 + y * y), 0);

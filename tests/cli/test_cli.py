@@ -200,6 +200,47 @@ def current_umask():
     return mask
 
 
+def test_display_is_told_and_changes_no_number(xai, tmp_path, model, image):
+    plain, shown = {}, {}
+    for kept, extra in ((plain, []), (shown, ["--percentile", "90", "--smoothing", "1.5"])):
+        text = succeeds(
+            xai("explain", model, image, "--method", "saliency", "--target", "1", "-o", tmp_path / "o.png", "--json",
+                tmp_path / "f.json", "--npy", tmp_path / "m.npy", *extra)
+        )  # fmt: skip
+        kept.update(facts=json.loads((tmp_path / "f.json").read_text()), map=np.load(tmp_path / "m.npy"), text=text)
+        kept["picture"] = read_png(tmp_path / "o.png")
+    assert np.array_equal(plain["map"], shown["map"]) and (plain["picture"] != shown["picture"]).any()
+    display = shown["facts"].pop("display")
+    assert shown["facts"] == plain["facts"]
+    strongest = display.pop("strongest")
+    assert display == {"row": 0, "percentile": 90, "smoothing": 1.5, "contour": 0}
+    # The Gaussian by its definition, over the map mirrored at its borders.
+    size, reach = 16, 6
+    near = np.arange(-reach, reach + 1)
+    weights = np.exp(-(near[:, None] ** 2 + near**2) / (2 * 1.5**2))
+    wide = np.pad(plain["map"][0].astype(float), reach, mode="symmetric")
+    window = np.lib.stride_tricks.sliding_window_view(wide, (2 * reach + 1, 2 * reach + 1))
+    smoothed = (window * weights).sum((2, 3)) / weights.sum()
+    assert smoothed.shape == (size, size)
+    assert strongest == pytest.approx(np.percentile(smoothed[smoothed > 0], 90), rel=1e-5)
+    assert "overlay: smoothed by 1.5 pixels of the map; strongest colour from " in shown["text"]
+    assert "(percentile 90)" in shown["text"] and "overlay:" not in plain["text"]
+
+
+def test_contour_is_drawn(xai, tmp_path, model, image):
+    succeeds(xai("explain", model, image, "-o", tmp_path / "o.png", "--contour", "0.5", "--alpha", "0"))
+    drawn = read_png(tmp_path / "o.png").reshape(-1, 3)
+    line = (drawn == (255, 176, 0)).all(1)
+    assert line.any() and (drawn[~line] == drawn[~line][:, :1]).all()  # the rest is the grey picture
+
+
+@pytest.mark.parametrize(
+    "option, value", [("--percentile", "0"), ("--percentile", "101"), ("--smoothing", "-1"), ("--contour", "1.5")]
+)
+def test_wrong_display_is_wrong_usage(xai, model, image, option, value):
+    misused(xai("explain", model, image, option, value), option)
+
+
 def test_a_label_wins_over_an_index(xai, model, image):
     """The label of score 2 is "7"; "1" is no label, so it is an index."""
     assert succeeds(xai("explain", model, image, "--target", "7")).startswith("7 ")

@@ -79,6 +79,28 @@ namespace Tests
             }
         }
 
+        public static void ADisplayDrawsAsTheProgramDoesAndChangesNoNumber()
+        {
+            Png image = Png.Read("display.source.png");
+            string facts = File.ReadAllText("display.json");
+            using (Model model = Model.Load(Files.Small))
+            using (Explanation found = model.Explain(model.ImageInput(image.Pixels, image.Width, image.Height),
+                "integrated_gradients", 1))
+            {
+                float[] before = found.Map.ToArray();
+                double strongest;
+                byte[] plain = found.Overlay(image.Bytes, image.Width, image.Height, 1, new Display(), out strongest);
+                Check.Same(found.Overlay(image.Bytes, image.Width, image.Height, 1), plain, "without a change");
+                Check.Equal(1.0, strongest, "strongest");
+                var display = new Display { Percentile = 90, Smoothing = 1.5, Contour = 0.5, Alpha = 0.75, Colours = "inferno" };
+                byte[] drawn = found.Overlay(image.Bytes, image.Width, image.Height, 1, display, out strongest);
+                Check.Same((byte[])Png.Read("display.png").Pixels, drawn, "as the program draws");
+                string told = Regex.Match(facts, "\"strongest\": *([-0-9.e+]+)").Groups[1].Value;
+                Check.Near(double.Parse(told, System.Globalization.CultureInfo.InvariantCulture), strongest, 1e-8, "strongest");
+                Check.Same(before, found.Map, "map");
+            }
+        }
+
         public static void AGradientIsTheSlopeOfTheScore()
         {
             using (Model model = Model.Load(Files.Small))

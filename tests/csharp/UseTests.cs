@@ -108,6 +108,12 @@ namespace Tests
                     Check.Fails(Status.NotFound, () => found.Overlay(new byte[4], 2, 2, 1, colours: "jet"), "jet");
                     Check.Fails(Status.Shape, () => found.Overlay(new byte[5], 2, 2, 1), "5");
                     Check.Fails(Status.Argument, () => found.Overlay(new byte[4], 2, 2, 1, 7));
+                    double strongest;
+                    Check.Fails(Status.Argument,
+                        () => found.Overlay(new byte[4], 2, 2, 1, new Display { Percentile = 0 }, out strongest), "percentile 0");
+                    Check.Fails(Status.NotFound,
+                        () => found.Overlay(new byte[4], 2, 2, 1, new Display { Colours = "jet" }, out strongest), "jet");
+                    Check.Throws<ArgumentNullException>(() => found.Overlay(new byte[4], 2, 2, 1, null, out strongest));
                 }
             }
         }

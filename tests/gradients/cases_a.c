@@ -103,6 +103,7 @@ const gradient_case gradient_cases_a[] = {
     UNARY_CASE("Sqrt", 13, 0.2, 3, {0}),
     UNARY_CASE("Reciprocal", 13, 0.3, 3, {0}),
     UNARY_CASE("Erf", 13, -2, 2, {0}),
+    UNARY_CASE("Erfc", 13, -2, 2, {0}),
     UNARY_CASE("Sin", 7, -3, 3, {0}),
     UNARY_CASE("Cos", 7, -3, 3, {0}),
     UNARY_CASE("Tan", 7, -1.2, 1.2, {0}),

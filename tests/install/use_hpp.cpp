@@ -51,6 +51,12 @@ int main(int, char **arguments)
         need(found.map().data<float>()[i] >= 0 && found.map().data<float>()[i] <= 1, "a map in [0, 1]");
     need(status_of([&] { found.map().data<double>(); }) == XAI_ERROR_ARGUMENT, "another element type is an error");
     need(found.overlay(std::vector<std::uint8_t>(256), 16, 16, 1).size() == 768, "overlay");
+    double strongest = 0;
+    const std::vector<std::uint8_t> black(256);
+    need(found.draw(black, 16, 16, 1, xai::display(), 0, &strongest) == found.overlay(black, 16, 16, 1) && strongest == 1, "draw");
+    found.draw(black, 16, 16, 1, xai::display().percentile(50).smoothing(1).colours("viridis").contour(0.5).alpha(1), 0, &strongest);
+    need(strongest > 0 && strongest < 1, "a percentile");
+    need(status_of([&] { xai::display().percentile(101); }) == XAI_ERROR_ARGUMENT, "a wrong percentile is an error");
 
     // d score / d pixel by differences: the score is piecewise linear.
     std::vector<float> moved = values;

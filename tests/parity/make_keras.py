@@ -86,6 +86,12 @@ def convnext(image):
     return kl.Dense(4)(kl.LayerNormalization()(kl.GlobalAveragePooling2D()(kl.add([x, kl.Rescaling(0.3)(y)]))))
 
 
+def gelu(image):
+    """The exact GELU, behind a convolution and between dense layers: tf2onnx writes Erfc, which ONNX does not have."""
+    x = kl.LayerNormalization(epsilon=1e-6)(kl.Conv2D(8, 3, 2, activation="gelu")(image))
+    return head(kl.add([x, kl.Dense(8)(kl.Dense(24, activation="gelu")(x))]), None)
+
+
 def unet(image):
     """Up and down: transposed convolutions, bilinear enlarging, a map as output, summed to a score."""
     a = unit(image, 6)
@@ -121,6 +127,7 @@ NETWORKS = {
     "inception": (inception, IMAGE),
     "efficient": (efficient, IMAGE),
     "convnext": (convnext, IMAGE),
+    "gelu": (gelu, IMAGE),
     "unet": (unet, IMAGE),
     "signal": (signal, TRACE),
     "lstm": (lstm, TRACE),

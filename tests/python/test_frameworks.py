@@ -31,9 +31,29 @@ def test_dlpack_is_not_copied(model, x):
     assert np.array_equal(model(Exporter(x)), model(x))
 
 
-def test_dlpack_on_another_device_is_refused(model, x):
-    with pytest.raises(libxai.WrongTypeError, match="another device"):
-        model(Exporter(x, device=2))
+class OnDevice(Exporter):
+    """An array of a GPU, such as CuPy's or PyTorch's: its memory cannot be read here, by whatever protocol."""
+
+    def __dlpack__(self, **options):
+        raise AssertionError("memory of another device was asked for")
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")  # as CuPy says
+
+
+@pytest.mark.parametrize("device, name", [(2, "CUDA, DLPack type 2"), (10, "ROCm"), (99, r"\(DLPack type 99\)")])
+def test_dlpack_on_another_device_is_refused(model, x, device, name):
+    array = OnDevice(x, device)
+    calls = [
+        lambda: model(array),
+        lambda: model.gradient(array, 0),
+        lambda: libxai.explain(model, array, "gradcam", 0),
+        lambda: libxai.explain(model, x, "integrated_gradients", 0, baseline=array),
+    ]
+    for call in calls:
+        with pytest.raises(libxai.WrongTypeError, match=f"another device .*{name}.*") as caught:
+            call()
+        assert "x.cpu()" in str(caught.value) and "x.get() of CuPy" in str(caught.value)
 
 
 def test_array_protocol(model, x):

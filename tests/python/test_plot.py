@@ -85,6 +85,92 @@ def test_no_evidence_is_said(data):
     assert zero.plot(PICTURE, kind="contour")
 
 
+def gaussian(plane, sigma):
+    """By its definition: weights over all pixels of the plane mirrored around itself, cut at 4 sigma."""
+    height, width = plane.shape
+    wide = np.pad(plane, 3 * max(plane.shape), mode="symmetric")
+    out = np.empty_like(plane, float)
+    reach = int(4 * sigma + 0.5)
+    near = np.arange(-reach, reach + 1)
+    weights = np.exp(-(near[:, None] ** 2 + near**2) / (2 * sigma**2))
+    for y in range(height):
+        for x in range(width):
+            at_y, at_x = y + 3 * max(plane.shape), x + 3 * max(plane.shape)
+            around = wide[at_y - reach : at_y + reach + 1, at_x - reach : at_x + reach + 1]
+            out[y, x] = (weights * around).sum() / weights.sum()
+    return out
+
+
+def test_percentile_and_smoothing_are_for_display_alone(model, x):
+    found = libxai.explain(model, x, "integrated_gradients", 1, steps=4)
+    before = found.map.copy()
+    figure = found.plot(PICTURE, percentile=90, smoothing=1.5)
+    heat = images(figure)[1]
+    smoothed = gaussian(found.map[0].astype(float), 1.5)
+    reach = np.percentile(smoothed[smoothed > 0], 90)
+    assert np.allclose(heat.get_array(), smoothed, atol=1e-7)
+    assert heat.norm.vmin == 0 and heat.norm.vmax == pytest.approx(reach, rel=1e-6)
+    assert np.allclose(heat.get_alpha(), 0.6 * np.clip(smoothed / reach, 0, 1), atol=1e-6)
+    said = figure.axes[1].get_ylabel()
+    assert "smoothed, 1.5 pixels" in said and "percentile 90" in said
+    assert np.array_equal(found.map, before)
+    # The library draws the same: full strength exactly where the smoothed map reaches the percentile.
+    drawn = found.overlay(np.zeros((20, 24)), alpha=1, colours="viridis", percentile=90, smoothing=1.5)
+    full = (drawn == (253, 231, 37)).all(2)  # the last colour
+    assert full[smoothed > reach * 1.001].all() and not full[smoothed < reach * 0.99].any() and full.any()
+    assert np.array_equal(found.map, before)
+
+
+def test_signed_percentile_keeps_zero_in_the_middle(model, x):
+    found = libxai.explain(model, x, "integrated_gradients", 1, steps=4)
+    figure = found.plot(PICTURE, kind="signed", percentile=95)
+    drawn = images(figure)[1]
+    signed = np.abs(np.asarray(drawn.get_array()))
+    assert drawn.norm.vmax == -drawn.norm.vmin == pytest.approx(np.percentile(signed[signed > 0], 95))
+    bar = figure.axes[1]
+    assert bar.get_ylabel() == "← against      for →\ncut at percentile 95"
+
+
+def test_signed_map_of_a_layer_has_the_size_of_the_input(model, x):
+    found = libxai.explain(model, x, "gradcam", 1)
+    drawn = np.asarray(images(found.plot(PICTURE, kind="signed"))[1].get_array())
+    assert found.values.shape[1:] != drawn.shape == found.map.shape[1:]
+    # It is the map, up to the scale, wherever the layer's four values around are positive.
+    raw = found.values[0]
+    positive = np.kron(raw, np.ones((2, 2))) > 0
+    inner = positive.copy()
+    for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
+        inner &= np.roll(positive, step, axis)
+    inner[1:-1, 1:-1] &= positive[:-2, :-2] & positive[2:, 2:] & positive[:-2, 2:] & positive[2:, :-2]
+    assert 50 < inner.sum() < inner.size
+    assert np.allclose((drawn / raw.max())[inner], found.map[0][inner], atol=1e-5)
+
+
+def test_contour_of_an_overlay(found):
+    plain = found.overlay(np.zeros((20, 24)), alpha=0)
+    lined = found.overlay(np.zeros((20, 24)), alpha=0, contour=0.5)
+    line = (lined == (255, 176, 0)).all(2)
+    assert not plain.any() and line.any() and not (line & (found.map[0] < 0.5)).any()
+    assert np.array_equal(lined[~line], plain[~line])
+
+
+def test_wrong_displays(found):
+    wrongs = [{"percentile": 0}, {"percentile": float("nan")}, {"smoothing": -1}]
+    for wrong in wrongs:
+        with pytest.raises(libxai.ArgumentError, match=next(iter(wrong))):
+            found.plot(PICTURE, **wrong)
+    for wrong in [*wrongs, {"contour": 2}]:
+        with pytest.raises(libxai.ArgumentError, match=next(iter(wrong))):
+            found.overlay(PICTURE, **wrong)
+
+
+def test_long_titles_break(model, x):
+    found = libxai.explain(model, x, "integrated_gradients", "Pneumothorax", steps=2)
+    assert found.plot(PICTURE).axes[0].get_title() == f"integrated_gradients\nPneumothorax {found.score[0]:.3g}"
+    both = libxai.plot([found, libxai.explain(model, x, "gradcam", 1)], PICTURE)
+    assert all("\n" in each.get_title() for each in both.axes[:2])
+
+
 def test_side_by_side(model, x):
     several = [libxai.explain(model, x, method, 1) for method in ("gradcam", "gradcam++")]
     figure = libxai.plot(several, PICTURE)

@@ -328,6 +328,98 @@ START_TEST(facts_are_json_with_rows_and_warnings)
 }
 END_TEST
 
+/* By its definition, on a gray picture: colours at full strength where the map reaches the percentile. */
+START_TEST(a_display_changes_the_picture_and_no_number)
+{
+    xai_model *model = convnet("Relu");
+    xai_tensor *x = ramp(1, 0);
+    xai_target *target = target_index(0);
+    xai_explanation *e = explain(model, "gradcam", "relu1", x, target);
+    const float *map = xai_tensor_data(xai_explanation_map(e));
+    float before[16], above[16];
+    memcpy(before, map, sizeof before);
+    size_t kept = 0;
+    for (int i = 0; i < 16; i++)
+        if (map[i] > 0)
+            above[kept++] = map[i];
+    ck_assert_uint_gt(kept, 2);
+    for (size_t i = 1; i < kept; i++) /* insertion sort */
+        for (size_t k = i; k > 0 && above[k] < above[k - 1]; k--) {
+            const float swapped = above[k];
+            above[k] = above[k - 1];
+            above[k - 1] = swapped;
+        }
+    const double at = 0.5 * (double)(kept - 1);
+    const double median = ((double)above[(size_t)floor(at)] + (double)above[(size_t)ceil(at)]) / 2;
+
+    uint8_t gray[16], plain[48], drawn[48];
+    double strongest = 0;
+    memset(gray, 77, sizeof gray);
+    xai_display *display = NULL;
+    ck_ok(xai_display_create(&display, error));
+    ck_ok(xai_explanation_overlay(e, 0, gray, 4, 4, 1, 0.5, NULL, plain, error));
+    ck_ok(xai_explanation_draw(e, 0, gray, 4, 4, 1, display, drawn, &strongest, error));
+    ck_assert_mem_eq(plain, drawn, sizeof plain);
+    ck_assert_double_eq(strongest, 1);
+    ck_ok(xai_explanation_draw(e, 0, gray, 4, 4, 1, NULL, drawn, NULL, error));
+    ck_assert_mem_eq(plain, drawn, sizeof plain);
+
+    ck_ok(xai_display_set_alpha(display, 1, error));
+    ck_ok(xai_display_set_colours(display, "viridis", error));
+    ck_ok(xai_display_set_percentile(display, 50, error));
+    ck_ok(xai_explanation_draw(e, 0, gray, 4, 4, 1, display, drawn, &strongest, error));
+    ck_assert_double_eq_tol(strongest, median, 1e-7);
+    for (int i = 0; i < 16; i++) {
+        if ((double)map[i] >= strongest) { /* the last colour of viridis: (253, 231, 37) */
+            ck_assert_int_eq(drawn[3 * i], 253);
+            ck_assert_int_eq(drawn[3 * i + 1], 231);
+            ck_assert_int_eq(drawn[3 * i + 2], 37);
+        } else if (!(map[i] > 0)) {
+            ck_assert_int_eq(drawn[3 * i], 77);
+        }
+    }
+    /* A wide Gaussian makes all pixels nearly the mean, which then is the strongest. */
+    double mean = 0;
+    for (int i = 0; i < 16; i++)
+        mean += (double)map[i] / 16;
+    ck_ok(xai_display_set_percentile(display, 100, error));
+    ck_ok(xai_display_set_smoothing(display, 40, error));
+    ck_ok(xai_explanation_draw(e, 0, gray, 4, 4, 1, display, drawn, &strongest, error));
+    ck_assert_double_eq_tol(strongest, mean, 1e-3);
+    ck_assert(drawn[0] > 240 && drawn[1] > 220);
+    /* An outline alone: its colour on the edge of the region, the picture elsewhere. */
+    ck_ok(xai_display_set_smoothing(display, 0, error));
+    ck_ok(xai_display_set_alpha(display, 0, error));
+    ck_ok(xai_display_set_contour(display, 0.5, error));
+    ck_ok(xai_explanation_draw(e, 0, gray, 4, 4, 1, display, drawn, NULL, error));
+    int orange = 0;
+    for (int i = 0; i < 16; i++) {
+        const bool inside = map[i] >= 0.5F;
+        ck_assert(drawn[3 * i] == 77 || (inside && drawn[3 * i] == 255 && drawn[3 * i + 1] == 176));
+        orange += drawn[3 * i] == 255;
+    }
+    ck_assert_int_gt(orange, 0);
+    ck_assert_mem_eq(before, map, sizeof before);
+
+    ck_fails(xai_display_set_alpha(display, 1.5, error), XAI_ERROR_ARGUMENT, "alpha 1.5");
+    ck_fails(xai_display_set_percentile(display, 0, error), XAI_ERROR_ARGUMENT, "(0, 100]");
+    ck_fails(xai_display_set_percentile(display, NAN, error), XAI_ERROR_ARGUMENT, "percentile");
+    ck_fails(xai_display_set_smoothing(display, -1, error), XAI_ERROR_ARGUMENT, "smoothing -1");
+    ck_fails(xai_display_set_contour(display, 1.1, error), XAI_ERROR_ARGUMENT, "contour");
+    ck_fails(xai_display_set_colours(display, "jet", error), XAI_ERROR_NOT_FOUND, "turbo");
+    ck_fails(xai_display_set_alpha(NULL, 1, error), XAI_ERROR_ARGUMENT, "display");
+    ck_fails(xai_display_create(NULL, error), XAI_ERROR_ARGUMENT, "out");
+    ck_fails(xai_explanation_draw(e, 0, NULL, 4, 4, 1, display, drawn, NULL, error),
+             XAI_ERROR_ARGUMENT, "image");
+    xai_display_free(display);
+    xai_display_free(NULL);
+    xai_explanation_free(e);
+    xai_target_free(target);
+    xai_tensor_free(x);
+    xai_model_free(model);
+}
+END_TEST
+
 START_TEST(overlay_leaves_pixels_without_evidence_alone)
 {
     xai_model *model = convnet("Relu");
@@ -409,6 +501,7 @@ int main(void)
     tcase_add_test(tests, layer_without_spatial_axes_is_refused);
     tcase_add_test(tests, facts_are_json_with_rows_and_warnings);
     tcase_add_test(tests, overlay_leaves_pixels_without_evidence_alone);
+    tcase_add_test(tests, a_display_changes_the_picture_and_no_number);
     tcase_add_test(tests, maps_of_volumes_and_signals_have_their_axes);
     suite_add_tcase(suite, tests);
     return run_suite(suite);

@@ -206,6 +206,34 @@ START_TEST(overlay_of_rgb_may_be_made_in_place)
 }
 END_TEST
 
+START_TEST(percentile_counts_what_is_above_zero)
+{
+    /* numpy.percentile([1, 2, 4, 8], 50) = 3, 99 -> 7.88 */
+    const float map[] = {0, 8, -3, 1, NAN, 4, 0, 2};
+    double found;
+    ck_assert(image_percentile_above_zero(map, 8, 50, &found));
+    ck_assert_double_eq_tol(found, 3, 1e-12);
+    ck_assert(image_percentile_above_zero(map, 8, 99, &found));
+    ck_assert_double_eq_tol(found, 7.88, 1e-12);
+    ck_assert(image_percentile_above_zero(map, 8, 100, &found));
+    ck_assert_double_eq(found, 8);
+    ck_assert(image_percentile_above_zero(map, 1, 99, &found));
+    ck_assert_double_eq(found, 0);
+}
+END_TEST
+
+START_TEST(paint_reaches_its_neighbours_within_the_picture)
+{
+    uint8_t picture[3 * 12] = {0}, mask[12] = {0};
+    mask[0] = mask[11] = 1; /* (0, 0) and (2, 3) of 3 x 4 */
+    image_paint(picture, mask, 3, 4, 1, (const uint8_t[3]){1, 2, 3});
+    static const int painted[12] = {1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1};
+    for (int i = 0; i < 12; i++)
+        for (int channel = 0; channel < 3; channel++)
+            ck_assert_int_eq(picture[3 * i + channel], painted[i] * (channel + 1));
+}
+END_TEST
+
 START_TEST(contour_is_the_inner_edge_of_the_region)
 {
     float map[25] = {0};
@@ -217,7 +245,7 @@ START_TEST(contour_is_the_inner_edge_of_the_region)
             map[5 * y + x] = 0.5F;
     image_contour(map, 5, 5, 0.5F, mask);
     ck_assert_mem_eq(mask, expected, 25);
-    image_paint(picture, mask, 5, 5, (const uint8_t[3]){9, 8, 7});
+    image_paint(picture, mask, 5, 5, 0, (const uint8_t[3]){9, 8, 7});
     ck_assert_mem_eq(picture + 3 * 6, "\11\10\7", 3);
     ck_assert_mem_eq(picture + 3 * 12, "\0\0\0", 3);
     image_contour(map, 5, 5, 0.6F, mask);
@@ -243,6 +271,8 @@ int main(void)
     tcase_add_test(tests, colour_maps_are_found_by_name);
     tcase_add_test(tests, overlay_leaves_pixels_without_evidence_untouched);
     tcase_add_test(tests, overlay_of_rgb_may_be_made_in_place);
+    tcase_add_test(tests, percentile_counts_what_is_above_zero);
+    tcase_add_test(tests, paint_reaches_its_neighbours_within_the_picture);
     tcase_add_test(tests, contour_is_the_inner_edge_of_the_region);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

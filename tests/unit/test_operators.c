@@ -221,6 +221,7 @@ START_TEST(activations_have_the_values_of_their_formulas)
         {"Softsign", -3, -0.75},     {"ThresholdedRelu", 1, 0},
         {"Mish", 1, 0.8650983883},   {"Gelu", 1, 0.8413447461},
         {"Erf", 0.5, 0.5204998778},  {"Swish", 1, 0.7310585786},
+        {"Erfc", 0.5, 0.4795001222}, {"Erfc", 5, 1.5374597944e-12},
         {"Sigmoid", -800, 0},        {"Softplus", 800, 800},
         {"Elu", -800, -1},           {"Relu", NAN, NAN},
     };

@@ -524,6 +524,40 @@ START_TEST(gelu_is_found_in_every_order)
 }
 END_TEST
 
+/* The exact GELU of Keras as tf2onnx writes it; the sign may stand at the constant as well. */
+START_TEST(gelu_with_erfc_is_found)
+{
+    for (int form = 0; form < 3; form++) {
+        pattern p = start(17, 4, image);
+        model_builder *m = p.builder;
+        model_scalar(m, "half", 0.5f);
+        model_scalar(m, "root", form == 1 ? -0.70710678f : 0.70710678f);
+        model_node(m, "Mul", "half x", "h");
+        if (form != 1)
+            model_node(m, "Neg", "x", "n");
+        model_node(m, "Mul", form == 1 ? "x root" : "n root", "a");
+        model_node(m, "Erfc", "a", "g");
+        model_node(m, "Mul", "h g", "y");
+        if (form == 2)
+            check(&p, "n", "Mul Neg Mul Erfc Mul");
+        else
+            check(&p, NULL, "Gelu");
+    }
+    /* Without the sign, or with one that is too many, it is another function. */
+    for (int form = 0; form < 2; form++) {
+        pattern p = start(17, 4, image);
+        model_builder *m = p.builder;
+        model_scalar(m, "half", form == 0 ? 0.5f : -0.5f);
+        model_scalar(m, "root", form == 0 ? 0.70710678f : -0.70710678f);
+        model_node(m, "Mul", "half x", "h");
+        model_node(m, "Mul", "x root", "a");
+        model_node(m, "Erfc", "a", "g");
+        model_node(m, "Mul", "h g", "y");
+        check(&p, NULL, "Mul Mul Erfc Mul");
+    }
+}
+END_TEST
+
 START_TEST(gelu_with_tanh_is_found)
 {
     for (int power = 0; power < 2; power++) {
@@ -897,6 +931,7 @@ int main(void)
     tcase_add_test(rules, hard_swish_is_found_in_its_exports);
     tcase_add_test(rules, clip_at_zero_is_relu);
     tcase_add_test(rules, gelu_is_found_in_every_order);
+    tcase_add_test(rules, gelu_with_erfc_is_found);
     tcase_add_test(rules, gelu_with_tanh_is_found);
     tcase_add_test(rules, layer_norm_is_found_with_and_without_scale_and_bias);
     tcase_add_test(rules, zero_pad_merges_into_convolution);

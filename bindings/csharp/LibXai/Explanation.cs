@@ -224,6 +224,43 @@ namespace LibXai
         public byte[] Overlay(byte[] image, int width, int height, int channels, int row = 0, double alpha = 0.5,
             string colours = null)
         {
+            CheckPicture(image, width, height, channels, row);
+            byte[] overlay = new byte[3L * width * height];
+            var error = new IntPtr[1];
+            XaiException.Check(Native.xai_explanation_overlay(handle, (UIntPtr)(uint)row, image, (UIntPtr)(uint)width,
+                (UIntPtr)(uint)height, channels, alpha, Utf8.Encode(colours, nameof(colours)), overlay, error), error);
+            return overlay;
+        }
+
+        /// <summary>Draw the map of a row over an image in a chosen way.</summary>
+        /// <param name="image">height x width x channels bytes, rows adjacent; of any size.</param>
+        /// <param name="width">In pixels.</param>
+        /// <param name="height">In pixels.</param>
+        /// <param name="channels">1 (grey) or 3 (RGB).</param>
+        /// <param name="display">How to draw.</param>
+        /// <param name="strongest">The value of the (smoothed) map from which on the colours are strongest; 0 without positive
+        /// evidence.</param>
+        /// <param name="row">Which row.</param>
+        /// <returns>height x width x 3 bytes RGB.</returns>
+        /// <exception cref="XaiException">Status Argument, NotFound (colour map), Unsupported (there is no map) or Memory.</exception>
+        public byte[] Overlay(byte[] image, int width, int height, int channels, Display display, out double strongest,
+            int row = 0)
+        {
+            CheckPicture(image, width, height, channels, row);
+            if (display == null)
+                throw new ArgumentNullException(nameof(display));
+            byte[] overlay = new byte[3L * width * height];
+            var error = new IntPtr[1];
+            var found = new double[1];
+            using (DisplayHandle how = display.Make())
+                XaiException.Check(Native.xai_explanation_draw(handle, (UIntPtr)(uint)row, image, (UIntPtr)(uint)width,
+                    (UIntPtr)(uint)height, channels, how, overlay, found, error), error);
+            strongest = found[0];
+            return overlay;
+        }
+
+        private static void CheckPicture(byte[] image, int width, int height, int channels, int row)
+        {
             if (image == null)
                 throw new ArgumentNullException(nameof(image));
             if (width < 1 || height < 1 || channels < 1 || image.LongLength != (long)width * height * channels)
@@ -231,11 +268,6 @@ namespace LibXai
                     " x " + channels, "image");
             if (row < 0)
                 throw new XaiException(Status.Argument, "row: " + row + " is negative", "row");
-            byte[] overlay = new byte[3L * width * height];
-            var error = new IntPtr[1];
-            XaiException.Check(Native.xai_explanation_overlay(handle, (UIntPtr)(uint)row, image, (UIntPtr)(uint)width,
-                (UIntPtr)(uint)height, channels, alpha, Utf8.Encode(colours, nameof(colours)), overlay, error), error);
-            return overlay;
         }
 
         /// <summary>Give the explanation back. Facts stay readable, also arrays that were read before.</summary>

@@ -50,6 +50,21 @@ namespace LibXai
         internal const int XAI_VERSION_PATCH = 0;
     }
 
+    /// <summary>Owns or borrows an xai_display.</summary>
+    internal sealed class DisplayHandle : NativeHandle
+    {
+        internal static readonly DisplayHandle Null =
+            new DisplayHandle(IntPtr.Zero, false);
+
+        internal DisplayHandle(IntPtr pointer, bool owned) : base(pointer, owned) { }
+
+        protected override bool ReleaseHandle()
+        {
+            Native.xai_display_free(handle);
+            return true;
+        }
+    }
+
     /// <summary>Owns or borrows an xai_error.</summary>
     internal sealed class ErrorHandle : NativeHandle
     {
@@ -213,6 +228,33 @@ namespace LibXai
         internal static extern int xai_abi_version();
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+        internal static extern int xai_display_create([In, Out] IntPtr[] @out,
+            [In, Out] IntPtr[] error);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+        internal static extern void xai_display_free(IntPtr display);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+        internal static extern int xai_display_set_alpha(DisplayHandle display, double alpha,
+            [In, Out] IntPtr[] error);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+        internal static extern int xai_display_set_colours(DisplayHandle display, byte[] colours,
+            [In, Out] IntPtr[] error);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+        internal static extern int xai_display_set_contour(DisplayHandle display,
+            double threshold, [In, Out] IntPtr[] error);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+        internal static extern int xai_display_set_percentile(DisplayHandle display,
+            double percentile, [In, Out] IntPtr[] error);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+        internal static extern int xai_display_set_smoothing(DisplayHandle display, double sigma,
+            [In, Out] IntPtr[] error);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
         internal static extern IntPtr xai_dtype_name(int dtype);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
@@ -297,6 +339,12 @@ namespace LibXai
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
         internal static extern int xai_explanation_converged(ExplanationHandle explanation,
             UIntPtr row);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+        internal static extern int xai_explanation_draw(ExplanationHandle explanation,
+            UIntPtr row, byte[] image, UIntPtr width, UIntPtr height, int channels,
+            DisplayHandle display, [In, Out] byte[] @out, [In, Out] double[] strongest,
+            [In, Out] IntPtr[] error);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
         internal static extern long xai_explanation_evaluations(ExplanationHandle explanation,

@@ -75,7 +75,7 @@ class Explainer:
             raise WrongTypeError(f"a Model is needed, not {type(model).__name__}", "model")
         name_of_method = encode(method, "method")
         known = dict(model._settings)
-        own = {}
+        own: dict[str, Any] = {}
         for option, value in options.items():
             (known if option in known else own)[option] = value
         scalings = {"max": 0, "min_max": 1}

@@ -126,7 +126,7 @@ class Explanation:
     @property
     def facts(self) -> dict[str, Any]:
         """Everything but the arrays, as a dict (the facts that the program writes as JSON)."""
-        return json.loads(text(lib.xai_explanation_json(self._handle)))
+        return dict(json.loads(text(lib.xai_explanation_json(self._handle))))
 
     def _input_picture(self, row: int) -> np.ndarray:
         """Turn the explained row into an 8-bit picture, its minimum black, its maximum white."""
@@ -146,6 +146,10 @@ class Explanation:
         row: int = 0,
         alpha: float = 0.5,
         colours: str = "turbo",
+        *,
+        percentile: float = 100.0,
+        smoothing: float = 0.0,
+        contour: float = 0.0,
     ) -> np.ndarray:
         """Draw the map over an image.
 
@@ -159,6 +163,14 @@ class Explanation:
         alpha : float
             Strength of the colour where the map is 1.
         colours : {"turbo", "viridis", "inferno"}
+        percentile : float
+            The colours are strongest from this percentile of the map's values above 0 on. Maps of
+            pixels (integrated_gradients, deeplift, ...) are seen with ``percentile=99,
+            smoothing=2``: say so beside the picture. The numbers of the map stay as they are.
+        smoothing : float
+            Standard deviation, in pixels of the map, of a Gaussian that smooths what is drawn.
+        contour : float
+            Draw a line around what is at least this share of the strongest; 0 draws none.
 
         Returns
         -------
@@ -171,22 +183,37 @@ class Explanation:
         height, width = picture.shape[:2]
         channels = picture.shape[2] if picture.ndim == 3 else 1
         out = np.empty((height, width, 3), np.uint8)
+        made = ffi.new("xai_display **")
+        check(lib.xai_display_create, made)
+        display = ffi.gc(made[0], lib.xai_display_free)
+        check(lib.xai_display_set_alpha, display, float(alpha))
+        check(lib.xai_display_set_colours, display, encode(colours, "colours"))
+        check(lib.xai_display_set_percentile, display, float(percentile))
+        check(lib.xai_display_set_smoothing, display, float(smoothing))
+        check(lib.xai_display_set_contour, display, float(contour))
         check(
-            lib.xai_explanation_overlay,
+            lib.xai_explanation_draw,
             self._handle,
             row,
             ffi.from_buffer("uint8_t[]", picture),
             width,
             height,
             channels,
-            float(alpha),
-            encode(colours, "colours"),
+            display,
             ffi.from_buffer("uint8_t[]", out),
+            ffi.NULL,
         )
         return out
 
     def save(self, path: str | os.PathLike[str], image: Any = None, **options: Any) -> None:
-        """Write `.png` (the overlay), `.npy` (the map) or `.json` (the facts), by the ending."""
+        """Write `.png` (the overlay), `.npy` (the map) or `.json` (the facts), by the ending.
+
+        Parameters
+        ----------
+        path : path
+        image, **options
+            As for :meth:`overlay`.
+        """
         target = Path(path)
         kind = target.suffix.lower()
         if kind == ".png":

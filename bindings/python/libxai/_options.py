@@ -46,16 +46,18 @@ def _failed(_kind: Any, error: BaseException, trace: Any) -> None:
     reports.raised = error  # and `error=1` of the callback stops the call
 
 
-@ffi.callback("int32_t(void *, size_t, size_t)", error=1, onerror=_failed)
-def _report(user: Any, done: int, total: int) -> int:
+def _tell(user: Any, done: int, total: int) -> int:
     progress = ffi.from_handle(user).progress
     return 1 if progress is not None and progress(done, total) is False else 0
 
 
-@ffi.callback("int32_t(void *, size_t, size_t)", error=1, onerror=_failed)
-def _listen(user: Any, done: int, total: int) -> int:
+def _hear(user: Any, done: int, total: int) -> int:
     """Do nothing: entering it lets Python handle signals. It runs after every evaluation."""
     return 0
+
+
+_callback = ffi.callback("int32_t(void *, size_t, size_t)", error=1, onerror=_failed)
+_report, _listen = _callback(_tell), _callback(_hear)
 
 
 class SessionOptions:
@@ -124,7 +126,7 @@ def _spec(value: tuple[Any, ...], name: str) -> str:
     numbers = [each.item() if isinstance(each, np.generic) else each for each in value[1:]]
     if any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in numbers):
         raise WrongTypeError(f"{name}: a name and numbers are needed, not {value!r}", name)
-    return value[0] + (":" if numbers else "") + ",".join(repr(each) for each in numbers)
+    return str(value[0]) + (":" if numbers else "") + ",".join(repr(each) for each in numbers)
 
 
 def _set_array(handle: Any, name: bytes, position: int, value: Any, dtype: int) -> None:

@@ -18,8 +18,8 @@ def _weights(size: int, wanted: int) -> np.ndarray:
     scale = size / wanted
     centre = np.clip((np.arange(wanted) + 0.5) * scale, 0.5, size - 0.5)
     distance = np.abs(np.arange(size) + 0.5 - centre[:, None]) / max(scale, 1.0)
-    weights = np.clip(1 - distance, 0, None)
-    return weights / weights.sum(1, keepdims=True)
+    weights: np.ndarray = np.clip(1 - distance, 0, None)
+    return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
 def resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -29,6 +29,28 @@ def resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     if plane.shape[-2] != height:
         plane = _weights(plane.shape[-2], height) @ plane
     return plane
+
+
+def smooth(plane: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian of `sigma` pixels over (H, W), cut at 4 sigma, borders mirrored."""
+    radius = int(4 * sigma + 0.5)
+    if radius < 1:
+        return plane
+    distance = np.arange(-radius, radius + 1)
+    kernel = np.exp(-(distance**2) / (2 * sigma**2))
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        width = [(radius, radius) if axis == each else (0, 0) for each in (0, 1)]
+        padded = np.pad(plane, width, mode="symmetric")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis)
+        plane = np.asarray(windows @ kernel)
+    return plane
+
+
+def strongest(plane: np.ndarray, percentile: float) -> float:
+    """Find the percentile of the values above 0; 0 where there is none."""
+    above = plane[plane > 0]
+    return float(np.percentile(above, percentile)) if above.size else 0.0
 
 
 def channels_axis(row: tuple[int, ...]) -> int | None:
@@ -77,4 +99,4 @@ def prepare(model: Any, picture: Any, black: float | None, white: float | None) 
         float(white or 0),
         out,
     )
-    return take(out[0])[0]
+    return np.asarray(take(out[0])[0])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ._errors import ArgumentError, UnsupportedError
+from ._picture import resize, smooth, strongest
 
 if TYPE_CHECKING:
     from ._explanation import Explanation
@@ -17,6 +18,8 @@ KINDS = ("image", "overlay", "contour", "signed", "bar")
 # Both read evenly in lightness and without red and green: for colour-blind eyes and in print.
 POSITIVE = "inferno"
 DIVERGING = "PuOr_r"
+AGAINST_FOR = "← against      for →"  # along the bar, upwards
+TITLE = 32  # characters of one line above a panel
 
 
 def _pyplot() -> Any:
@@ -46,7 +49,10 @@ def picture_of(explanation: Explanation, image: Any, row: int) -> np.ndarray:
 
 
 def signed_of(explanation: Explanation, row: int) -> np.ndarray:
-    """Find the map with both signs (H, W): the library's, else the values summed over channels."""
+    """Find the map with both signs (H, W): the library's, else the values summed over channels.
+
+    Like `map` it has the size of the input, also where the values are those of a layer.
+    """
     if explanation.signed_map is not None:
         return np.asarray(row_of(explanation, explanation.signed_map, row))
     values = explanation.values
@@ -57,7 +63,8 @@ def signed_of(explanation: Explanation, row: int) -> np.ndarray:
         found = found.sum(0)
     if found.ndim != 2:
         raise UnsupportedError(f"the values {found.shape} of a row are no map", "signed")
-    return found
+    heat = row_of(explanation, explanation.map, row)
+    return found if heat is None or heat.ndim != 2 else resize(found, *heat.shape)
 
 
 def _default(explanation: Explanation) -> str:
@@ -68,11 +75,18 @@ def _default(explanation: Explanation) -> str:
     return "bar" if not isinstance(values, dict) and values.ndim == 1 + single else "signed"
 
 
-def _title(explanation: Explanation, row: int) -> str:
+def _titles(explanations: Sequence[Explanation], row: int) -> list[str]:
+    """Name method, target and score; on two lines each when one is too long for one."""
+    pairs = [(each.method, _found(each, row)) for each in explanations]
+    long = any(len(method) + len(found) > TITLE for method, found in pairs)
+    return [f"{method}\n{found}" if long else f"{method}: {found}" for method, found in pairs]
+
+
+def _found(explanation: Explanation, row: int) -> str:
     label = row_of(explanation, explanation.label, row)
     index = row_of(explanation, explanation.target, row)
     score = row_of(explanation, explanation.score, row)
-    return f"{explanation.method}: {label or f'output {index}'} {score:.3g}"
+    return f"{label or f'output {index}'} {score:.3g}"
 
 
 def _bar(axes: Any, explanation: Explanation, row: int, names: Sequence[str] | None) -> None:
@@ -87,19 +101,41 @@ def _bar(axes: Any, explanation: Explanation, row: int, names: Sequence[str] | N
     axes.set_xlabel("attribution")
 
 
+class Display(NamedTuple):
+    """How maps are drawn: the options of :func:`plot`."""
+
+    threshold: float
+    alpha: float
+    percentile: float
+    smoothing: float
+
+    def note(self) -> str:
+        """Say what differs from the map, for the colour bar."""
+        said = []
+        if self.smoothing > 0:
+            said.append(f"smoothed, {self.smoothing:g} pixels")
+        if self.percentile < 100:
+            said.append(f"cut at percentile {self.percentile:g}")
+        return "; ".join(said)
+
+
+def _colour_bar(axes: Any, drawn: Any, how: Display, signed: bool) -> None:
+    cut = ("both" if signed else "max") if how.percentile < 100 else "neither"
+    bar = axes.figure.colorbar(_opaque(drawn), ax=axes, shrink=0.8, extend=cut)
+    bar.set_label("\n".join(filter(None, [AGAINST_FOR if signed else "evidence for", how.note()])))
+
+
 def draw(
     axes: Any,
     explanation: Explanation,
     image: Any,
     row: int,
     kind: str,
-    threshold: float,
-    alpha: float,
+    how: Display,
     spacing: tuple[float, float] | None,
     names: Sequence[str] | None,
 ) -> None:
     """Draw one explanation into matplotlib axes."""
-    axes.set_title(_title(explanation, row))
     if kind == "bar":
         _bar(axes, explanation, row, names)
         return
@@ -116,26 +152,34 @@ def draw(
     if kind == "image":
         return
     if kind == "signed":
-        signed = signed_of(explanation, row)
-        reach = float(np.abs(signed).max()) or 1.0
-        strength = alpha * np.abs(signed) / reach
+        signed = smooth(signed_of(explanation, row), how.smoothing)
+        reach = strongest(np.abs(signed), how.percentile) or 1.0
+        strength = how.alpha * np.clip(np.abs(signed) / reach, 0, 1)
         drawn = axes.imshow(
             signed, cmap=DIVERGING, vmin=-reach, vmax=reach, alpha=strength, extent=extent
         )
-        axes.figure.colorbar(_opaque(drawn), ax=axes, shrink=0.8, label="against      for")
+        _colour_bar(axes, drawn, how, True)
         return
     heat = row_of(explanation, explanation.map, row)
     if heat is None or np.ndim(heat) != 2:
         raise UnsupportedError(f"'{explanation.method}' gives no map (H, W) of this input", "map")
     if not heat.max() > 0:
         axes.set_xlabel("no positive evidence")
+    reach = 1.0
+    if how.smoothing > 0 or how.percentile < 100:
+        heat = smooth(heat, how.smoothing)
+        reach = strongest(heat, how.percentile) or 1.0
     if kind == "overlay":
-        drawn = axes.imshow(heat, cmap=POSITIVE, vmin=0, vmax=1, alpha=alpha * heat, extent=extent)
-        axes.figure.colorbar(_opaque(drawn), ax=axes, shrink=0.8, label="evidence for")
-    elif heat.max() >= threshold > heat.min():
+        strength = how.alpha * np.clip(heat / reach, 0, 1)
+        drawn = axes.imshow(heat, cmap=POSITIVE, vmin=0, vmax=reach, alpha=strength, extent=extent)
+        _colour_bar(axes, drawn, how, False)
+    elif heat.max() >= how.threshold * reach > heat.min():
         x = (np.arange(heat.shape[1]) + 0.5) / heat.shape[1] * extent[1]
         y = (np.arange(heat.shape[0]) + 0.5) / heat.shape[0] * extent[2]
-        axes.contour(x, y, heat, [threshold], colors=["#ffb000"], linewidths=1.5)
+        level = how.threshold * reach
+        axes.contour(x, y, heat, [level], colors=["#ffb000"], linewidths=1.5)
+        if how.note():
+            axes.set_xlabel(how.note())
 
 
 def _opaque(drawn: Any) -> Any:
@@ -152,6 +196,8 @@ def plot(
     kind: str | None = None,
     threshold: float = 0.5,
     alpha: float = 0.6,
+    percentile: float = 100.0,
+    smoothing: float = 0.0,
     spacing: tuple[float, float] | None = None,
     names: Sequence[str] | None = None,
     ax: Any = None,
@@ -171,9 +217,16 @@ def plot(
         and against in a diverging scale with zero in its middle; "bar": the attributions of a
         table. By default what the explanation has.
     threshold : float
-        Of the contour, in (0, 1].
+        Of the contour, in (0, 1]: a share of where the colours are strongest.
     alpha : float
         Strength of the colour where the evidence is strongest; it fades with the evidence.
+    percentile : float
+        The colours are strongest from this percentile of the values above 0 on (of the absolute
+        values for "signed"), in (0, 100]. Maps of pixels (integrated_gradients, deeplift, ...) are
+        1 in a few pixels and small elsewhere: they are seen with ``percentile=99, smoothing=2``.
+        The colour bar says so; the numbers of the explanation stay as they are.
+    smoothing : float
+        Standard deviation, in pixels of the map, of a Gaussian that smooths what is drawn.
     spacing : (float, float), optional
         Millimetres between the rows and columns of the image: axes in millimetres.
     names : list of str, optional
@@ -189,6 +242,13 @@ def plot(
         raise ArgumentError("explanations: an empty list", "explanations")
     if kind is not None and kind not in KINDS:
         raise ArgumentError(f"kind: {kind!r} is not one of {', '.join(KINDS)}", "kind")
+    if not (0 < percentile <= 100 and 0 <= smoothing <= 1000):
+        name = "smoothing" if 0 < percentile <= 100 else "percentile"
+        raise ArgumentError(
+            f"percentile: {percentile}, smoothing: {smoothing} are not in (0, 100] and [0, 1000]",
+            name,
+        )
+    how = Display(threshold, alpha, percentile, smoothing)
     for each in chosen:
         if not 0 <= row < each._rows:
             raise ArgumentError(f"row: {row} is not in [0, {each._rows})", "row")
@@ -203,6 +263,7 @@ def plot(
         axes = list(np.ravel(np.asarray(ax, dtype=object)))
     if len(axes) != len(chosen):
         raise ArgumentError(f"ax: {len(chosen)} axes are needed, not {len(axes)}", "ax")
-    for each, at in zip(chosen, axes):
-        draw(at, each, image, row, kind or _default(each), threshold, alpha, spacing, names)
+    for each, at, title in zip(chosen, axes, _titles(chosen, row)):
+        at.set_title(title)
+        draw(at, each, image, row, kind or _default(each), how, spacing, names)
     return axes[0].figure

@@ -81,7 +81,7 @@ def quantus_explain(
     rows = [int(each) for each in np.ravel(targets)]
     found = explain(chosen, arrays, method, rows, **own)
     if not found.layer and not isinstance(found.values, dict):
-        return found.values
+        return np.asarray(found.values)
     if found.map is None:
         raise UnsupportedError(f"'{method}' gives no map of this input", "quantus_explain")
-    return found.map[:, None]
+    return np.asarray(found.map[:, None])

@@ -31,10 +31,12 @@ def _to_bfloat16(array: np.ndarray) -> np.ndarray:
     """Round float32 to the nearest bfloat16 (ties to even), as their bits."""
     bits = np.asarray(array, np.float32, order="C").view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-    return np.where(np.isnan(array), np.uint32(0x7FC0), rounded).astype(np.uint16, order="C")
+    kept: np.ndarray = np.where(np.isnan(array), np.uint32(0x7FC0), rounded)
+    return kept.astype(np.uint16, order="C")
 
 
 _HOST = (1, 3)  # DLPack's kinds of memory that numpy can read: CPU, and CPU pinned by CUDA
+_DEVICES = {2: "CUDA, ", 7: "Vulkan, ", 8: "Metal, ", 10: "ROCm, ", 13: "CUDA managed, "}
 
 
 def as_numpy(value: Any, what: str = "input") -> np.ndarray:
@@ -47,8 +49,9 @@ def as_numpy(value: Any, what: str = "input") -> np.ndarray:
         kind = int(value.__dlpack_device__()[0])
         if kind not in _HOST:
             raise WrongTypeError(
-                f"{what}: the array is on another device (DLPack type {kind}): "
-                "bring it to the CPU first, as with x.cpu()",
+                f"{what}: the array is on another device ({_DEVICES.get(kind, '')}DLPack type "
+                f"{kind}): bring it to the CPU first: x.cpu() of PyTorch, jax.device_get(x), "
+                "x.get() of CuPy",
                 what,
             )
         try:

@@ -293,7 +293,8 @@ def read(source: Any, frame: int | None = None, window: Any = None) -> DicomImag
     if frame is not None and not 0 <= frame < len(stored):
         raise ArgumentError(f"frame: {frame} is not in [0, {len(stored)})", "frame")
     numbers = list(range(len(stored))) if frame is None else [frame]
-    chosen, warnings = stored[numbers], []
+    chosen = stored[numbers]
+    warnings: list[str] = []
     spacing, source_of_spacing = _spacing(dataset, warnings)
     used: tuple[float, float] | None = None
     if photometric in ("MONOCHROME1", "MONOCHROME2"):
