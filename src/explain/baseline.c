@@ -257,6 +257,7 @@ static xai_status keep_layer(void *user, const variant *of, xai_error **error)
 
 xai_status references_begin(references *self, explainer *of, size_t row, xai_error **error)
 {
+    self->evaluations = 0;
     if (self->background && (self->layer == NULL || row > 0))
         return XAI_OK; /* read where it is; the same for every row */
     if (!self->background) {
@@ -278,6 +279,20 @@ xai_status references_begin(references *self, explainer *of, size_t row, xai_err
                            .user = &job};
     self->evaluations = self->count;
     return evaluator_run_variants(&of->engine, &what, error);
+}
+
+bool references_are_shared(const references *self, const explainer *of)
+{
+    const option_value *given = option_given(&of->options, "baseline");
+    if (self->background || given == NULL || given->kind == OPTION_NUMBER)
+        return true;
+    for (size_t p = 0; given->kind == OPTION_TENSOR && p < self->inputs.float_count; p++) {
+        const size_t input = self->inputs.inputs[p];
+        const tensor *array = option_tensor(&of->options, "baseline", input);
+        if (rows_of(array, self->inputs.rows->inputs[input]) != 1)
+            return false;
+    }
+    return given->kind == OPTION_TENSOR;
 }
 
 void references_read(const references *self, const explainer *of, size_t index, float *const *out)

@@ -35,7 +35,7 @@ typedef struct references {
     bool background;
     float **row;        /* the baseline of the row begun, as inputs */
     float *layer;       /* (count, size) when the parts are a layer; NULL otherwise */
-    size_t evaluations; /* of the model, made for the layer's values */
+    size_t evaluations; /* of the model, made for the layer's values at the last begin */
 } references;
 
 /* `takes_background`: the method has the option. Names the reference in every explanation. */
@@ -45,6 +45,8 @@ xai_status references_init(references *self, explainer *of, const attribution_in
 void references_free(references *self);
 /* Before references_read() for a row: a baseline may depend on it. */
 xai_status references_begin(references *self, explainer *of, size_t row, xai_error **error);
+/* Whether every row that this explainer explains has the same references. */
+bool references_are_shared(const references *self, const explainer *of);
 void references_read(const references *self, const explainer *of, size_t index, float *const *out);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
-#include "explain/baseline.h"
+#include "explain/reference_scores.h"
 #include "explain/sampling.h"
 
 /* Expected gradients (Erion et al. 2021, eq. 2; GradientExplainer of shap):
@@ -129,24 +129,6 @@ static xai_status make_order(expectation *self, size_t samples, xai_error **erro
 
 /* Base values */
 
-typedef struct base_job {
-    const expectation *self;
-    size_t row;
-    const size_t *rows; /* background rows to evaluate */
-} base_job;
-
-static xai_status fill_reference(void *user, size_t index, tensor *inputs, xai_error **error)
-{
-    const base_job *job = user;
-    float **values = attribution_rows_create(job->self->inputs);
-    if (values == NULL)
-        return error_memory(error, "a reference", 0);
-    references_read(job->self->background, job->self->of, job->rows[index], values);
-    attribution_write(job->self->inputs, job->row, (const float *const *)values, inputs);
-    memory_free((void *)values);
-    return XAI_OK;
-}
-
 /* How often each background row was used in `samples` samples of this design. */
 static void count_uses(const expectation *self, size_t samples, bool in_rounds, double *uses)
 {
@@ -174,7 +156,7 @@ static xai_status set_base(explainer *of, const expectation *self, size_t row,
     const size_t rows = self->background->count;
     const bool in_rounds = explainer_number(of, "tolerance") > 0;
     double *uses = memory_allocate(rows, sizeof *uses);
-    size_t *wanted = memory_allocate(rows, sizeof *wanted), count = 0;
+    size_t *wanted = memory_allocate(rows, sizeof *wanted), count = 0, evaluations = 0;
     double *base = memory_allocate(rows * target_count, sizeof *base);
     xai_status status = XAI_OK;
     if (uses == NULL || wanted == NULL || base == NULL) {
@@ -185,15 +167,12 @@ static xai_status set_base(explainer *of, const expectation *self, size_t row,
     for (size_t b = 0; b < rows; b++)
         if (uses[b] > 0)
             wanted[count++] = b;
-    base_job job = {.self = self, .row = row, .rows = wanted};
-    variants what = {.row = row,
-                     .count = count,
-                     .scores = scores,
-                     .score_count = target_count,
-                     .fill = fill_reference,
-                     .user = &job};
-    attribution_prepare(self->inputs, &what);
-    status = evaluator_scores_of(&of->engine, &what, base, error);
+    const reference_request what = {.of = self->background,
+                                    .inputs = self->inputs,
+                                    .row = row,
+                                    .wanted = wanted,
+                                    .count = count};
+    status = reference_scores_take(of, &what, scores, target_count, base, &evaluations, error);
     for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
         const fixed_score *fixed = &scores[t];
         explanation *to = out[t];
@@ -208,9 +187,9 @@ static xai_status set_base(explainer *of, const expectation *self, size_t row,
                 total += ((float *)to->parts[p].values.data)[row * self->inputs->sizes[p] + i];
         to->base_values[row] = sum / weight;
         to->completeness_errors[row] = fabs(total - (fixed->score - sum / weight));
-        status =
-            explanation_set_facts(to, of->engine.of, row, &fixed->chosen, fixed->source.output,
-                                  fixed->score, before + to->samples[row] + (int64_t)count, error);
+        status = explanation_set_facts(to, of->engine.of, row, &fixed->chosen, fixed->source.output,
+                                       fixed->score,
+                                       before + to->samples[row] + (int64_t)evaluations, error);
     }
 done:
     memory_free(uses);
@@ -260,8 +239,8 @@ static xai_status gradient_shap_explain(explainer *self, const batch *rows,
                      .group = group_of,
                      .user = &job};
     const size_t base = background.count < samples ? background.count : samples;
-    evaluator_expect(&self->engine, rows->runs * (1 + inputs.of_layer) +
-                                        rows->rows * (samples + base) +
+    evaluator_expect(&self->engine, rows->runs * (1 + inputs.of_layer) + rows->rows * samples +
+                                        reference_scores_expect(self, &background, &inputs, base) +
                                         (inputs.of_layer ? background.count : 0));
     status = evaluator_fix_scores(&self->engine, rows, targets, target_count, self->score, scores,
                                   error);

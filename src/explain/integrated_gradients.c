@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "explain/attribution.h"
-#include "explain/baseline.h"
+#include "explain/reference_scores.h"
 
 /* Integrated gradients (Sundararajan et al. 2017, eq. 1, 3):
  *   phi_i = (x_i - b_i) integral_0^1 dS/dx_i(b + a (x - b)) da  ~  (x_i - b_i) sum_k w_k g_i(a_k)
@@ -41,11 +41,11 @@ static void gauss_legendre(size_t count, double *nodes, double *weights)
 typedef struct path {
     explainer *self;
     const attribution_inputs *inputs;
+    const references *reference;
     size_t row;
     float **from, **to; /* baseline and row */
     const double *nodes;
     const double *weights; /* NULL = all 1 */
-    size_t node_count;
     double **sums;         /* [target * parts + p] */
     const size_t *targets; /* of the scores that are evaluated: which target each is */
     size_t score_count;
@@ -54,7 +54,7 @@ typedef struct path {
 static xai_status fill_point(void *user, size_t index, tensor *inputs, xai_error **error)
 {
     const path *self = user;
-    const double a = index < self->node_count ? self->nodes[index] : 0;
+    const double a = self->nodes[index];
     float **values = attribution_rows_create(self->inputs);
     if (values == NULL)
         return error_memory(error, "a point of the path", 0);
@@ -98,7 +98,6 @@ static xai_status evaluate_nodes(path *at, const row_state *state, const double 
 {
     at->nodes = nodes;
     at->weights = weights;
-    at->node_count = count;
     at->targets = state->active_targets;
     at->score_count = state->active_count;
     variants what = {.row = at->row,
@@ -229,21 +228,15 @@ static xai_status explain_row(path *at, row_state *state, explanation **out, xai
 {
     const double tolerance = explainer_number(at->self, "tolerance");
     const size_t steps = explainer_count(at->self, "steps");
-    const double start = 0;
-    path base = *at;
-    base.nodes = &start;
-    base.node_count = 1;
-    variants what = {.row = at->row,
-                     .count = 1,
-                     .scores = state->scores,
-                     .score_count = state->target_count,
-                     .fill = fill_point,
-                     .user = &base};
-    attribution_prepare(at->inputs, &what);
-    const xai_status status = evaluator_scores_of(&at->self->engine, &what, state->base, error);
+    static const size_t only = 0;
+    size_t evaluations = 0;
+    const reference_request what = {
+        .of = at->reference, .inputs = at->inputs, .row = at->row, .wanted = &only, .count = 1};
+    const xai_status status = reference_scores_take(
+        at->self, &what, state->scores, state->target_count, state->base, &evaluations, error);
     if (status != XAI_OK)
         return status;
-    state->evaluations++;
+    state->evaluations += (int64_t)evaluations;
     state->active_count = state->target_count;
     for (size_t t = 0; t < state->target_count; t++) {
         state->active[t] = state->scores[t];
@@ -280,7 +273,7 @@ static xai_status integrated_gradients_explain(explainer *self, const batch *row
 {
     attribution_inputs inputs = {0};
     references reference = {0};
-    path at = {.self = self, .inputs = &inputs};
+    path at = {.self = self, .inputs = &inputs, .reference = &reference};
     row_state state = {.target_count = target_count};
     fixed_score *scores = memory_allocate(rows->rows * target_count, sizeof *scores);
     size_t loaded = 0;
@@ -313,7 +306,8 @@ static xai_status integrated_gradients_explain(explainer *self, const batch *row
     if (!(explainer_number(self, "tolerance") > 0))
         evaluator_expect(&self->engine,
                          rows->runs * (1 + inputs.of_layer) +
-                             rows->rows * (1 + inputs.of_layer + explainer_count(self, "steps")));
+                             rows->rows * (inputs.of_layer + explainer_count(self, "steps")) +
+                             reference_scores_expect(self, &reference, &inputs, 1));
     status = evaluator_fix_scores(&self->engine, rows, targets, target_count, self->score, scores,
                                   error);
     if (status == XAI_OK)

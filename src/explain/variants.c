@@ -83,11 +83,12 @@ xai_status evaluator_value_shape(evaluator *self, const batch *rows, int value, 
 
 /* Runs */
 
-/* What a run's body hands to its turn: gradients, values and scores of B variants. */
+/* What a run's body hands to its turn: gradients, values, scores and outputs of B variants. */
 typedef struct slot_data {
     double *scores;   /* (B, score_count) */
     float *gradients; /* [score][v]: (B, count_v) */
     float *values;    /* [v]: (B, count_v) */
+    double *outputs;  /* [score]: (B, elements of a row of its value) */
 } slot_data;
 
 typedef struct variant_job {
@@ -97,6 +98,8 @@ typedef struct variant_job {
     size_t *counts;    /* of one row of each value */
     size_t *offsets;   /* of each value in a score's gradients, times B rows */
     size_t stride;     /* floats of one score's gradients, B rows of all values */
+    size_t *outputs;   /* of each score in the outputs, one row */
+    size_t output_count;
     size_t per_plan, runs;
 } variant_job;
 
@@ -107,22 +110,26 @@ static void slot_free(slot_data *self)
     memory_free(self->scores);
     memory_free(self->gradients);
     memory_free(self->values);
+    memory_free(self->outputs);
     memory_free(self);
 }
 
 static slot_data *slot_create(const variant_job *job)
 {
     const variants *what = job->what;
-    size_t floats = 0;
+    size_t floats = 0, doubles = 0;
     slot_data *made = memory_allocate_zeroed(1, sizeof *made);
-    if (made == NULL || !size_multiply(job->stride, what->score_count, &floats)) {
+    if (made == NULL || !size_multiply(job->stride, what->score_count, &floats) ||
+        !size_multiply(job->output_count, job->per_plan, &doubles)) {
         memory_free(made);
         return NULL;
     }
     made->scores = memory_allocate(job->per_plan * what->score_count, sizeof *made->scores);
     made->gradients = memory_allocate(floats, sizeof *made->gradients);
     made->values = memory_allocate(what->with_values ? job->stride : 0, sizeof *made->values);
-    if (made->scores == NULL || made->gradients == NULL || made->values == NULL) {
+    made->outputs = memory_allocate(doubles, sizeof *made->outputs);
+    if (made->scores == NULL || made->gradients == NULL || made->values == NULL ||
+        made->outputs == NULL) {
         slot_free(made);
         return NULL;
     }
@@ -200,6 +207,8 @@ static xai_status take_score(const variant_job *job, run *state, size_t t, doubl
     if (grown == NULL || grown_seed == NULL)
         return error_memory(error, "scores", count * sizeof **values);
     tensor_read_doubles(found, 0, count, *values);
+    if (job->what->with_outputs)
+        memcpy(into->outputs + job->outputs[t] * job->per_plan, *values, count * sizeof **values);
     for (size_t b = 0; b < job->per_plan; b++) {
         const double score = score_evaluate(&fixed->source, &fixed->chosen, &fixed->row_shape,
                                             *values + b * row_count, *seed + b * row_count);
@@ -253,10 +262,13 @@ static xai_status hand_over(void *user, run *state, size_t index, xai_error **er
     slot_data *from = job->slots[index];
     const size_t pointers = what->wrt_count * (what->score_count + 1);
     const float **gradients = memory_allocate(pointers, sizeof *gradients);
+    const double **outputs = memory_allocate(what->score_count, sizeof *outputs);
     xai_status status = XAI_OK;
     (void)state;
-    if (gradients == NULL)
-        return error_memory(error, "gradients", pointers * sizeof *gradients);
+    if (gradients == NULL || outputs == NULL) {
+        status = error_memory(error, "gradients", pointers * sizeof *gradients);
+        goto done;
+    }
     const float **values = gradients + what->wrt_count * what->score_count;
     for (size_t b = 0; status == XAI_OK && b < job->per_plan; b++) {
         const size_t at = index * job->per_plan + b;
@@ -268,16 +280,24 @@ static xai_status hand_over(void *user, run *state, size_t index, xai_error **er
                     from->gradients + t * job->stride + job->offsets[v] + b * job->counts[v];
             values[v] = from->values + job->offsets[v] + b * job->counts[v];
         }
+        for (size_t t = 0; what->with_outputs && t < what->score_count; t++) {
+            size_t count = 0;
+            (void)shape_count(&what->scores[t].row_shape, &count);
+            outputs[t] = from->outputs + job->outputs[t] * job->per_plan + b * count;
+        }
         const variant found = {
             .index = at,
             .scores = from->scores + b * what->score_count,
             .gradients = what->wrt_count > 0 ? gradients : NULL,
             .values = what->with_values ? values : NULL,
+            .outputs = what->with_outputs ? outputs : NULL,
             .counts = job->counts,
         };
         status = what->body(what->user, &found, error);
     }
+done:
     memory_free((void *)gradients);
+    memory_free((void *)outputs);
     slot_free(from);
     job->slots[index] = NULL;
     return status;
@@ -298,6 +318,13 @@ static xai_status measure(variant_job *job, const plan *program, xai_error **err
         job->counts[v] = count / job->per_plan;
         job->offsets[v] = job->stride;
         job->stride += count;
+    }
+    for (size_t t = 0; what->with_outputs && t < what->score_count; t++) {
+        size_t count = 0;
+        (void)shape_count(&what->scores[t].row_shape, &count);
+        job->outputs[t] = job->output_count;
+        if (!size_add(job->output_count, count, &job->output_count))
+            return error_memory(error, "the outputs of variants", SIZE_MAX);
     }
     return XAI_OK;
 }
@@ -371,7 +398,8 @@ xai_status evaluator_run_variants(evaluator *self, const variants *what, xai_err
     job.slots = memory_allocate_zeroed(job.runs, sizeof *job.slots);
     job.counts = memory_allocate_zeroed(what->wrt_count, sizeof *job.counts);
     job.offsets = memory_allocate_zeroed(what->wrt_count, sizeof *job.offsets);
-    if (job.slots == NULL || job.counts == NULL || job.offsets == NULL) {
+    job.outputs = memory_allocate_zeroed(what->score_count, sizeof *job.outputs);
+    if (job.slots == NULL || job.counts == NULL || job.offsets == NULL || job.outputs == NULL) {
         status = error_memory(error, "variants", job.runs * sizeof *job.slots);
         goto done;
     }
@@ -392,6 +420,7 @@ done:
     memory_free((void *)job.slots);
     memory_free(job.counts);
     memory_free(job.offsets);
+    memory_free(job.outputs);
     return status;
 }
 
@@ -425,6 +454,7 @@ xai_status evaluator_scores_of(evaluator *self, const variants *what, double *ou
     scored.wrt = NULL;
     scored.wrt_count = 0;
     scored.with_values = false;
+    scored.with_outputs = false;
     scored.fill = fill_scored;
     scored.body = keep_scores;
     scored.user = &job;

@@ -29,7 +29,9 @@ typedef struct variant {
     /* [score * wrt_count + v]: d score / d value v, one row; NULL without wrt */
     const float *const *gradients;
     const float *const *values; /* [v]: the value itself; NULL unless with_values */
-    const size_t *counts;       /* [v]: its elements */
+    /* [score]: one row of the value that the score is a function of; NULL unless with_outputs */
+    const double *const *outputs;
+    const size_t *counts; /* [v]: its elements */
 } variant;
 
 typedef struct variants {
@@ -41,6 +43,7 @@ typedef struct variants {
     const int *wrt; /* value ids to differentiate with respect to; none = scores only */
     size_t wrt_count;
     bool with_values;
+    bool with_outputs;
     /* A tail of the network: inner values that fill() writes besides the inputs, with their static
      * shapes of one run (see evaluator_value_shape). What they alone depend on is not computed.
      * They follow the model's inputs in what fill() gets. */
