@@ -1,6 +1,7 @@
 #include "base/parallel.h"
 
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #endif
 #ifdef __linux__
 #include <sched.h>
+#include <time.h>
 #endif
 
 void parallel_for(int threads, size_t count, void (*body)(void *user, size_t begin, size_t end),
@@ -44,6 +46,61 @@ void parallel_for(int threads, size_t count, void (*body)(void *user, size_t beg
 #endif
     body(user, 0, count);
 }
+
+#if defined(_OPENMP) && defined(__linux__)
+/* Off every processor that the team stands on, when there is one left. */
+static void move_away(const int *processors, int count)
+{
+    cpu_set_t allowed, others;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) /* more than 1024 processors */
+        return;
+    others = allowed;
+    for (int i = 0; i < count; i++)
+        if (processors[i] >= 0 && processors[i] < CPU_SETSIZE)
+            CPU_CLR(processors[i], &others);
+    if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0)
+        return;
+    sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
+/* Gives way, for a thread that waits to run on this very processor. */
+static void wait_for_all(atomic_int *arrived, int count)
+{
+    enum { YIELDS = 16 };
+    const struct timespec moment = {.tv_nsec = 20000};
+    for (int i = 0; atomic_load(arrived) < count; i++)
+        if (i < YIELDS)
+            sched_yield();
+        else
+            nanosleep(&moment, NULL);
+}
+
+void parallel_wake(int threads)
+{
+    enum { MAX_THREADS = 256 };
+    int processors[MAX_THREADS];
+    atomic_int arrived = 0;
+    if (threads <= 1 || threads > MAX_THREADS || omp_in_parallel())
+        return;
+#pragma omp parallel num_threads(threads)
+    {
+        const int team = omp_get_num_threads(), index = omp_get_thread_num();
+        bool shared = false;
+        processors[index] = sched_getcpu();
+        atomic_fetch_add(&arrived, 1);
+        wait_for_all(&arrived, team);
+        for (int i = 0; i < index; i++)
+            shared = shared || processors[i] == processors[index];
+        if (shared)
+            move_away(processors, team);
+    }
+}
+#else
+void parallel_wake(int threads)
+{
+    (void)threads;
+}
+#endif
 
 #ifdef __linux__
 static int affinity_processors(void)

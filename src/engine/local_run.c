@@ -227,6 +227,7 @@ xai_status local_run(local *self, size_t begin, size_t count, local_content cont
     xai_status status = job.statuses == NULL || job.errors == NULL
                             ? error_memory(error, "groups of edits", groups * sizeof *job.errors)
                             : XAI_OK;
+    parallel_wake(self->threads);
     if (status == XAI_OK)
         parallel_for(self->threads, (size_t)self->threads, run_groups, &job);
     for (size_t g = 0; job.statuses != NULL && job.errors != NULL && g < groups; g++) {

@@ -371,6 +371,7 @@ xai_status plan_create(network *net, const plan_request *request, plan **out, xa
     if (request->first_relevance)
         self->first_relevance = *request->first_relevance;
     self->threads = request->threads > 0 ? request->threads : parallel_processors();
+    parallel_wake(self->threads);
     self->block = primitive_block();
     self->pool = memory_pool_create();
     if (!self->pool) {

@@ -192,6 +192,7 @@ static xai_status run_loop(row_loop *loop, xai_error **error)
         if ((size_t)workers > loop->rows)
             workers = (int)loop->rows;
     }
+    parallel_wake(workers);
     if (workers > 1)
         parallel_for(workers, (size_t)workers, work, loop);
     else

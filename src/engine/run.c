@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/parallel.h"
 #include "engine/plan.h"
 
 void *run_address(const run *state, operand place)
@@ -141,6 +142,7 @@ xai_status run_forward(run *self, const tensor *const *inputs, xai_error **error
         memcpy(run_address(self, p->plain[g->inputs[i]].place), inputs[i]->data,
                tensor_bytes(inputs[i]));
     guard_begin(self);
+    parallel_wake(p->threads);
     const xai_status status = execute(self, 0, p->forward_count, error);
     self->has_forward = status == XAI_OK;
     return status;

@@ -2,6 +2,9 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -235,6 +238,57 @@ START_TEST(parallel_loops_nest)
 }
 END_TEST
 
+#ifdef __linux__
+static void pin(void *processors, size_t begin, size_t end)
+{
+    (void)begin, (void)end;
+    ck_assert_int_eq(sched_setaffinity(0, sizeof(cpu_set_t), processors), 0);
+}
+
+typedef struct affinities {
+    cpu_set_t of[2];
+    int processor[2];
+} affinities;
+
+static void look(void *user, size_t begin, size_t end)
+{
+    affinities *found = user;
+    for (size_t i = begin; i < end; i++) {
+        found->processor[i] = sched_getcpu();
+        ck_assert_int_eq(sched_getaffinity(0, sizeof found->of[i], &found->of[i]), 0);
+    }
+}
+
+/* Two threads begin on one processor; waking them leaves what each is allowed. */
+START_TEST(waking_keeps_affinities)
+{
+    cpu_set_t all, one;
+    affinities found = {0};
+    ck_assert_int_eq(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&one);
+    for (int i = CPU_SETSIZE; i-- > 0;)
+        if (CPU_ISSET(i, &all)) {
+            CPU_SET(i, &one);
+            break;
+        }
+    for (int round = 0; round < 5; round++) {
+        parallel_for(2, 2, pin, &one);
+        parallel_wake(2); /* no other processor is allowed */
+        parallel_for(2, 2, look, &found);
+        for (int i = 0; i < 2; i++)
+            ck_assert(CPU_EQUAL(&found.of[i], &one));
+        parallel_for(2, 2, pin, &all);
+        parallel_wake(2);
+        parallel_for(2, 2, look, &found);
+        for (int i = 0; i < 2; i++) {
+            ck_assert(CPU_EQUAL(&found.of[i], &all));
+            ck_assert(CPU_ISSET(found.processor[i], &all));
+        }
+    }
+}
+END_TEST
+#endif
+
 START_TEST(there_is_a_processor)
 {
     ck_assert_int_ge(parallel_processors(), 1);
@@ -261,6 +315,9 @@ int main(void)
     tcase_add_test(tests, utf8_check_refuses_overlong_surrogates_and_cut_off);
     tcase_add_test(tests, parallel_ranges_cover_every_item_once);
     tcase_add_test(tests, parallel_loops_nest);
+#ifdef __linux__
+    tcase_add_test(tests, waking_keeps_affinities);
+#endif
     tcase_add_test(tests, there_is_a_processor);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
