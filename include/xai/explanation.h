@@ -159,7 +159,8 @@ XAI_API double xai_explanation_completeness_error(const xai_explanation *explana
 
 /**
  * @return how many times the model was evaluated for a row (a forward pass, with its backward pass
- *         if any).
+ *         if any; runs of the network behind a layer and local edits count as one each): as many
+ *         as for this target alone, also where several targets shared them.
  * @since 0.1
  */
 XAI_API int64_t xai_explanation_evaluations(const xai_explanation *explanation, size_t row);
@@ -176,7 +177,8 @@ XAI_API int64_t xai_explanation_warning_row(const xai_explanation *explanation, 
 /**
  * The facts as JSON text in UTF-8: versions, method, layer, input shape, and for each row target,
  * label, score, evaluations and the peak of the map; options, baseline, base value, completeness
- * error, samples and convergence where they exist; warnings. Numbers that do not exist are null. Made with the explanation.
+ * error, samples, relative standard error (norm of the standard errors over that of the values) and
+ * convergence where they exist; warnings. Numbers that do not exist are null. Made with the explanation.
  * @since 0.1
  */
 XAI_API const char *xai_explanation_json(const xai_explanation *explanation);

@@ -48,8 +48,9 @@ extern "C" {
  * Called while a long call works, by the thread that made the call. It must not call into the session or explainer that reports.
  *
  * @param user   as given to xai_session_options_set_progress()
- * @param done   rows finished
- * @param total  rows in all
+ * @param done   evaluations of the model that are finished (rows, for scores and gradients); it never falls
+ * @param total  evaluations in all, as far as known: what is left takes (total - done) / done of the time so far. Where a method
+ *               stops early, the last call says that all is done
  * @return 0 to go on; anything else stops the call with XAI_ERROR_CANCELLED
  * @since 0.1
  */

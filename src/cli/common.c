@@ -9,8 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static bool progress_shown;
+static time_t progress_begun;
 
 void progress_end(void)
 {
@@ -143,14 +145,22 @@ int arguments_parse(const char *command, int count, char **arguments, const opti
     return EXIT_OK;
 }
 
+/* A bar, and how long the rest takes at the speed so far. */
 static int32_t show_progress(void *user, size_t done, size_t total)
 {
     enum { WIDTH = 40 };
     (void)user;
     if (total > 1) {
+        const time_t now = time(NULL);
+        if (!progress_shown)
+            progress_begun = now;
+        const double spent = difftime(now, progress_begun);
         const int filled = (int)((double)done / (double)total * WIDTH);
         fprintf(stderr, "\r[%.*s%*s] %zu/%zu", filled, "########################################",
                 WIDTH - filled, "", done, total);
+        if (spent >= 1 && done > 0)
+            fprintf(stderr, ", %.0f s left \b",
+                    ceil(spent / (double)done * (double)(total - done)));
         progress_shown = true;
     }
     return 0;

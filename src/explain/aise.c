@@ -237,7 +237,7 @@ static xai_status explain_target(aise_job *job, size_t t, explanation *out, floa
     if (status == XAI_OK)
         status = explanation_set_facts(out, job->self->engine.of, job->row, &fixed->chosen,
                                        fixed->source.output, fixed->score,
-                                       (int64_t)job->evaluations, error);
+                                       (int64_t)job->evaluations + 1, error);
     out->base_values[job->row] = job->empty;
     out->samples[job->row] = (int64_t)job->evaluations;
     return status;
@@ -319,7 +319,7 @@ static xai_status aise_explain(explainer *self, const batch *rows, const xai_tar
             status = explanation_set_features(
                 out[t], "Gaussian windows of 0.1, 0.175 and 0.25 of the shorter side", error);
     }
-    evaluator_expect(&self->engine, rows->rows * (1 + target_count * (1 + job.samples)));
+    evaluator_expect(&self->engine, rows->runs + rows->rows * target_count * (1 + job.samples));
     if (status == XAI_OK)
         status = evaluator_fix_scores(&self->engine, rows, targets, target_count, self->score,
                                       job.scores, error);

@@ -119,7 +119,8 @@ typedef struct channel_method {
     xai_status (*fill)(void *user, size_t channel, tensor *inputs, xai_error **error);
     void (*weights)(const double *scores, size_t channels, size_t stride, double original,
                     double *out);
-    bool from_layer; /* variants are of the layer */
+    bool from_layer;      /* variants are of the layer */
+    const char *baseline; /* what stands for absence */
 } channel_method;
 
 /* The scores of all channels of one row, then the maps of the targets that are about this layer. */
@@ -237,6 +238,8 @@ static xai_status explain_channels(explainer *self, const channel_method *how, c
         status = error_memory(error, "targets", rows->rows * target_count * sizeof *fixed);
     if (status == XAI_OK)
         status = find_spaces(&cam, shapes, !how->from_layer, error);
+    for (size_t t = 0; status == XAI_OK && t < target_count; t++)
+        status = explanation_set_baseline(out[t], how->baseline, error);
     size_t total = rows->runs;
     for (size_t v = 0; status == XAI_OK && v < cam.layer_count; v++)
         total += rows->runs + rows->rows * cam.layers[v].space.channels;
@@ -258,7 +261,9 @@ static xai_status scorecam_explain(explainer *self, const batch *rows,
                                    const xai_target *const *targets, size_t target_count,
                                    explanation **out, xai_error **error)
 {
-    static const channel_method how = {.fill = fill_masked, .weights = score_weights};
+    static const channel_method how = {.fill = fill_masked,
+                                       .weights = score_weights,
+                                       .baseline = "0 where the channel's map is low"};
     return explain_channels(self, &how, rows, targets, target_count, out, error);
 }
 
@@ -266,8 +271,10 @@ static xai_status ablationcam_explain(explainer *self, const batch *rows,
                                       const xai_target *const *targets, size_t target_count,
                                       explanation **out, xai_error **error)
 {
-    static const channel_method how = {
-        .fill = fill_ablated, .weights = ablation_weights, .from_layer = true};
+    static const channel_method how = {.fill = fill_ablated,
+                                       .weights = ablation_weights,
+                                       .from_layer = true,
+                                       .baseline = "0 in place of the layer's channel"};
     return explain_channels(self, &how, rows, targets, target_count, out, error);
 }
 

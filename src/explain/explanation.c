@@ -28,19 +28,21 @@ xai_status explanation_create(size_t rows, const char *method, const char *layer
     self->completeness_errors = memory_allocate(rows, sizeof *self->completeness_errors);
     self->evaluations = memory_allocate_zeroed(rows, sizeof *self->evaluations);
     self->samples = memory_allocate_zeroed(rows, sizeof *self->samples);
+    self->relative_errors = memory_allocate(rows, sizeof *self->relative_errors);
     self->converged = memory_allocate(rows, sizeof *self->converged);
     self->baseline = text_duplicate("");
     if (self->layer == NULL || self->model == NULL || self->targets == NULL ||
         self->labels == NULL || self->scores == NULL || self->base_values == NULL ||
         self->completeness_errors == NULL || self->evaluations == NULL || self->samples == NULL ||
-        self->converged == NULL || self->baseline == NULL) {
+        self->relative_errors == NULL || self->converged == NULL || self->baseline == NULL) {
         explanation_free(self);
         return error_memory(error, "an explanation", rows * sizeof *self->scores);
     }
     for (size_t row = 0; row < rows; row++)
         self->converged[row] = -1;
     for (size_t row = 0; row < rows; row++)
-        self->scores[row] = self->base_values[row] = self->completeness_errors[row] = NAN;
+        self->scores[row] = self->base_values[row] = self->completeness_errors[row] =
+            self->relative_errors[row] = NAN;
     *out = self;
     return XAI_OK;
 }
@@ -68,6 +70,7 @@ void explanation_free(explanation *self)
     memory_free(self->baseline);
     memory_free(self->features);
     memory_free(self->samples);
+    memory_free(self->relative_errors);
     memory_free(self->converged);
     memory_free(self->settings);
     memory_free(self->layer);
@@ -217,8 +220,31 @@ static void append_peak(text *out, const tensor *map, size_t row)
     text_append(out, "}");
 }
 
+/* Norm of the standard errors over the norm of the values; NaN without any. */
+static double relative_error_of(const explanation *self, size_t row)
+{
+    double errors = 0, values = 0;
+    bool any = false;
+    if (!isnan(self->relative_errors[row]))
+        return self->relative_errors[row];
+    for (size_t p = 0; p < self->part_count; p++) {
+        const explanation_part *part = &self->parts[p];
+        const size_t count = tensor_count(&part->values) / (self->rows > 0 ? self->rows : 1);
+        const float *error = part->standard_error.data, *value = part->values.data;
+        if (error == NULL)
+            continue;
+        any = true;
+        for (size_t i = row * count; i < (row + 1) * count; i++) {
+            errors += (double)error[i] * error[i];
+            values += (double)value[i] * value[i];
+        }
+    }
+    return !any ? NAN : errors > 0 ? sqrt(errors / values) : errors;
+}
+
 static void append_row(text *out, const explanation *self, size_t row)
 {
+    const double relative = relative_error_of(self, row);
     text_format(out, "%s\n    {\"row\": %zu, \"target\": ", row == 0 ? "" : ",", row);
     if (self->targets[row] >= 0)
         text_format(out, "%" PRId64, self->targets[row]);
@@ -235,6 +261,10 @@ static void append_row(text *out, const explanation *self, size_t row)
     text_format(out, ", \"evaluations\": %" PRId64, self->evaluations[row]);
     if (self->samples[row] > 0)
         text_format(out, ", \"samples\": %" PRId64, self->samples[row]);
+    if (!isnan(relative)) {
+        text_append(out, ", \"relative_standard_error\": ");
+        explanation_append_number(out, relative);
+    }
     if (self->converged[row] >= 0)
         text_format(out, ", \"converged\": %s", self->converged[row] ? "true" : "false");
     append_peak(out, &self->map, row);

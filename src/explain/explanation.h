@@ -41,9 +41,10 @@ typedef struct explanation {
     char **labels;
     double *scores, *base_values, *completeness_errors; /* NaN where the method has none */
     int64_t *evaluations;
-    int64_t *samples;  /* that the attributions are means of; 0 = the method does not sample */
-    int8_t *converged; /* 1 = the tolerance was reached, 0 = it was not, -1 = none was set */
-    char *settings;    /* the method's options as a JSON object, or NULL */
+    int64_t *samples; /* that the attributions are means of; 0 = the method does not sample */
+    double *relative_errors; /* norm of the standard errors over that of the values; NaN = none */
+    int8_t *converged;       /* 1 = the tolerance was reached, 0 = it was not, -1 = none was set */
+    char *settings;          /* the method's options as a JSON object, or NULL */
     explanation_warning *warnings;
     size_t warning_count, warning_capacity;
     char *json; /* made by explanation_finish */

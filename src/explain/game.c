@@ -10,12 +10,16 @@
 
 #define POOR_FIT 0.5 /* R^2 below which a fit is called poor */
 
-/* Scores of all targets that a coalition had: several targets ask for the same coalitions. */
+/* Scores of all targets that a coalition had: several targets ask for the same coalitions, and draws
+ * among few features come again. */
 typedef struct memo {
     uint64_t (*keys)[2]; /* 128-bit hashes; {0, 0} = free */
     double *scores;      /* (size, targets) */
+    size_t *asked;       /* (size): 1 + the target that asked last */
     size_t size, count;
 } memo;
+
+enum { MEMO_PLAYERS = 64 }; /* above, draws do not come again */
 
 typedef struct masked_row {
     explainer *of;
@@ -27,7 +31,9 @@ typedef struct masked_row {
     float **absent;   /* [part]: (B, size) */
     size_t backgrounds;
     memo known;
-    size_t evaluations; /* of the model, B a coalition; what the memo knew costs nothing */
+    /* Of the model, for the current target alone: B a coalition that lacks something and that it
+     * had not asked for before; and passes over the row itself that local edits began with. */
+    size_t evaluations, passes;
     /* Of the current call: coalitions (count, K), and which of them are evaluated. */
     const uint8_t *coalitions;
     const size_t *asked;
@@ -80,6 +86,14 @@ static void hash_coalition(const uint8_t *coalition, size_t count, uint64_t key[
     key[1] = b | 1; /* never the free key */
 }
 
+static void memo_free(memo *self)
+{
+    memory_free(self->keys);
+    memory_free(self->scores);
+    memory_free(self->asked);
+    *self = (memo){0};
+}
+
 /* Where a key is, or the free place where it belongs. */
 static size_t memo_place(const memo *self, const uint64_t key[2])
 {
@@ -98,9 +112,9 @@ static xai_status memo_reserve(memo *self, size_t more, size_t targets, xai_erro
         grown.size *= 2;
     grown.keys = memory_allocate_zeroed(grown.size, sizeof *grown.keys);
     grown.scores = memory_allocate(grown.size * targets, sizeof *grown.scores);
-    if (grown.keys == NULL || grown.scores == NULL) {
-        memory_free(grown.keys);
-        memory_free(grown.scores);
+    grown.asked = memory_allocate_zeroed(grown.size, sizeof *grown.asked);
+    if (grown.keys == NULL || grown.scores == NULL || grown.asked == NULL) {
+        memo_free(&grown);
         return error_memory(error, "scores of coalitions", grown.size * targets * sizeof(double));
     }
     for (size_t i = 0; i < self->size; i++) {
@@ -108,10 +122,10 @@ static xai_status memo_reserve(memo *self, size_t more, size_t targets, xai_erro
             continue;
         const size_t at = memo_place(&grown, self->keys[i]);
         memcpy(grown.keys[at], self->keys[i], sizeof grown.keys[at]);
+        grown.asked[at] = self->asked[i];
         memcpy(grown.scores + at * targets, self->scores + i * targets, targets * sizeof(double));
     }
-    memory_free(self->keys);
-    memory_free(self->scores);
+    memo_free(self);
     *self = grown;
     return XAI_OK;
 }
@@ -151,7 +165,7 @@ static xai_status evaluate(masked_row *self, size_t count, double *out, xai_erro
         backgrounds == 1 ? local_coalitions_run(&near, &done, scores, error) : XAI_OK;
     if (status == XAI_OK && !done)
         status = evaluator_scores_of(&self->of->engine, &what, scores, error);
-    self->evaluations += count * backgrounds;
+    self->passes += done;
     for (size_t i = 0; status == XAI_OK && backgrounds > 1 && i < count; i++)
         for (size_t t = 0; t < targets; t++) {
             double sum = 0;
@@ -164,23 +178,35 @@ static xai_status evaluate(masked_row *self, size_t count, double *out, xai_erro
     return status;
 }
 
+/* A coalition of all features is the row itself, whose score is known. */
+static bool is_whole(const uint8_t *coalition, size_t players)
+{
+    return memchr(coalition, 0, players) == NULL;
+}
+
 /* The set function of the current target. */
 static xai_status score_coalitions(void *user, const uint8_t *coalitions, size_t count,
                                    double *scores, xai_error **error)
 {
     masked_row *self = user;
     const size_t targets = self->target_count, players = self->parts->count;
+    const bool keeps = targets > 1 || players <= MEMO_PLAYERS;
     size_t *asked = memory_allocate(count, sizeof *asked), fresh = 0;
     uint64_t(*keys)[2] = memory_allocate(count, sizeof *keys);
     double *found = memory_allocate(count * targets, sizeof *found);
     xai_status status = XAI_OK;
     if (asked == NULL || keys == NULL || found == NULL)
         status = error_memory(error, "scores", count * targets * sizeof *found);
-    if (status == XAI_OK && targets > 1)
+    if (status == XAI_OK && keeps)
         status = memo_reserve(&self->known, count, targets, error);
     for (size_t i = 0; status == XAI_OK && i < count; i++) {
         bool is_new = true;
-        if (targets > 1) {
+        if (is_whole(coalitions + i * players, players)) {
+            scores[i] = self->scores[self->target].score;
+            continue;
+        }
+        bool is_counted = false;
+        if (keeps) {
             hash_coalition(coalitions + i * players, players, keys[i]);
             const size_t at = memo_place(&self->known, keys[i]);
             is_new = self->known.keys[at][1] == 0;
@@ -188,7 +214,10 @@ static xai_status score_coalitions(void *user, const uint8_t *coalitions, size_t
                 memcpy(self->known.keys[at], keys[i], sizeof keys[i]);
                 self->known.count++;
             }
+            is_counted = self->known.asked[at] == self->target + 1;
+            self->known.asked[at] = self->target + 1;
         }
+        self->evaluations += is_counted ? 0 : self->backgrounds;
         if (is_new)
             asked[fresh++] = i;
     }
@@ -197,14 +226,16 @@ static xai_status score_coalitions(void *user, const uint8_t *coalitions, size_t
     if (status == XAI_OK)
         status = evaluate(self, fresh, found, error);
     for (size_t i = 0; status == XAI_OK && i < fresh; i++) {
-        if (targets == 1)
+        if (!keeps)
             scores[asked[i]] = found[i];
         else
             memcpy(self->known.scores + memo_place(&self->known, keys[asked[i]]) * targets,
                    found + i * targets, targets * sizeof *found);
     }
-    for (size_t i = 0; status == XAI_OK && targets > 1 && i < count; i++)
-        scores[i] = self->known.scores[memo_place(&self->known, keys[i]) * targets + self->target];
+    for (size_t i = 0; status == XAI_OK && keeps && i < count; i++)
+        if (!is_whole(coalitions + i * players, players))
+            scores[i] =
+                self->known.scores[memo_place(&self->known, keys[i]) * targets + self->target];
     memory_free(asked);
     memory_free(keys);
     memory_free(found);
@@ -245,8 +276,7 @@ static void game_free(game_job *job)
     free_all((void **)job->values, parts);
     free_all((void **)job->row.original, parts);
     free_all((void **)job->row.absent, parts);
-    memory_free(job->row.known.keys);
-    memory_free(job->row.known.scores);
+    memo_free(&job->row.known);
     features_free(&job->parts);
     attribution_inputs_free(&job->inputs);
 }
@@ -280,9 +310,8 @@ static xai_status prepare_row(game_job *job, size_t row, xai_error **error)
     masked_row *at = &job->row;
     at->row = row;
     at->scores = job->scores + row * job->target_count;
-    memory_free(at->known.keys);
-    memory_free(at->known.scores);
-    at->known = (memo){0};
+    memo_free(&at->known);
+    at->passes = 0;
     xai_status status = features_of_row(&job->parts, row, error);
     for (size_t p = 0; status == XAI_OK && p < job->inputs.float_count; p++)
         attribution_read_row(&job->inputs, row, p, at->original[p]);
@@ -329,7 +358,8 @@ static xai_status warn_row(const game_job *job, explanation *out, size_t row,
         return explanation_warn(out, (int64_t)row, error,
                                 "row %zu: the tolerance %g was not reached: the relative standard "
                                 "error is %.3g after %zu evaluations; give more samples",
-                                row, job->options.tolerance, relative, found->evaluations);
+                                row, job->options.tolerance, relative,
+                                (size_t)out->evaluations[row]);
     if (job->how->is_fit && found->r2 < POOR_FIT)
         return explanation_warn(out, (int64_t)row, error,
                                 "row %zu: the linear model explains %.0f %% of the variance of the "
@@ -355,7 +385,7 @@ static xai_status explain_row(game_job *job, size_t row, explanation **out, xai_
         if (status == XAI_OK)
             status = explanation_set_facts(
                 out[t], job->self->engine.of, row, &fixed->chosen, fixed->source.output,
-                fixed->score, (int64_t)(found->evaluations * job->row.backgrounds), error);
+                fixed->score, (int64_t)(1 + job->row.evaluations + job->row.passes), error);
         if (status != XAI_OK)
             break;
         double sum = 0;
@@ -364,7 +394,10 @@ static xai_status explain_row(game_job *job, size_t row, explanation **out, xai_
         out[t]->base_values[row] = found->empty;
         if (job->how->complete)
             out[t]->completeness_errors[row] = fabs(sum - (found->full - found->empty));
-        out[t]->samples[row] = (int64_t)found->evaluations;
+        if (option_find(job->self->method->options, "samples") != NULL)
+            out[t]->samples[row] = (int64_t)found->evaluations;
+        if (job->how->with_error)
+            out[t]->relative_errors[row] = game_values_relative_error(found);
         out[t]->converged[row] =
             job->options.tolerance > 0
                 ? (int8_t)(game_values_relative_error(found) <= job->options.tolerance)
@@ -459,9 +492,15 @@ static xai_status begin(game_job *job, const batch *rows, const xai_target *cons
             status = name_absence(job, out[t], error);
     }
     if (status == XAI_OK)
-        status = evaluator_fix_scores(&self->engine, rows, targets, job->target_count, self->score,
-                                      job->scores, error);
-    return status;
+        status = prepare_row(job, 0, error);
+    if (status != XAI_OK)
+        return status;
+    /* The number of features is that of the first row: other rows may have a few segments more or
+     * less. Every row is evaluated once as it is, and no coalition is that. */
+    const size_t coalitions = job->how->cost(self, job->parts.count) - 1;
+    evaluator_expect(&self->engine, rows->runs + rows->rows * coalitions * job->row.backgrounds);
+    return evaluator_fix_scores(&self->engine, rows, targets, job->target_count, self->score,
+                                job->scores, error);
 }
 
 xai_status game_explain(explainer *self, const game_method *how, const batch *rows,
@@ -492,12 +531,10 @@ xai_status game_explain(explainer *self, const game_method *how, const batch *ro
     if (status == XAI_OK && labels == NULL)
         status = error_memory(error, "segments", rows->rows * pixels * sizeof *labels);
     for (size_t row = 0; status == XAI_OK && row < rows->rows; row++) {
-        status = prepare_row(&job, row, error);
+        if (row > 0) /* begin() has made the first */
+            status = prepare_row(&job, row, error);
         if (status != XAI_OK)
             break;
-        if (row == 0)
-            evaluator_expect(&self->engine,
-                             rows->rows * how->cost(self, job.parts.count) * job.row.backgrounds);
         if (pixels > 0) {
             memcpy(labels + row * pixels, job.parts.pixels, pixels * sizeof *labels);
             job.counts[row] = job.parts.first[shown + 1] - job.parts.first[shown];

@@ -27,6 +27,7 @@ typedef struct occlusion_job {
     double **sums; /* [part] */
     double *drops; /* (windows, T) */
     size_t windows, target_count, row;
+    size_t passes;     /* over a row itself: for its score, and before local edits */
     local_scores near; /* for one image alone */
 } occlusion_job;
 
@@ -149,16 +150,13 @@ static size_t part_of(const occlusion_job *job, size_t *index)
     return part;
 }
 
-/* Variant 0 is the row itself. */
 static xai_status fill(void *user, size_t index, tensor *inputs, xai_error **error)
 {
     const occlusion_job *job = user;
     const batch *rows = job->inputs.rows;
     for (size_t i = 0; i < job->inputs.count; i++)
         variants_copy_row(rows, job->row, i, &inputs[i]);
-    if (index == 0)
-        return XAI_OK;
-    size_t number = index - 1;
+    size_t number = index;
     const size_t part = part_of(job, &number), count = job->inputs.sizes[part];
     tensor *out = &inputs[job->inputs.inputs[part]];
     replace_job at = {.values = out->data, .absent = job->absent[part]};
@@ -203,14 +201,15 @@ static void compare(void *user, size_t at)
  * of a radiograph): local edits differ from the row's own run by rounding, which is no evidence. */
 static double drop_of(const occlusion_job *job, size_t part, size_t at, size_t number, size_t t)
 {
+    const double whole = job->scores[job->row * job->target_count + t].score;
     change_job change = {.values = job->original[part], .absent = job->absent[part]};
     visit(job, part, at, compare, &change);
-    return change.any ? job->drops[t] - job->drops[number * job->target_count + t] : 0;
+    return change.any ? whole - job->drops[number * job->target_count + t] : 0;
 }
 
 static xai_status store_target(occlusion_job *job, size_t t, explanation *out, xai_error **error)
 {
-    size_t number = 1;
+    size_t number = 0;
     xai_status status = XAI_OK;
     for (size_t p = 0; status == XAI_OK && p < job->inputs.float_count; p++) {
         const size_t count = job->inputs.sizes[p];
@@ -273,7 +272,7 @@ static xai_status open_local(occlusion_job *job, const fixed_score *fixed, bool 
     return status;
 }
 
-/* Scores of the row and of all windows. */
+/* Scores of all windows. */
 static xai_status score_windows(occlusion_job *job, size_t row, const fixed_score *fixed,
                                 xai_error **error)
 {
@@ -282,17 +281,18 @@ static xai_status score_windows(occlusion_job *job, size_t row, const fixed_scor
     xai_status status = open_local(job, fixed, &pays, error);
     const variants what = {.rows = job->inputs.rows,
                            .row = row,
-                           .count = pays ? 1 : job->windows + 1,
+                           .count = job->windows,
                            .scores = fixed,
                            .score_count = targets,
                            .fill = fill,
                            .user = job};
-    if (status == XAI_OK)
+    job->passes = 1 + pays;
+    if (status == XAI_OK && !pays)
         status = evaluator_scores_of(&job->self->engine, &what, job->drops, error);
-    if (status == XAI_OK && pays)
+    else if (status == XAI_OK)
         status = local_scores_run(&job->near, &job->self->engine, job->inputs.rows, row,
                                   job->inputs.inputs[0], job->windows, fill_box, job, fixed,
-                                  targets, job->drops + targets, error);
+                                  targets, job->drops, error);
     return status;
 }
 
@@ -310,7 +310,7 @@ static xai_status explain_row(occlusion_job *job, size_t row, explanation **out,
         if (status == XAI_OK)
             status = explanation_set_facts(out[t], job->self->engine.of, row, &fixed[t].chosen,
                                            fixed[t].source.output, fixed[t].score,
-                                           (int64_t)job->windows + 1, error);
+                                           (int64_t)(job->windows + job->passes), error);
     }
     return status;
 }
@@ -337,7 +337,7 @@ static xai_status allocate(occlusion_job *job, xai_error **error)
         job->sums[p] = memory_allocate(count, sizeof(double));
         done = job->original[p] != NULL && job->absent[p] != NULL && job->sums[p] != NULL;
     }
-    job->drops = memory_allocate((job->windows + 1) * job->target_count, sizeof *job->drops);
+    job->drops = memory_allocate(job->windows * job->target_count, sizeof *job->drops);
     return done && job->drops != NULL ? XAI_OK : error_memory(error, "windows", 0);
 }
 
@@ -395,7 +395,7 @@ static xai_status occlusion_explain(explainer *self, const batch *rows,
         if (status == XAI_OK)
             status = name_windows(&job, out[t], error);
     }
-    evaluator_expect(&self->engine, rows->rows * (job.windows + 2));
+    evaluator_expect(&self->engine, rows->runs + rows->rows * job.windows);
     if (status == XAI_OK)
         status = evaluator_fix_scores(&self->engine, rows, targets, target_count, self->score,
                                       job.scores, error);

@@ -93,7 +93,7 @@ static xai_status store(recipro_job *job, size_t t, const double *scores, size_t
     if (status == XAI_OK)
         status =
             explanation_set_facts(out, job->self->engine.of, job->row, &fixed->chosen,
-                                  fixed->source.output, fixed->score, (int64_t)pixels + 1, error);
+                                  fixed->source.output, fixed->score, (int64_t)pixels + 3, error);
     out->base_values[job->row] = nothing;
     if (status == XAI_OK && !any)
         status =
@@ -131,9 +131,10 @@ static xai_status explain_row(recipro_job *job, size_t row, fixed_score *wanted,
     return status;
 }
 
-/* Shapes and values of a layer. */
-static xai_status take_layer(recipro_job *job, xai_error **error)
+/* Shapes of a layer. */
+static xai_status measure_layer(recipro_job *job, int of, xai_error **error)
 {
+    job->layer = of;
     evaluator *engine = &job->self->engine;
     plan *program = NULL;
     const plan_wish wish = {.ids = {&job->layer}, .counts = {1}};
@@ -150,6 +151,14 @@ static xai_status take_layer(recipro_job *job, xai_error **error)
     if (status == XAI_OK)
         status = layer_find_spatial(plan_graph(program), job->layer, &layout, &job->space,
                                     &job->input_space, &job->input, error);
+    return status;
+}
+
+/* Shapes and values of a layer. */
+static xai_status take_layer(recipro_job *job, int of, xai_error **error)
+{
+    evaluator *engine = &job->self->engine;
+    xai_status status = measure_layer(job, of, error);
     if (status == XAI_OK)
         status = evaluator_values(engine, job->rows, &job->layer, 1, &job->activations, error);
     if (status == XAI_OK)
@@ -175,6 +184,8 @@ static xai_status create_parts(recipro_job *job, size_t t, xai_error **error)
     status = explanation_add_part(out, name, &dims, false, error);
     if (status == XAI_OK)
         status = explanation_set_features(out, made, error);
+    if (status == XAI_OK)
+        status = explanation_set_baseline(out, "0 at the other places of the layer", error);
     if (status != XAI_OK)
         return status;
     if (job->input_space.rank == 0)
@@ -191,8 +202,7 @@ static xai_status explain_layer(recipro_job *job, size_t first, xai_error **erro
 {
     double *scores = NULL;
     fixed_score *wanted = memory_allocate(job->target_count, sizeof *wanted);
-    job->layer = job->layers[first];
-    xai_status status = take_layer(job, error);
+    xai_status status = take_layer(job, job->layers[first], error);
     for (size_t t = first; status == XAI_OK && t < job->target_count; t++)
         if (job->layers[t] == job->layer)
             status = create_parts(job, t, error);
@@ -201,7 +211,6 @@ static xai_status explain_layer(recipro_job *job, size_t first, xai_error **erro
         if (scores == NULL || wanted == NULL)
             status = error_memory(error, "scores", job->space.pixels * sizeof *scores);
     }
-    evaluator_expect(&job->self->engine, job->rows->rows * (job->space.pixels + 1));
     for (size_t row = 0; status == XAI_OK && row < job->rows->rows; row++)
         status = explain_row(job, row, wanted, scores, error);
     tensor_free(&job->activations);
@@ -227,6 +236,24 @@ static xai_status find_layers(recipro_job *job, const xai_target *const *targets
     return XAI_OK;
 }
 
+/* For the progress: the scores, then of every layer its values and the network behind it. */
+static xai_status expect(recipro_job *job, xai_error **error)
+{
+    size_t total = job->rows->runs;
+    xai_status status = XAI_OK;
+    for (size_t t = 0; status == XAI_OK && t < job->target_count; t++) {
+        bool known = false;
+        for (size_t before = 0; before < t; before++)
+            known = known || job->layers[before] == job->layers[t];
+        if (known)
+            continue;
+        status = measure_layer(job, job->layers[t], error);
+        total += job->rows->runs + job->rows->rows * (job->space.pixels + 1);
+    }
+    evaluator_expect(&job->self->engine, total);
+    return status;
+}
+
 static xai_status reciprocam_explain(explainer *self, const batch *rows,
                                      const xai_target *const *targets, size_t target_count,
                                      explanation **out, xai_error **error)
@@ -244,6 +271,8 @@ static xai_status reciprocam_explain(explainer *self, const batch *rows,
         status = error_memory(error, "scores", rows->rows * target_count * sizeof *job.scores);
     if (status == XAI_OK)
         status = find_layers(&job, targets, error);
+    if (status == XAI_OK)
+        status = expect(&job, error);
     if (status == XAI_OK)
         status = evaluator_fix_scores(&self->engine, rows, targets, target_count, self->score,
                                       job.scores, error);

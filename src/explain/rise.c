@@ -235,13 +235,14 @@ static xai_status store_target(rise_job *job, size_t t, explanation *out, float 
     centre_map(job, t, centred + row * space->pixels);
     const fixed_score *fixed = &job->scores[row * job->target_count + t];
     if (status == XAI_OK)
-        status =
-            explanation_set_facts(out, job->self->engine.of, row, &fixed->chosen,
-                                  fixed->source.output, fixed->score, (int64_t)job->used, error);
+        status = explanation_set_facts(out, job->self->engine.of, row, &fixed->chosen,
+                                       fixed->source.output, fixed->score, (int64_t)job->used + 1,
+                                       error);
+    const double relative = relative_error(job, t);
     out->samples[row] = (int64_t)job->used;
+    out->relative_errors[row] = relative;
     if (status != XAI_OK || !(job->tolerance > 0))
         return status;
-    const double relative = relative_error(job, t);
     out->converged[row] = relative <= job->tolerance;
     if (!out->converged[row])
         status = explanation_warn(out, (int64_t)row, error,
@@ -352,7 +353,7 @@ static xai_status rise_explain(explainer *self, const batch *rows, const xai_tar
         if (status == XAI_OK)
             status = explanation_set_features(out[t], made, error);
     }
-    evaluator_expect(&self->engine, rows->rows * (job.samples + 1));
+    evaluator_expect(&self->engine, rows->runs + rows->rows * job.samples);
     if (status == XAI_OK)
         status = evaluator_fix_scores(&self->engine, rows, targets, target_count, self->score,
                                       job.scores, error);

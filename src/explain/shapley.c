@@ -131,7 +131,9 @@ static xai_status solve_permutation(const set_function *of, const features *part
 
 static size_t cost_permutation(const explainer *self, size_t count)
 {
-    return samples_or(self, 20 * (count > 0 ? count - 1 : 0));
+    const size_t order = count > 1 ? 2 * (count - 1) : 1; /* and its way back */
+    const size_t orders = (samples_or(self, 10 * order) - 2) / order;
+    return count > 1 ? 2 + (orders > 0 ? orders : 1) * order : 2;
 }
 
 static xai_status explain_permutation(explainer *self, const batch *rows,

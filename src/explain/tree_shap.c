@@ -187,8 +187,11 @@ static void add_column(const job *self, size_t target, target_columns *to, size_
 static bool report(void *user, size_t done, size_t total)
 {
     const explainer *self = user;
-    const row_progress progress = self->engine.options.progress;
-    return progress == NULL || progress(self->engine.options.progress_user, done, total);
+    const evaluator *engine = &self->engine;
+    const row_progress progress = engine->options.progress;
+    const size_t now = engine->done + done, end = engine->done + total;
+    return progress == NULL ||
+           progress(engine->options.progress_user, now, end > engine->total ? end : engine->total);
 }
 
 static xai_status run_ensemble(job *self, const tree_shapley *of, const size_t *outputs,
@@ -212,7 +215,9 @@ static xai_status run_ensemble(job *self, const tree_shapley *of, const size_t *
                                     .values = self->values,
                                     .progress = report,
                                     .progress_user = self->self};
-    return tree_shapley_explain(of, &task, error);
+    const xai_status status = tree_shapley_explain(of, &task, error);
+    self->self->engine.done += self->rows->rows;
+    return status;
 }
 
 /* Scores behind a sigmoid: one ensemble output each, with its sign. */
@@ -475,6 +480,9 @@ static xai_status tree_shap_explain(explainer *self, const batch *rows,
     at.scores = memory_allocate(rows->rows, target_count * sizeof *at.scores);
     if (status == XAI_OK && !at.scores)
         status = error_memory(error, "scores", rows->rows * target_count * sizeof *at.scores);
+    if (status == XAI_OK) /* the scores, then every ensemble's part of every row */
+        evaluator_expect(&self->engine,
+                         rows->runs + rows->rows * target_count * at.sum->source_count);
     if (status == XAI_OK)
         status = evaluator_fix_scores(&self->engine, rows, targets, target_count, self->score,
                                       at.scores, error);

@@ -118,6 +118,7 @@ def xai():
         keywords.setdefault("capture_output", True)
         return subprocess.run([program, *map(str, arguments)], text=True, timeout=120, **keywords)
 
+    run.program = program
     return run
 
 

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -251,6 +254,40 @@ def test_a_label_wins_over_an_index(xai, model, image):
 def test_without_a_target_the_highest_score_is_explained(xai, model, image):
     best = next(iter(printed_scores(succeeds(xai("run", model, image, "--top", "1")))))
     assert succeeds(xai("explain", model, image)).startswith(best + " ")
+
+
+def test_facts_say_what_a_sampled_explanation_rests_on(xai, model, image):
+    text = succeeds(
+        xai("explain", model, image, "--method", "kernel_shap", "--target", "Nodule", "--option", "segments=grid:3",
+            "--option", "samples=100", "--option", "tolerance=1e-9", "--option", "baseline=0.25", "--json", "-")
+    )  # fmt: skip
+    facts = json.loads(text)
+    (row,) = facts["rows"]
+    assert facts["baseline"] == "0.25" and facts["segment_count"] == 9
+    assert facts["features"] == "9 segments (grid of 3 x 3)"
+    assert row["completeness_error"] <= 1e-6 and row["score"] != row["base_value"]
+    assert row["evaluations"] == row["samples"] == 102 and row["converged"] is False
+    assert 1e-9 < row["relative_standard_error"] < 1
+    assert ["not reached" in each["text"] for each in facts["warnings"]] == [True]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_a_terminal_is_told_the_time_left(xai, model, image):
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [xai.program, "explain", model, image, "--method", "rise", "--option", "samples=3000000"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    try:
+        told, end = b"", time.monotonic() + 60
+        while not re.search(rb"\d+/3000001, \d+ s left", told) and time.monotonic() < end:
+            told = told[-1000:] + os.read(ours, 4096)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert re.search(rb"\d+/3000001, \d+ s left", told)
 
 
 def test_json_goes_to_standard_output(xai, model, image):

@@ -151,7 +151,7 @@ def test_occlusion_equals_the_edited_images(network, size, stride):
         hits[box] += 1
     scale = np.abs(whole).max()
     np.testing.assert_allclose(e.values[0, 0], sums / hits, atol=1e-5 * scale)
-    assert e.evaluations[0] == len(boxes) + 1
+    assert e.evaluations[0] == len(boxes) + 2  # the row for its score, and as what edits start from
 
 
 def test_a_window_larger_than_the_image_is_the_image(network):
@@ -198,7 +198,7 @@ def test_ablation_of_many_segments_equals_the_edited_images(network):
     edited = np.stack([np.where(segments == k, noise[0], x[0]) for k in range(32)])
     expected = whole[0, 4] - np.asarray(model(edited))[:, 4]
     np.testing.assert_allclose(e.segment_values[0], expected, atol=1e-5 * np.abs(whole).max())
-    assert e.evaluations[0] == 32 + 2
+    assert e.evaluations[0] == 32 + 3  # the row twice, the empty picture
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 
@@ -33,13 +34,25 @@ class _Line:
 
     def __init__(self, title: str, total: int) -> None:
         self.title, self.total, self.n = title, total, 0
+        self.begun = time.monotonic()
 
     def reset(self, total: int) -> None:
         self.total, self.n = total, 0
 
     def update(self, count: int) -> None:
         self.n += count
-        print(f"\r{self.title}: {self.n}/{self.total}", end="", file=sys.stderr, flush=True)
+        spent = time.monotonic() - self.begun
+        left = (
+            f", {spent / self.n * (self.total - self.n):.0f} s left"
+            if self.n and spent >= 1
+            else ""
+        )
+        print(
+            f"\r{self.title}: {self.n}/{self.total}{left}\033[K",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def close(self) -> None:
         print(file=sys.stderr)
