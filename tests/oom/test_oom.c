@@ -96,6 +96,7 @@ static xai_status explain_and_draw(const file_bytes *file, xai_error **error)
     xai_session_options *session = NULL;
     xai_explainer_options *options = NULL;
     xai_explainer *explainer = NULL;
+    xai_display *display = NULL;
     xai_explanation *explanation = NULL;
     xai_tensor *input = NULL;
     xai_target *target = NULL;
@@ -121,6 +122,17 @@ static xai_status explain_and_draw(const file_bytes *file, xai_error **error)
         status = xai_explainer_explain(explainer, input, target, &explanation, error);
     if (status == XAI_OK)
         status = xai_explanation_overlay(explanation, 1, gray, 8, 8, 1, 0.5, NULL, picture, error);
+    if (status == XAI_OK)
+        status = xai_display_create(&display, error);
+    if (status == XAI_OK)
+        status = xai_display_set_percentile(display, 90, error);
+    if (status == XAI_OK)
+        status = xai_display_set_smoothing(display, 1, error);
+    if (status == XAI_OK)
+        status = xai_display_set_contour(display, 0.5, error);
+    if (status == XAI_OK)
+        status = xai_explanation_draw(explanation, 1, gray, 8, 8, 1, display, picture, NULL, error);
+    xai_display_free(display);
     xai_explanation_free(explanation);
     xai_target_free(target);
     xai_tensor_free(input);

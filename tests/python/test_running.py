@@ -27,6 +27,37 @@ def test_progress_counts_the_rows(model, x, mode):
     assert 1 <= len(seen) <= 7
 
 
+# Few evaluations; what is not named has them anyway.
+SMALL = {
+    "integrated_gradients": {"steps": 4},
+    "lime": {"samples": 40, "segments": ("grid", 3)},
+    "kernel_shap": {"samples": 40, "segments": ("grid", 3)},
+    "permutation_shap": {"samples": 40, "segments": ("grid", 3)},
+    "sampling_shap": {"samples": 72, "segments": ("grid", 3)},
+    "partition_shap": {"samples": 30, "segments": ("grid", 3)},
+    "exact_shap": {"segments": ("grid", 2)},
+    "feature_ablation": {"segments": ("grid", 3)},
+}
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("method", sorted(set(libxai.methods()) - {"tree_shap"}))
+def test_progress_knows_its_total_from_the_beginning(model, x, method, rows):
+    """A bar that jumps from full to empty, or never fills, is no bar."""
+    seen = []
+    options = dict(SMALL.get(method, {}))
+    known = libxai.method_options(method)
+    if "samples" in known and "samples" not in options:
+        options["samples"] = 8
+    if "background" in known and method in ("gradient_shap", "deepshap"):
+        options["background"] = x[1:]
+    libxai.explain(model, x[:rows], method, 1, progress=lambda done, total: seen.append((done, total)), **options)
+    total = seen[0][1]
+    assert total >= rows and {each for _, each in seen} == {total}, seen[:3]
+    done = [each for each, _ in seen]
+    assert done[0] == 0 and done[-1] == total and done == sorted(done)
+
+
 def test_progress_false_cancels(model, x):
     seen = []
 
