@@ -75,6 +75,12 @@ def export(network: torch.nn.Module, x: torch.Tensor, path: Path, exporter: str,
             torch.onnx.export(network, (x,), str(path), dynamo=False, opset_version=opset or 17, **names)
 
 
+def lay_out_gradients(module: torch.nn.Module, _: object, output: torch.Tensor) -> None:
+    """PyTorch 2.13 differentiates an evaluated BatchNorm wrongly where the gradient comes to it transposed."""
+    if output.requires_grad:
+        output.register_hook(lambda gradient: gradient.contiguous())
+
+
 def scores_and_gradient(network: torch.nn.Module, x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     image = x.clone().requires_grad_()
     scores = network(image)
@@ -99,6 +105,9 @@ def compare(name: str, exporter: str, opset: int | None, folder: Path) -> str:
     export(network, x, path, exporter, opset)
     model = libxai.Model(path, threads=1)
     scores, gradient = model(x.numpy()), model.gradient(x.numpy(), TARGET)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.register_forward_hook(lay_out_gradients)
     single = scores_and_gradient(network, x)
     wide = network.double()
     exact = scores_and_gradient(wide, x.double())
