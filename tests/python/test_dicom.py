@@ -1,5 +1,6 @@
 """DICOM images: synthetic data sets against the formulas of the standard, and the files that come with pydicom."""
 
+import io
 import pathlib
 
 import libxai
@@ -191,3 +192,70 @@ def test_what_is_no_image_is_refused(tmp_path):
         libxai.dicom.read(tmp_path / "absent.dcm")
     with pytest.raises(libxai.LibXaiError):
         libxai.dicom.read(FILES / "MR_truncated.dcm")
+
+
+def encapsulated(frames, syntax, **attributes):
+    """A data set of frames compressed here, by Pillow, which none of the decoders under test is."""
+    made = make(np.stack([each for each, _ in frames]), **attributes)
+    made.file_meta.TransferSyntaxUID = syntax
+    made.PixelData = pydicom.encaps.encapsulate([data for _, data in frames])
+    made["PixelData"].is_undefined_length = True
+    return made
+
+
+def compress(pixels, **options):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    file = io.BytesIO()
+    try:
+        image.fromarray(pixels).save(file, **options)
+    except (OSError, KeyError) as error:
+        pytest.skip(f"Pillow cannot write it: {error}")
+    return file.getvalue()
+
+
+def read_or_skip(dataset, **options):
+    try:
+        return libxai.dicom.read(dataset, **options)
+    except libxai.UnsupportedError as error:
+        pytest.skip(f"no decoder: {error}")
+
+
+def test_frames_of_12_bits_in_jpeg_2000():
+    """Lossless: every stored value, rescale, window and padding of every frame come out."""
+    stored = np.random.default_rng(0).integers(0, 4096, (3, 40, 56)).astype(np.uint16)
+    stored[:, :4] = 4095  # padding
+    frames = [(each, compress(each, format="JPEG2000", irreversible=False, no_jp2=True)) for each in stored]
+    attributes = {"RescaleSlope": 1, "RescaleIntercept": -1024, "WindowCenter": 500, "WindowWidth": 1501}
+    image = read_or_skip(
+        encapsulated(frames, pydicom.uid.JPEG2000Lossless, bits=12, PixelPaddingValue=4095, **attributes)
+    )
+    assert np.array_equal(image.values, stored - 1024.0)
+    assert np.array_equal(image.valid, stored != 4095)
+    expected = np.clip((stored - 1024.0 - 499.5) / 1500 + 0.5, 0, 1)  # PS3.3 C.11.2.1.2
+    assert np.allclose(image.grey, np.where(stored == 4095, 0, expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_baseline_jpeg_of_a_radiograph(photometric):
+    """As most films were digitised: 8 bits, lossy, and 0 may be white."""
+    import PIL.Image
+
+    y, x = np.mgrid[0:64, 0:96]
+    pixels = (120 + 100 * np.sin(x / 9) * np.cos(y / 7)).astype(np.uint8)
+    data = compress(pixels, format="JPEG", quality=90)
+    decoded = np.asarray(PIL.Image.open(io.BytesIO(data)), float)
+    attributes = {"PhotometricInterpretation": photometric, "PixelSpacing": [0.168, 0.168]}
+    image = read_or_skip(encapsulated([(pixels, data)], pydicom.uid.JPEGBaseline8Bit, bits=8, **attributes))
+    assert (
+        image.values.shape == (64, 96) and np.abs(image.values - decoded).max() <= 1
+    )  # two decoders may round differently
+    low, high = image.values.min(), image.values.max()
+    shown = (image.values - low) / (high - low)
+    assert np.allclose(image.grey, shown if photometric == "MONOCHROME2" else 1 - shown, atol=1e-6)
+    assert image.spacing == (0.168, 0.168) and image.area(np.ones((8, 12), bool)) == pytest.approx(64 * 96 * 0.168**2)
+
+
+def test_frames_of_32_bits_in_rle():
+    plain, other = (read_or_skip(FILES / name) for name in ("rtdose.dcm", "rtdose_rle.dcm"))
+    assert plain.values.shape == (15, 10, 10) and plain.values.max() > 0
+    assert np.array_equal(plain.values, other.values) and np.array_equal(plain.grey, other.grey)
