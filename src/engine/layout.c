@@ -79,7 +79,7 @@ static layout decide(const builder *b, const graph_node *node)
                 return LAYOUT_BLOCKED;
         return LAYOUT_PLAIN;
     }
-    if (channels_last_to_blocks(b, node))
+    if (channels_last_to_blocks(b, node) || pads_blocks(b, node))
         return LAYOUT_BLOCKED;
     if (concat_over_channels(g, node))
         for (int i = 0; i < node->input_count; i++)

@@ -278,6 +278,9 @@ xai_status lower_rows(builder *b, int node,
                       bool *done); /* softmax, layer normalisation over the last axis */
 xai_status lower_move(builder *b, int node, bool *done);
 xai_status lower_channels_last(builder *b, int node, bool *done);
+xai_status lower_pad(builder *b, int node, bool *done); /* zeros around maps, and crops */
+/* A Pad or Slice that works on blocks. */
+bool pads_blocks(const builder *b, const graph_node *node);
 /* A Transpose from channels last to first whose result is best written into blocks. */
 bool channels_last_to_blocks(const builder *b, const graph_node *node);
 xai_status lower_affine_rows(builder *b, int node, bool *done);

@@ -42,6 +42,8 @@ xai_status rewrite_quantise(rewriter *self,
 xai_status rewrite_layer_scale(rewriter *self, int node);
 /* AveragePool behind a linear 1x1 convolution goes before it */
 xai_status rewrite_pool_first(rewriter *self, int node);
+/* Transposes of channels-last exports down to those that undo them */
+xai_status rewrite_transpose(rewriter *self, int node);
 xai_status rewrite_gemm(rewriter *self, int node); /* 2-D MatMul by a constant -> Gemm */
 
 /* These rules until nothing changes, and dead code removal. `protect` has the graph's value_count entries. */

@@ -135,14 +135,18 @@ static xai_status merge_transposes(rewriter *self, int index)
     const graph_node *first = rewrite_producer(self, node->inputs[0], "Transpose");
     const int rank = rewrite_value(self, node->outputs[0])->shape.rank;
     int64_t outer[SHAPE_MAX_RANK], inner[SHAPE_MAX_RANK], axes[SHAPE_MAX_RANK];
-    if (!first || !rewrite_is_inner(self, node->inputs[0]) || !transpose_axes(node, rank, outer) ||
-        !transpose_axes(first, rank, inner))
+    if (!first || rewrite_is_protected(self, node->inputs[0]) ||
+        !transpose_axes(node, rank, outer) || !transpose_axes(first, rank, inner))
         return XAI_OK;
+    bool undone = true;
     for (int i = 0; i < rank; i++) {
         if (outer[i] < 0 || outer[i] >= rank)
             return XAI_OK;
         axes[i] = inner[outer[i]];
+        undone = undone && axes[i] == i;
     }
+    if (!undone && !rewrite_is_inner(self, node->inputs[0]))
+        return XAI_OK;
     const onnx_attribute perm = rewrite_ints_attribute(self, "perm", axes, (size_t)rank);
     if (!perm.ints)
         return error_memory(self->error, "a transposition", sizeof axes);

@@ -119,6 +119,9 @@ typedef struct window {
 /* First index and step of every axis of a Slice whose parameters are known. */
 xai_status operator_slice_steps(const operator_call *call, int64_t starts[SHAPE_MAX_RANK],
                                 int64_t steps[SHAPE_MAX_RANK]);
+/* How many elements a Pad puts in front of every axis, its parameters being known; *zeros: it puts zeros everywhere. */
+xai_status operator_pad_begins(const operator_call *call, int64_t begins[SHAPE_MAX_RANK],
+                               bool *zeros);
 /* For Conv, ConvTranspose, MaxPool, AveragePool, LpPool and the Global pools, from input shapes
  * and attributes. */
 xai_status operator_window(const operator_call *call, window *out);

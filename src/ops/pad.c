@@ -141,6 +141,26 @@ static xai_status read_fill(const operator_call *call, tensor *out)
     return XAI_OK;
 }
 
+xai_status operator_pad_begins(const operator_call *call, int64_t begins[SHAPE_MAX_RANK],
+                               bool *zeros)
+{
+    padding self;
+    uint64_t element;
+    tensor fill = {.dtype = call->inputs[0]->dtype, .data = &element}; /* a scalar */
+    xai_status status = pad_read(call, &self);
+    *zeros = false;
+    if (status != XAI_OK)
+        return status;
+    for (int i = 0; i < call->inputs[0]->shape.rank; i++)
+        begins[i] = self.begin[i];
+    if (self.mode != PAD_CONSTANT ||
+        (call->opset >= 11 && operator_has_input(call, 2) && !call->inputs[2]->data))
+        return XAI_OK;
+    status = read_fill(call, &fill);
+    *zeros = status == XAI_OK && tensor_get(&fill, 0) == 0;
+    return status;
+}
+
 static xai_status pad_infer(operator_call *call)
 {
     padding self;

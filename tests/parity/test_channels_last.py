@@ -2,6 +2,7 @@
 channels first (its input transposed), turned round."""
 
 import functools
+import json
 import os
 import pathlib
 import subprocess
@@ -137,6 +138,58 @@ def test_the_program_draws_over_the_input(tmp_path):
     assert (tmp_path / "out.png").stat().st_size > 100
     drawn, expected = (matplotlib_image(tmp_path / name) for name in ("out.png", "expected.png"))
     assert np.abs(drawn - expected).max() <= 1 / 255 + 1e-6
+
+
+@pytest.mark.skipif("XAI_PROGRAM" not in os.environ, reason="XAI_PROGRAM does not name the program xai")
+@pytest.mark.parametrize("gate", ["Relu", "HardSigmoid"])
+def test_only_the_image_is_transposed(tmp_path, gate):
+    """Blocks as tf2onnx leaves them at its worst: a Transpose before and behind every convolution."""
+    rng = np.random.default_rng(6)
+    count = iter(range(100))
+    nodes, constants = [], {}
+
+    def add(op, *inputs, **attributes):
+        nodes.append(helper.make_node(op, inputs, [f"v{next(count)}"], **attributes))
+        return nodes[-1].output[0]
+
+    def constant(value):
+        constants[f"c{next(count)}"] = value
+        return [*constants][-1]
+
+    def conv(x, channels, out, size, **attributes):
+        w = constant(rng.normal(0, 0.3, (out, channels, size, size)).astype("f"))
+        y = add("Conv", add("Transpose", x, perm=[0, 3, 1, 2]), w, **attributes)
+        return add("Transpose", y, perm=[0, 2, 3, 1])
+
+    x = add("Mul", "image", constant(np.float32(0.5)))
+    x = add("Relu", conv(x, 3, 16, 3, pads=[1, 1, 1, 1]))
+    y = add("Pad", x, constant(np.array([0, 1, 1, 0, 0, 1, 1, 0])))
+    y = add("Mul", conv(y, 16, 16, 3), constant(rng.uniform(0.5, 2, 16).astype("f")))
+    mean = add(gate, conv(add("ReduceMean", y, axes=[1, 2]), 16, 16, 1))
+    x = add("Concat", add("Add", add("Mul", y, mean), x), x, axis=3)
+    add("Gemm", add("ReduceMean", x, axes=[1, 2], keepdims=0), constant(rng.normal(0, 1, (32, 4)).astype("f")))
+    nodes[-1].output[0] = "scores"
+    graph = helper.make_graph(
+        nodes,
+        "blocks",
+        [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, *PLANE, 3])],
+        [helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1, 4])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    path, profile = tmp_path / "blocks.onnx", tmp_path / "profile.json"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    subprocess.run([os.environ["XAI_PROGRAM"], "bench", path, "--profile", "--json", profile], check=True)
+    steps = [step for step in json.loads(profile.read_text())["steps"] if step["operator"] == "Transpose"]
+    assert [step["pass"] for step in steps] == ["forward", "backward"]  # the image there, its gradient back
+    fast, exact = libxai.Model(path), libxai.Model(path, precision="reference")
+    x = rng.standard_normal((1, *PLANE, 3)).astype("f")
+    np.testing.assert_allclose(fast(x), exact(x), atol=1e-6 * np.abs(exact(x)).max())
+    want = exact.gradient(x, target=1)
+    np.testing.assert_allclose(fast.gradient(x, target=1), want, atol=1e-5 * np.abs(want).max())
+    step, pixel = np.zeros_like(x), (0, 7, 9, 1)
+    step[pixel] = 1 / 64  # ReLUs apart from it, the scores are linear or quadratic in a pixel
+    slope = (exact(x + step) - exact(x - step))[0, 1] * 32
+    assert slope == pytest.approx(want[pixel], abs=0.02 * float(np.abs(want).max()))
 
 
 def matplotlib_image(path):

@@ -349,6 +349,49 @@ START_TEST(pools_and_branches_agree)
 }
 END_TEST
 
+/* Zeros around maps and crops between pools, 16 and 5 channels (the last block not full), as Keras exports have them. */
+START_TEST(pads_and_crops_between_pools_agree)
+{
+    for (int64_t channels = 5; channels <= 16; channels += 11) {
+        model_builder *m = model_create(17);
+        image(m, 3, 13);
+        convolution(m, "x", "a", 3, channels, 3);
+        model_ints(m, "around", 8, (int64_t[]){0, 0, 1, 0, 0, 0, 2, 1});
+        model_node(m, "Pad", "a around", "p");
+        model_node(m, "MaxPool", "p", "q");
+        model_ints_attribute(m, "kernel_shape", 2, (int64_t[]){3, 3});
+        model_ints_attribute(m, "strides", 2, (int64_t[]){2, 2});
+        model_ints(m, "from", 2, (int64_t[]){1, 2});
+        model_ints(m, "to", 2, (int64_t[]){99, -1});
+        model_ints(m, "axes", 2, (int64_t[]){2, 3});
+        model_node(m, "Slice", "q from to axes", "s");
+        model_node(m, "Sigmoid", "s", "r");
+        model_ints(m, "one", 8, (int64_t[]){0, 0, 1, 2, 0, 0, 0, 1});
+        model_node(m, "Pad", "r one", "t");
+        model_node(m, "Mul", "q t", "u"); /* a second reader of what is cropped */
+        head(m, "u", channels);
+        agrees(m, "x a p q s");
+    }
+}
+END_TEST
+
+START_TEST(other_pads_stay_right)
+{
+    model_builder *m = model_create(17);
+    image(m, 3, 9);
+    convolution(m, "x", "a", 3, 8, 3);
+    model_ints(m, "around", 8, (int64_t[]){0, 0, 1, 1, 0, 0, 1, 1});
+    model_scalar(m, "two", 2);
+    model_node(m, "Pad", "a around two", "p"); /* not zeros */
+    model_node(m, "Pad", "p around", "q");
+    model_text_attribute(m, "mode", "reflect");
+    model_ints(m, "channels", 8, (int64_t[]){0, 2, 0, 0, 0, 1, 0, 0});
+    model_node(m, "Pad", "q channels", "y");
+    head(m, "y", 11);
+    agrees(m, "x a p q");
+}
+END_TEST
+
 /* Portable operators between blocked ones: conversions, and gradients that meet in two layouts. */
 START_TEST(shuffle_and_slices_between_convolutions_agree)
 {
@@ -832,6 +875,8 @@ int main(void)
     tcase_add_test(plans, value_added_to_itself_agrees);
     tcase_add_test(plans, squeeze_and_excitation_agrees);
     tcase_add_test(plans, pools_and_branches_agree);
+    tcase_add_test(plans, pads_and_crops_between_pools_agree);
+    tcase_add_test(plans, other_pads_stay_right);
     tcase_add_test(plans, shuffle_and_slices_between_convolutions_agree);
     tcase_add_test(plans, attention_agrees);
     tcase_add_test(plans, tokens_agree);

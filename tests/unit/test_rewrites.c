@@ -191,7 +191,7 @@ START_TEST(transpose_of_unit_axes_is_a_view)
 {
     static const int64_t perms[][4] = {{2, 1, 0, 3}, {1, 0, 2, 3}, {0, 3, 1, 2}};
     static const char *const left[] = {"Exp Sigmoid", "Exp Reshape Sigmoid",
-                                       "Exp Transpose Sigmoid"};
+                                       "Transpose Exp Sigmoid"};
     for (int i = 0; i < 3; i++) {
         pattern p = start(17, 4, (int64_t[]){1, 4, 1, 6});
         model_node(p.builder, "Exp", "x", "a");
@@ -885,7 +885,161 @@ START_TEST(layer_scale_folds_into_the_product)
     p = layer_scale(first, 6);
     check(&p, "a", "MatMul Add Mul Transpose");
     p = layer_scale(other, 5); /* the factors lie along an axis that the product does not make */
-    check(&p, NULL, "MatMul Add Transpose Mul");
+    check(&p, NULL, "MatMul Add Mul Transpose");
+}
+END_TEST
+
+/* x (2, 3, 4, 5) -> a = Exp(x) -> t, its channels last */
+static pattern channels_last(void)
+{
+    pattern p = start(17, 4, (int64_t[]){2, 3, 4, 5});
+    model_node(p.builder, "Softmax", "x", "a");
+    model_node(p.builder, "Transpose", "a", "t");
+    model_ints_attribute(p.builder, "perm", 4, (int64_t[]){0, 2, 3, 1});
+    return p;
+}
+
+static void channels_first(model_builder *m, const char *from, const char *to)
+{
+    model_node(m, "Transpose", from, to);
+    model_ints_attribute(m, "perm", 4, (int64_t[]){0, 3, 1, 2});
+}
+
+START_TEST(transposes_pass_what_works_on_elements)
+{
+    static const char *const kept[] = {NULL, "s"},
+                             *const left[] = {
+                                 "Softmax ScaleShift Tanh Sigmoid Mul Clip",
+                                 "Softmax ScaleShift Tanh Sigmoid Transpose Transpose Mul Clip"};
+    for (int i = 0; i < 2; i++) {
+        pattern p = channels_last();
+        model_builder *m = p.builder;
+        model_random(m, "row", 1, (int64_t[]){3}, 2);
+        model_random(m, "rows", 3, (int64_t[]){1, 1, 3}, 3);
+        model_scalar(m, "low", -0.25f);
+        model_scalar(m, "high", 0.25f);
+        model_node(m, "Mul", "row t", "b");
+        model_node(m, "Add", "b rows", "c");
+        model_node(m, "Tanh", "c", "r");
+        model_node(m, "Sigmoid", "c", "s");
+        model_node(m, "Mul", "r s", "d");
+        model_node(m, "Clip", "d low high", "e");
+        channels_first(m, "e", "y");
+        check(&p, kept[i], left[i]);
+    }
+}
+END_TEST
+
+START_TEST(transposes_pass_broadcasts_over_the_plane)
+{
+    pattern p = channels_last();
+    model_builder *m = p.builder;
+    model_random(m, "plane", 4, (int64_t[]){1, 4, 5, 1}, 2);
+    model_random(m, "all", 4, (int64_t[]){2, 4, 5, 3}, 3);
+    model_random(m, "w", 4, (int64_t[]){3, 3, 1, 1}, 4);
+    model_node(m, "ReduceMean", "t", "m");
+    model_ints_attribute(m, "axes", 2, (int64_t[]){1, 2});
+    channels_first(m, "m", "n");
+    model_node(m, "Conv", "n w", "o");
+    model_node(m, "Transpose", "o", "gate");
+    model_ints_attribute(m, "perm", 4, (int64_t[]){0, 2, 3, 1});
+    model_node(m, "Mul", "gate t", "b");
+    model_node(m, "Add", "b plane", "c");
+    model_node(m, "Sub", "all c", "d");
+    channels_first(m, "d", "y");
+    check(&p, NULL, "Softmax GlobalAveragePool Conv Mul Add Sub");
+}
+END_TEST
+
+START_TEST(transposes_pass_what_works_along_axes)
+{
+    pattern p = channels_last();
+    model_builder *m = p.builder;
+    model_ints(m, "pads", 8, (int64_t[]){0, 1, 0, 0, 0, 2, 3, 1});
+    model_ints(m, "from", 2, (int64_t[]){-1, 1});
+    model_ints(m, "to", 2, (int64_t[]){-99, 9});
+    model_ints(m, "axes", 2, (int64_t[]){1, -1});
+    model_ints(m, "steps", 2, (int64_t[]){-1, 2});
+    model_node(m, "Pad", "t pads", "b");                 /* (2, 7, 8, 4) */
+    model_node(m, "Slice", "b from to axes steps", "c"); /* (2, 7, 8, 2) */
+    model_node(m, "Concat", "c b", "d");
+    model_int_attribute(m, "axis", -1);
+    model_node(m, "ReduceMax", "d", "e"); /* (2, 7, 6) */
+    model_ints_attribute(m, "axes", 1, (int64_t[]){2});
+    model_int_attribute(m, "keepdims", 0);
+    model_node(m, "Transpose", "e", "y");
+    model_ints_attribute(m, "perm", 3, (int64_t[]){0, 2, 1});
+    check(&p, NULL, "Softmax Pad Slice Concat ReduceMax");
+}
+END_TEST
+
+START_TEST(transposes_pass_pads_of_some_axes)
+{
+    pattern p = start(18, 4, (int64_t[]){2, 3, 4, 5});
+    model_builder *m = p.builder;
+    model_node(m, "Softmax", "x", "a");
+    model_node(m, "Transpose", "a", "t");
+    model_ints_attribute(m, "perm", 4, (int64_t[]){0, 2, 3, 1});
+    model_ints(m, "pads", 4, (int64_t[]){1, 0, 2, -1});
+    model_ints(m, "axes", 2, (int64_t[]){-2, 1});
+    model_scalar(m, "fill", 0.5f);
+    model_node(m, "Pad", "t pads fill axes", "b");
+    model_ints(m, "plane", 2, (int64_t[]){1, 2});
+    model_node(m, "ReduceSum", "b plane", "y");
+    model_int_attribute(m, "keepdims", 0);
+    check(&p, NULL, "Softmax Pad ReduceSum");
+}
+END_TEST
+
+START_TEST(transposes_stay_before_what_reads_the_last_axis)
+{
+    static const char *const ops[] = {"ReduceMean", "LogSoftmax"};
+    static const char *const left[] = {"Softmax Transpose ReduceMean Sub",
+                                       "Softmax Transpose LogSoftmax Sub"};
+    for (int i = 0; i < 2; i++) {
+        pattern p = channels_last();
+        model_node(p.builder, ops[i], "t", "b");
+        if (i == 0)
+            model_ints_attribute(p.builder, "axes", 1, (int64_t[]){3});
+        model_node(p.builder, "Sub", "t b", "y");
+        check(&p, NULL, left[i]);
+    }
+}
+END_TEST
+
+START_TEST(kept_transpose_is_not_passed_by)
+{
+    pattern p = channels_last();
+    model_node(p.builder, "Sigmoid", "t", "b");
+    channels_first(p.builder, "b", "y");
+    check(&p, "t", "Softmax Transpose Sigmoid Transpose");
+}
+END_TEST
+
+/* Another order of axes is nobody's business here. */
+START_TEST(transposes_of_rows_stay)
+{
+    pattern p = start(17, 4, (int64_t[]){2, 3, 4, 5});
+    model_node(p.builder, "Softmax", "x", "a");
+    model_node(p.builder, "Transpose", "a", "t");
+    model_ints_attribute(p.builder, "perm", 4, (int64_t[]){1, 0, 2, 3});
+    model_node(p.builder, "Sigmoid", "t", "y");
+    check(&p, NULL, "Softmax Transpose Sigmoid");
+}
+END_TEST
+
+START_TEST(transpose_of_the_image_comes_before_its_rescaling)
+{
+    pattern p = start(17, 4, (int64_t[]){2, 4, 5, 3});
+    model_builder *m = p.builder;
+    model_scalar(m, "s", 0.5f);
+    model_random(m, "mean", 1, (int64_t[]){3}, 2);
+    model_random(m, "w", 4, (int64_t[]){4, 3, 1, 1}, 4);
+    model_node(m, "Mul", "x s", "a");
+    model_node(m, "Sub", "a mean", "b");
+    channels_first(m, "b", "c");
+    model_node(m, "Conv", "c w", "y");
+    check(&p, NULL, "Transpose ScaleShift Conv");
 }
 END_TEST
 
@@ -943,6 +1097,14 @@ int main(void)
     tcase_add_test(rules, layers_stay_in_order_for_rules_by_layer);
     tcase_add_test(rules, matrix_product_with_bias_becomes_gemm);
     tcase_add_test(rules, layer_scale_folds_into_the_product);
+    tcase_add_test(rules, transposes_pass_what_works_on_elements);
+    tcase_add_test(rules, transposes_pass_broadcasts_over_the_plane);
+    tcase_add_test(rules, transposes_pass_what_works_along_axes);
+    tcase_add_test(rules, transposes_pass_pads_of_some_axes);
+    tcase_add_test(rules, transposes_stay_before_what_reads_the_last_axis);
+    tcase_add_test(rules, kept_transpose_is_not_passed_by);
+    tcase_add_test(rules, transposes_of_rows_stay);
+    tcase_add_test(rules, transpose_of_the_image_comes_before_its_rescaling);
     tcase_add_test(rules, rewrites_follow_each_other);
     suite_add_tcase(suite, rules);
     SRunner *runner = srunner_create(suite);
