@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "explain/attribution.h"
-#include "explain/reference_scores.h"
+#include "explain/path.h"
 
 /* Integrated gradients (Sundararajan et al. 2017, eq. 1, 3):
  *   phi_i = (x_i - b_i) integral_0^1 dS/dx_i(b + a (x - b)) da  ~  (x_i - b_i) sum_k w_k g_i(a_k)
@@ -37,24 +36,8 @@ static void gauss_legendre(size_t count, double *nodes, double *weights)
     }
 }
 
-/* One row: its end points, and for each target the weighted sum of gradients. */
-typedef struct path {
-    explainer *self;
-    const attribution_inputs *inputs;
-    const references *reference;
-    size_t row;
-    float **from, **to; /* baseline and row */
-    const double *nodes;
-    const double *weights; /* NULL = all 1 */
-    double **sums;         /* [target * parts + p] */
-    const size_t *targets; /* of the scores that are evaluated: which target each is */
-    size_t score_count;
-} path;
-
-static xai_status fill_point(void *user, size_t index, tensor *inputs, xai_error **error)
+xai_status path_fill(const path *self, double a, tensor *inputs, xai_error **error)
 {
-    const path *self = user;
-    const double a = self->nodes[index];
     float **values = attribution_rows_create(self->inputs);
     if (values == NULL)
         return error_memory(error, "a point of the path", 0);
@@ -66,189 +49,99 @@ static xai_status fill_point(void *user, size_t index, tensor *inputs, xai_error
     return XAI_OK;
 }
 
+xai_status path_store(const path *self, size_t t, double base, size_t points, int8_t converged,
+                      explanation *out, xai_error **error)
+{
+    const fixed_score *fixed = &self->scores[t];
+    const size_t parts = self->inputs->float_count;
+    double total = 0;
+    xai_status status = explanation_set_facts(out, self->self->engine.of, self->row, &fixed->chosen,
+                                              fixed->source.output, fixed->score,
+                                              self->evaluations + (int64_t)points, error);
+    for (size_t p = 0; status == XAI_OK && p < parts; p++) {
+        double *phi = self->sums[t * parts + p];
+        for (size_t i = 0; i < self->inputs->sizes[p]; i++) {
+            phi[i] *= (double)self->to[p][i] - (double)self->from[p][i];
+            total += phi[i];
+        }
+        status = attribution_store(out, p, self->row, self->inputs->sizes[p], phi, error);
+    }
+    out->base_values[self->row] = base;
+    out->completeness_errors[self->row] = fabs(total - (fixed->score - base));
+    out->converged[self->row] = converged;
+    return status;
+}
+
+/* A fixed number of Gauss-Legendre points */
+typedef struct legendre {
+    const path *of;
+    const double *nodes, *weights;
+} legendre;
+
+static xai_status fill_point(void *user, size_t index, tensor *inputs, xai_error **error)
+{
+    const legendre *self = user;
+    return path_fill(self->of, self->nodes[index], inputs, error);
+}
+
 static xai_status add_gradients(void *user, const variant *of, xai_error **error)
 {
-    path *self = user;
-    const size_t parts = self->inputs->float_count;
-    const double weight = self->weights != NULL ? self->weights[of->index] : 1;
+    const legendre *self = user;
+    const path *at = self->of;
+    const size_t parts = at->inputs->float_count;
+    const double weight = self->weights[of->index];
     (void)error;
-    for (size_t s = 0; s < self->score_count; s++) {
-        for (size_t p = 0; p < parts; p++) {
-            double *sum = self->sums[self->targets[s] * parts + p];
-            const float *gradient = of->gradients[s * parts + p];
-            for (size_t i = 0; i < of->counts[p]; i++)
-                sum[i] += weight * gradient[i];
-        }
+    for (size_t k = 0; k < at->target_count * parts; k++) {
+        double *sum = at->sums[k];
+        const float *gradient = of->gradients[k];
+        for (size_t i = 0; i < of->counts[k % parts]; i++)
+            sum[i] += weight * gradient[i];
     }
     return XAI_OK;
 }
 
-/* Everything of one row. */
-typedef struct row_state {
-    const fixed_score *scores; /* (targets) */
-    double *base;              /* S(b) (targets) */
-    fixed_score *active;       /* scores still wanted */
-    size_t *active_targets, active_count, target_count;
-    double **previous; /* the sums of the rule before, halved as it goes */
-    int64_t evaluations;
-} row_state;
-
-static xai_status evaluate_nodes(path *at, const row_state *state, const double *nodes,
-                                 const double *weights, size_t count, xai_error **error)
-{
-    at->nodes = nodes;
-    at->weights = weights;
-    at->targets = state->active_targets;
-    at->score_count = state->active_count;
-    variants what = {.row = at->row,
-                     .count = count,
-                     .scores = state->active,
-                     .score_count = state->active_count,
-                     .fill = fill_point,
-                     .body = add_gradients,
-                     .user = at};
-    attribution_prepare(at->inputs, &what);
-    return evaluator_run_variants(&at->self->engine, &what, error);
-}
-
-/* phi = (to - from) * mean gradient; returns its sum. */
-static double finish_target(const path *at, double *const *means)
-{
-    double total = 0;
-    for (size_t p = 0; p < at->inputs->float_count; p++) {
-        for (size_t i = 0; i < at->inputs->sizes[p]; i++) {
-            means[p][i] *= (double)at->to[p][i] - (double)at->from[p][i];
-            total += means[p][i];
-        }
-    }
-    return total;
-}
-
-static xai_status store_target(const path *at, const row_state *state, size_t t, double *const *phi,
-                               double total, int8_t converged, explanation *out, xai_error **error)
-{
-    const fixed_score *fixed = &state->scores[t];
-    xai_status status =
-        explanation_set_facts(out, at->self->engine.of, at->row, &fixed->chosen,
-                              fixed->source.output, fixed->score, state->evaluations, error);
-    out->base_values[at->row] = state->base[t];
-    out->completeness_errors[at->row] = fabs(total - (fixed->score - state->base[t]));
-    out->converged[at->row] = converged;
-    for (size_t p = 0; status == XAI_OK && p < at->inputs->float_count; p++)
-        status = attribution_store(out, p, at->row, at->inputs->sizes[p], phi[p], error);
-    return status;
-}
-
-/* A fixed number of Gauss-Legendre points. */
-static xai_status integrate(path *at, row_state *state, size_t steps, explanation **out,
+static xai_status integrate(const path *at, size_t steps, const double *base, explanation **out,
                             xai_error **error)
 {
-    const size_t parts = at->inputs->float_count;
     double *nodes = memory_allocate(2 * steps, sizeof *nodes);
     if (nodes == NULL)
         return error_memory(error, "the points of the path", steps * sizeof *nodes);
     gauss_legendre(steps, nodes, nodes + steps);
-    xai_status status = evaluate_nodes(at, state, nodes, nodes + steps, steps, error);
-    state->evaluations += (int64_t)steps;
-    for (size_t t = 0; status == XAI_OK && t < state->target_count; t++) {
-        double *const *phi = at->sums + t * parts;
-        status = store_target(at, state, t, phi, finish_target(at, phi), -1, out[t], error);
-    }
+    legendre job = {.of = at, .nodes = nodes, .weights = nodes + steps};
+    variants what = {.row = at->row,
+                     .count = steps,
+                     .scores = at->scores,
+                     .score_count = at->target_count,
+                     .fill = fill_point,
+                     .body = add_gradients,
+                     .user = &job};
+    attribution_prepare(at->inputs, &what);
+    xai_status status = evaluator_run_variants(&at->self->engine, &what, error);
+    for (size_t t = 0; status == XAI_OK && t < at->target_count; t++)
+        status = path_store(at, t, base[t], steps, -1, out[t], error);
     memory_free(nodes);
     return status;
 }
 
-/* Simpson's rule (4 T_2n - T_n) / 3 from two trapezoid rules, of which the finer one uses all
- * points of the coarser. */
-static void simpson(const path *at, const row_state *state, size_t t, size_t intervals,
-                    double **out)
+/* base: room for S(b) of every target. */
+static xai_status explain_row(path *at, double *base, explanation **out, xai_error **error)
 {
-    const size_t parts = at->inputs->float_count;
-    for (size_t p = 0; p < parts; p++) {
-        const double *fine = at->sums[t * parts + p], *coarse = state->previous[t * parts + p];
-        for (size_t i = 0; i < at->inputs->sizes[p]; i++)
-            out[p][i] = (4 * fine[i] / (double)intervals - coarse[i] / (double)(intervals / 2)) / 3;
-    }
-}
-
-/* Twice as many intervals until the sum of attributions is within `tolerance` of S(x) - S(b), or
- * the steps are used up. Each target stops by itself, so that several of them in one call give what
- * they give alone. sums[t] holds the trapezoid sum: half the end points, the inner points whole. */
-static xai_status integrate_adaptively(path *at, row_state *state, double tolerance, size_t most,
-                                       explanation **out, xai_error **error)
-{
-    static const double ends[] = {0, 1}, halves[] = {0.5, 0.5};
-    const size_t parts = at->inputs->float_count, first = 2;
-    double *nodes = memory_allocate(most + first + 1, sizeof *nodes);
-    double **phi = attribution_sums_create(at->inputs, 1);
-    xai_status status = XAI_OK;
-    size_t used = first;
-    if (nodes == NULL || phi == NULL) {
-        status = error_memory(error, "the points of the path", most * sizeof *nodes);
-        goto done;
-    }
-    status = evaluate_nodes(at, state, ends, halves, first, error);
-    for (size_t intervals = 2; status == XAI_OK && state->active_count > 0; intervals *= 2) {
-        const size_t fresh = intervals / 2;
-        for (size_t t = 0; t < state->target_count; t++)
-            for (size_t p = 0; p < parts; p++)
-                memcpy(state->previous[t * parts + p], at->sums[t * parts + p],
-                       at->inputs->sizes[p] * sizeof(double));
-        for (size_t k = 0; k < fresh; k++)
-            nodes[k] = (2 * (double)k + 1) / (double)intervals;
-        status = evaluate_nodes(at, state, nodes, NULL, fresh, error);
-        used += fresh;
-        size_t kept = 0;
-        const bool last = used + intervals > most;
-        for (size_t s = 0; status == XAI_OK && s < state->active_count; s++) {
-            const size_t t = state->active_targets[s];
-            simpson(at, state, t, intervals, phi);
-            const double total = finish_target(at, phi);
-            const double wanted = state->scores[t].score - state->base[t];
-            const bool reached =
-                intervals >= 4 && fabs(total - wanted) <= tolerance * fabs(wanted) + 1e-12;
-            if (reached || last) {
-                state->evaluations += (int64_t)used;
-                status = store_target(at, state, t, phi, total, reached, out[t], error);
-                state->evaluations -= (int64_t)used;
-            } else {
-                state->active[kept] = state->active[s];
-                state->active_targets[kept++] = t;
-            }
-        }
-        state->active_count = kept;
-    }
-done:
-    memory_free(nodes);
-    memory_free((void *)phi);
-    return status;
-}
-
-static xai_status explain_row(path *at, row_state *state, explanation **out, xai_error **error)
-{
+    static const size_t only = 0;
     const double tolerance = explainer_number(at->self, "tolerance");
     const size_t steps = explainer_count(at->self, "steps");
-    static const size_t only = 0;
     size_t evaluations = 0;
-    const reference_request what = {
-        .of = at->reference, .inputs = at->inputs, .row = at->row, .wanted = &only, .count = 1};
-    const xai_status status = reference_scores_take(
-        at->self, &what, state->scores, state->target_count, state->base, &evaluations, error);
-    if (status != XAI_OK)
-        return status;
-    state->evaluations += (int64_t)evaluations;
-    state->active_count = state->target_count;
-    for (size_t t = 0; t < state->target_count; t++) {
-        state->active[t] = state->scores[t];
-        state->active_targets[t] = t;
-    }
-    for (size_t k = 0; k < state->target_count * at->inputs->float_count; k++)
+    for (size_t k = 0; k < at->target_count * at->inputs->float_count; k++)
         memset(at->sums[k], 0, at->inputs->sizes[k % at->inputs->float_count] * sizeof(double));
     if (tolerance > 0)
-        return integrate_adaptively(at, state, tolerance,
-                                    option_given(&at->self->options, "steps") != NULL ? steps : 257,
-                                    out, error);
-    return integrate(at, state, steps, out, error);
+        return path_integrate_adaptively(
+            at, tolerance, option_given(&at->self->options, "steps") != NULL ? steps : 257, out,
+            error);
+    const reference_request what = {
+        .of = at->reference, .inputs = at->inputs, .row = at->row, .wanted = &only, .count = 1};
+    const xai_status status = reference_scores_take(at->self, &what, at->scores, at->target_count,
+                                                    base, &evaluations, error);
+    at->evaluations += (int64_t)evaluations;
+    return status == XAI_OK ? integrate(at, steps, base, out, error) : status;
 }
 
 static xai_status warn_unreached(const explainer *self, explanation *out, xai_error **error)
@@ -256,13 +149,13 @@ static xai_status warn_unreached(const explainer *self, explanation *out, xai_er
     xai_status status = XAI_OK;
     for (size_t row = 0; status == XAI_OK && row < out->rows; row++)
         if (out->converged[row] == 0)
-            status =
-                explanation_warn(out, (int64_t)row, error,
-                                 "row %zu: the tolerance %g was not reached: after %lld "
-                                 "evaluations the attributions "
-                                 "miss the difference of scores by %.3g; give more steps",
-                                 row, explainer_number(self, "tolerance"),
-                                 (long long)out->evaluations[row], out->completeness_errors[row]);
+            status = explanation_warn(
+                out, (int64_t)row, error,
+                "row %zu: the tolerance %g was not reached: after %lld evaluations the "
+                "attributions miss the difference of scores by %.3g, and parts of the path miss "
+                "theirs by more together; give more steps",
+                row, explainer_number(self, "tolerance"), (long long)out->evaluations[row],
+                out->completeness_errors[row]);
     return status;
 }
 
@@ -273,16 +166,13 @@ static xai_status integrated_gradients_explain(explainer *self, const batch *row
 {
     attribution_inputs inputs = {0};
     references reference = {0};
-    path at = {.self = self, .inputs = &inputs, .reference = &reference};
-    row_state state = {.target_count = target_count};
+    path at = {
+        .self = self, .inputs = &inputs, .reference = &reference, .target_count = target_count};
     fixed_score *scores = memory_allocate(rows->rows * target_count, sizeof *scores);
+    double *base = memory_allocate(target_count, sizeof *base);
     size_t loaded = 0;
-    state.base = memory_allocate(target_count, sizeof *state.base);
-    state.active = memory_allocate(target_count, sizeof *state.active);
-    state.active_targets = memory_allocate(target_count, sizeof *state.active_targets);
     xai_status status = XAI_OK;
-    if (scores == NULL || state.base == NULL || state.active == NULL ||
-        state.active_targets == NULL) {
+    if (scores == NULL || base == NULL) {
         status = error_memory(error, "targets", target_count * sizeof *scores);
         goto done;
     }
@@ -296,10 +186,7 @@ static xai_status integrated_gradients_explain(explainer *self, const batch *row
     at.from = attribution_rows_create(&inputs);
     at.to = attribution_rows_create(&inputs);
     at.sums = attribution_sums_create(&inputs, target_count);
-    if (explainer_number(self, "tolerance") > 0)
-        state.previous = attribution_sums_create(&inputs, target_count);
-    if (at.from == NULL || at.to == NULL || at.sums == NULL ||
-        (explainer_number(self, "tolerance") > 0 && state.previous == NULL)) {
+    if (at.from == NULL || at.to == NULL || at.sums == NULL) {
         status = error_memory(error, "attributions", 0);
         goto done;
     }
@@ -319,9 +206,9 @@ static xai_status integrated_gradients_explain(explainer *self, const batch *row
         at.row = row;
         references_read(&reference, self, 0, at.from);
         attribution_read_rows(&inputs, row, at.to);
-        state.scores = scores + row * target_count;
-        state.evaluations = (int64_t)(1 + loaded + reference.evaluations);
-        status = explain_row(&at, &state, out, error);
+        at.scores = scores + row * target_count;
+        at.evaluations = (int64_t)(1 + loaded + reference.evaluations);
+        status = explain_row(&at, base, out, error);
     }
     for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
         status = attribution_finish(&inputs, self, true, out[t], error);
@@ -332,10 +219,7 @@ done:
     memory_free((void *)at.from);
     memory_free((void *)at.to);
     memory_free((void *)at.sums);
-    memory_free((void *)state.previous);
-    memory_free(state.base);
-    memory_free(state.active);
-    memory_free(state.active_targets);
+    memory_free(base);
     memory_free(scores);
     references_free(&reference);
     attribution_inputs_free(&inputs);
@@ -353,8 +237,8 @@ static const option_definition options[] = {
      .description = "Gauss-Legendre points on the path; with a tolerance, the most points "
                     "(257 unless given)"},
     OPTION_BASELINE,
-    OPTION_TOLERANCE("stop when the attributions add up to the difference of scores within this "
-                     "fraction; 0 = use all steps"),
+    OPTION_TOLERANCE("bisect the path where the score bends, until the errors of all parts add up "
+                     "to this fraction of the difference of scores; 0 = use all steps"),
     OPTION_OF_LAYER,
     {0}};
 

@@ -221,6 +221,18 @@ static xai_status take_score(const variant_job *job, run *state, size_t t, doubl
     return XAI_OK;
 }
 
+/* Whether any of the run's variants wants score t. */
+static bool wants_score(const variant_job *job, size_t index, size_t t)
+{
+    const variants *what = job->what;
+    bool wanted = what->wants == NULL;
+    for (size_t b = 0; !wanted && b < job->per_plan; b++) {
+        const size_t at = index * job->per_plan + b;
+        wanted = at < what->count && what->wants(what->user, at, t);
+    }
+    return wanted;
+}
+
 static xai_status evaluate_run(void *user, run *state, size_t index, xai_error **error)
 {
     const variant_job *job = user;
@@ -239,6 +251,8 @@ static xai_status evaluate_run(void *user, run *state, size_t index, xai_error *
             status = copy_floats(job, found, v, into->values + job->offsets[v], "the value", error);
     }
     for (size_t t = 0; status == XAI_OK && t < what->score_count; t++) {
+        if (!wants_score(job, index, t))
+            continue;
         status = take_score(job, state, t, &values, &seed, into, error);
         if (status == XAI_OK && what->wrt_count > 0)
             status = run_backward(state, what->scores[t].source.seed_value, seed, error);
@@ -455,6 +469,7 @@ xai_status evaluator_scores_of(evaluator *self, const variants *what, double *ou
     scored.wrt_count = 0;
     scored.with_values = false;
     scored.with_outputs = false;
+    scored.wants = NULL;
     scored.fill = fill_scored;
     scored.body = keep_scores;
     scored.user = &job;

@@ -54,6 +54,9 @@ typedef struct variants {
      * threads at once, in any order. Write all of it: buffers are used again.
      * variants_copy_row() writes the original. */
     xai_status (*fill)(void *user, size_t index, tensor *inputs, xai_error **error);
+    /* Whether score t of a variant is looked at; its score and gradients are left out otherwise, and
+     * mean nothing. Several threads at once. NULL = all are. */
+    bool (*wants)(void *user, size_t index, size_t score);
     /* In the order of variants, one at a time. */
     xai_status (*body)(void *user, const variant *of, xai_error **error);
     void *user;

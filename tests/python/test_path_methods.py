@@ -134,3 +134,136 @@ def test_progress_expects_what_is_still_to_be_evaluated(model, x):
         seen.clear()
         explain(x[0], 1)
         assert seen[-1] == (expected, expected) and {total for _, total in seen} == {expected}
+
+
+def steep(features=6, gain=40.0, middle=0.2, size=None):
+    """S = sigmoid(gain (w x - middle)) and w: on a path from zero all slopes are as w_i x_i, so
+
+    phi_i = w_i x_i (S(x) - S(0)) / (w x). The step is narrow and away from the middle of the path.
+    """
+    from onnx import helper
+
+    w = np.random.default_rng(3).uniform(0.5, 1.5, (features, 1)).astype(np.float32) / features
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["s"]),
+        helper.make_node("Sub", ["s", "middle"], ["d"]),
+        helper.make_node("Mul", ["d", "gain"], ["z"]),
+        helper.make_node("Sigmoid", ["z"], ["y"]),
+    ]
+    weights = {"w": w, "middle": np.float32([middle]), "gain": np.float32([gain])}
+    m = libxai.Model(conftest.save(nodes, [("x", ["N", features])], [("y", ["N", 1])], weights))
+    return m, w[:, 0].astype(np.float64)
+
+
+def simpson_points(slope, wanted, tolerance):
+    """Points that Simpson's rule takes when all intervals are halved until it is within the tolerance."""
+    n = 4
+    while n < 4096:
+        d = slope(np.arange(n + 1) / n)
+        total = (d[0] + d[-1] + 4 * d[1:-1:2].sum() + 2 * d[2:-1:2].sum()) / (3 * n)
+        if abs(total - wanted) <= tolerance * abs(wanted):
+            break
+        n *= 2
+    return n + 1
+
+
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-2, 1e-3])
+def test_a_path_is_divided_where_the_score_bends(tolerance):
+    """A steep sigmoid: within the tolerance of the closed form, with fewer points than halving everywhere."""
+    gain, middle = 60.0, 0.2
+    m, w = steep(gain=gain, middle=middle)
+    x = np.ones((1, 6), np.float32)
+    found = libxai.explain(m, x, "integrated_gradients", 0, tolerance=tolerance)
+    s, p = w.sum(), lambda z: 1 / (1 + np.exp(-z))
+    wanted = p(gain * (s - middle)) - p(-gain * middle)
+    assert found.converged[0] and not found.warnings
+    assert np.abs(found.values[0] - w / s * wanted).sum() <= tolerance * wanted + 1e-5
+    assert found.completeness_error[0] <= tolerance * wanted + 1e-6
+
+    def slope(a):
+        return gain * s * p(gain * (a * s - middle)) * p(-gain * (a * s - middle))
+
+    everywhere = simpson_points(slope, wanted, tolerance)
+    assert found.evaluations[0] - 1 <= 0.85 * everywhere, (found.evaluations, everywhere)
+
+
+def test_a_kink_is_found_by_bisection():
+    """S = relu(w x - c) bends at one point: phi = w x (1 - c / w x), with few points for a small error."""
+    from onnx import helper
+
+    w = np.float32([[0.5], [1.5], [-0.25]])
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["s"]),
+        helper.make_node("Sub", ["s", "c"], ["d"]),
+        helper.make_node("Relu", ["d"], ["y"]),
+    ]
+    weights = {"w": w, "c": np.float32([0.61])}
+    m = libxai.Model(conftest.save(nodes, [("x", ["N", 3])], [("y", ["N", 1])], weights))
+    x = np.float32([[1, 1, 1]])
+    exact = w[:, 0].astype(np.float64) * (1 - 0.61 / 1.75)
+    found = libxai.explain(m, x, "integrated_gradients", 0, tolerance=1e-3)
+    assert found.converged[0] and np.abs(found.values[0] - exact).max() <= 1e-3 * 1.14
+    assert found.evaluations[0] <= 30  # halving all intervals needs 257
+    # A straight score: five points say that it is straight.
+    assert libxai.explain(m, x, "integrated_gradients", 0, baseline=1.5, tolerance=1e-6).evaluations[0] == 6
+
+
+def test_adaptive_points_are_few_and_right_on_a_network(model, x):
+    """Against 300 Gauss-Legendre points; completeness is reported as it is."""
+    many = libxai.explain(model, x, "integrated_gradients", TARGETS, steps=300)
+    errors = []
+    for tolerance in (1e-1, 1e-2, 3e-3):
+        found = libxai.explain(model, x, "integrated_gradients", TARGETS, tolerance=tolerance)
+        wanted = found.score - found.base_value
+        total = found.values.astype(np.float64).reshape(3, -1).sum(1)
+        assert np.allclose(found.completeness_error, np.abs(total - wanted), atol=2e-6)
+        assert found.converged.all() and (found.completeness_error <= tolerance * np.abs(wanted) + 2e-6).all()
+        difference = (found.values - many.values).reshape(3, -1)
+        errors.append(np.linalg.norm(difference, axis=1) / np.linalg.norm(many.values.reshape(3, -1), axis=1))
+    assert (errors[0] <= 0.15).all() and (errors[1] <= 0.06).all() and (errors[2] <= 0.03).all()
+    assert np.allclose(found.base_value, many.base_value, atol=1e-6)
+
+
+def test_targets_divide_their_paths_alone(data, x):
+    """What each target gives in one call with others is what it gives alone, for any number of threads."""
+    options = {"tolerance": 1e-2, "steps": 65}
+    model = libxai.Model(data, threads=1)
+    alone = [libxai.explain(model, x, "integrated_gradients", each, **options) for each in (TARGETS, 3, None)]
+    assert len({tuple(each.evaluations) for each in alone}) > 1  # they are divided differently
+    for threads in (1, 2, 3):
+        explain = libxai.Explainer(libxai.Model(data, threads=threads), "integrated_gradients", **options)
+        for found, wanted in zip(explain.targets(x, [TARGETS, 3, None]), alone, strict=True):
+            assert np.array_equal(found.values, wanted.values)
+            assert found.evaluations.tolist() == wanted.evaluations.tolist()
+
+
+def test_evaluations_of_an_adaptive_path_are_those_that_were_made(model, x):
+    seen = []
+    found = libxai.explain(model, x[0], "integrated_gradients", 1, tolerance=1e-2, progress=lambda *at: seen.append(at))
+    assert found.evaluations == sum(done > 0 for done, _ in seen)
+
+
+@pytest.mark.parametrize("most, used", [(1, 3), (3, 3), (4, 3), (5, 5), (6, 5), (7, 7), (12, 11)])
+def test_no_more_points_than_allowed(most, used):
+    m, _ = steep()
+    found = libxai.explain(m, np.ones((1, 6), np.float32), "integrated_gradients", 0, tolerance=1e-9, steps=most)
+    assert found.evaluations[0] == 1 + used and not found.converged[0]
+    assert "tolerance" in found.warnings[0]
+
+
+def test_a_large_input_keeps_few_points():
+    """2.6 million elements: 25 gradients are kept; parts of the path are summed early, and the sum is right."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["m"]),
+        helper.make_node("Flatten", ["m"], ["s"]),
+        helper.make_node("Mul", ["s", "gain"], ["z"]),
+        helper.make_node("Tanh", ["z"], ["y"]),
+    ]
+    data = conftest.save(nodes, [("x", ["N", 1, 1620, 1620])], [("y", ["N", 1])], {"gain": np.float32([20])})
+    x = np.random.default_rng(0).uniform(0.5, 1.5, (1, 1, 1620, 1620)).astype(np.float32)
+    found = libxai.explain(libxai.Model(data), x, "integrated_gradients", 0, tolerance=1e-4)
+    assert found.converged[0] and found.evaluations[0] > 2 * 25
+    exact = x.astype(np.float64) / x.sum(dtype=np.float64) * np.tanh(20 * x.mean(dtype=np.float64))
+    assert np.linalg.norm(found.values - exact) <= 1e-4 * np.linalg.norm(exact)
