@@ -43,7 +43,7 @@ def pointing(model: libxai.Model, method: str, x: np.ndarray, data: Dataset, ind
     hits = 0
     for number in chosen:
         heat = np.asarray(explainer(x[number : number + 1], target=index).map)[0]
-        hits += pointing_hit(heat, data.masks[number, index])
+        hits += int(pointing_hit(heat, data.masks[number, index]))
     return hits, len(chosen)
 
 

@@ -19,9 +19,12 @@ def auc(scores: NDArray, labels: NDArray) -> list[float]:
     return areas
 
 
-def pointing_hit(heat: NDArray, mask: NDArray[np.bool_]) -> bool:
-    """The pointing game: True if the highest point of the map (H, W) lies on the mask (H, W), not dilated.
+def pointing_hit(heat: NDArray, mask: NDArray[np.bool_]) -> float:
+    """The pointing game: 1 if the highest point of the map (H, W) lies on the mask (H, W), not dilated, else 0.
 
-    The first highest point in reading order counts; a map without any positive evidence is a miss.
+    The first highest point in reading order counts; a map without any positive evidence is a miss. An empty mask has no
+    answer: NaN.
     """
-    return bool(heat.max() > 0 and mask.flat[int(np.argmax(heat))])
+    if not mask.any():
+        return float("nan")
+    return float(heat.max() > 0 and mask.flat[int(np.argmax(heat))])

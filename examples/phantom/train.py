@@ -162,7 +162,7 @@ def gradcam_hits(model: Classifier, data: Dataset) -> list[tuple[int, int]]:
             (gradient,) = torch.autograd.grad(logit, maps)
             cam = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()
             cam = functional.interpolate(cam, (SIZE, SIZE), mode="bilinear", align_corners=False)
-            hits += pointing_hit(cam[0, 0].detach().numpy(), mask)
+            hits += int(pointing_hit(cam[0, 0].detach().numpy(), mask))
             total += 1
         counts.append((hits, total))
     return counts

@@ -29,6 +29,38 @@ def shapley(score, players):
     return values, v[0]
 
 
+def owen(score, shape):
+    """Owen values of the elements of (C, H, W): the mean over all orders in which halves of halves stay together."""
+    values = np.zeros(shape)
+
+    def halves(box):
+        for axis in (1, 2, 0):
+            length = box[axis][1] - box[axis][0]
+            if length > 1 and (axis == 0 or length >= box[3 - axis][1] - box[3 - axis][0]):
+                middle = box[axis][0] + length // 2
+                parts = [list(box), list(box)]
+                parts[0][axis], parts[1][axis] = (box[axis][0], middle), (middle, box[axis][1])
+                return tuple(map(tuple, parts))
+        return None
+
+    def inside(box):
+        out = np.zeros(shape, bool)
+        out[tuple(slice(*side) for side in box)] = True
+        return out
+
+    def recurse(box, there, weight):
+        parts = halves(box)
+        if parts is None:
+            values[inside(box)] += weight * (score(there | inside(box)) - score(there))
+            return
+        for one, other in (parts, parts[::-1]):
+            recurse(one, there, weight / 2)
+            recurse(one, there | inside(other), weight / 2)
+
+    recurse(tuple((0, length) for length in shape), np.zeros(shape, bool), 1.0)
+    return values
+
+
 @pytest.fixture(scope="module")
 def nine():
     """Uneven labels, far from 0 .. 8: compacted in their order."""
@@ -150,43 +182,17 @@ def test_tolerance(model, x, method):
     assert "tolerance" in tight.warnings[0]
 
 
-def test_partition_is_shaps_owen_value(model):
-    """A 2 x 3 picture of 2 channels: all orders in which halves stay together (odd sizes included)."""
+@pytest.mark.parametrize("size", [(2, 3), (3, 5), (5, 3), (4, 4)])
+def test_partition_is_shaps_owen_value(model, size):
+    """All orders in which halves stay together; the odd row or column belongs to the second half."""
     rng = np.random.default_rng(2)
-    x = conftest.float32(rng, 1, 2, 2, 3)
-    e = libxai.explain(model, x, "partition_shap", target=0, samples=100000)
-    expected = np.zeros((2, 2, 3))
-
-    def halves(box):
-        (c0, c1), (y0, y1), (x0, x1) = box
-        if y1 - y0 >= x1 - x0 and y1 - y0 > 1:
-            m = y0 + (y1 - y0) // 2
-            return ((c0, c1), (y0, m), (x0, x1)), ((c0, c1), (m, y1), (x0, x1))
-        if x1 - x0 > 1:
-            m = x0 + (x1 - x0) // 2
-            return ((c0, c1), (y0, y1), (x0, m)), ((c0, c1), (y0, y1), (m, x1))
-        if c1 - c0 > 1:
-            return ((c0, c0 + 1), (y0, y1), (x0, x1)), ((c0 + 1, c1), (y0, y1), (x0, x1))
-        return None
-
-    def inside(box):
-        out = np.zeros((2, 2, 3), bool)
-        out[tuple(slice(*side) for side in box)] = True
-        return out
+    x = conftest.float32(rng, 1, 2, *size)
 
     def score(there):
         return float(model(np.where(there, x[0], 0).astype(np.float32)[None])[0, 0])
 
-    def recurse(box, there, weight):
-        parts = halves(box)
-        if parts is None:
-            expected[inside(box)] += weight * (score(there | inside(box)) - score(there))
-            return
-        for one, other in (parts, parts[::-1]):
-            recurse(one, there, weight / 2)
-            recurse(one, there | inside(other), weight / 2)
-
-    recurse(((0, 2), (0, 2), (0, 3)), np.zeros((2, 2, 3), bool), 1.0)
+    expected = owen(score, (2, *size))
+    e = libxai.explain(model, x, "partition_shap", target=0, samples=100000)
     np.testing.assert_allclose(e.values[0], expected, atol=2e-6)
     assert e.warnings == []
 

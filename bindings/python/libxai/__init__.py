@@ -24,6 +24,7 @@ from ._explainer import Explainer, explain, method_options, methods
 from ._explanation import Explanation
 from ._frameworks import from_keras, from_sklearn, from_torch
 from ._library import abi_version, math_library, version
+from ._localisation import localisation
 from ._model import Layer, Model, ValueInfo
 from ._plot import plot
 from ._quantus import quantus_explain
@@ -53,6 +54,7 @@ __all__ = [
     "from_keras",
     "from_sklearn",
     "from_torch",
+    "localisation",
     "math_library",
     "method_options",
     "methods",
