@@ -18,6 +18,13 @@ static size_t bit_count(size_t bits)
     return (size_t)__builtin_popcountll(bits);
 }
 
+/* The s-th coalition of Gray's order: each has one player more or less than the one before, which a set
+ * function may make use of. */
+static size_t gray(size_t s)
+{
+    return s ^ s >> 1;
+}
+
 static double marginal(const double *v, size_t players, const double *weights, size_t i)
 {
     const size_t bit = (size_t)1 << i;
@@ -77,25 +84,27 @@ xai_status shapley_exact(const set_function *of, const game_options *options, ga
     const size_t count = (size_t)1 << m;
     double weights[GAME_EXACT_PLAYERS + 1];
     coalition_batch batch = {0};
-    double *v = memory_allocate(count, sizeof *v);
+    double *v = memory_allocate(count, sizeof *v), *in_order = memory_allocate(count, sizeof *v);
     xai_status status = game_values_create(out, m, error);
-    if (status == XAI_OK && v == NULL)
+    if (status == XAI_OK && (v == NULL || in_order == NULL))
         status = error_memory(error, "the scores of all coalitions", count * sizeof *v);
     if (status == XAI_OK)
         status = coalition_batch_init(&batch, of, &out->evaluations, error);
     if (status != XAI_OK)
         goto done;
-    coalition_batch_target(&batch, v);
+    coalition_batch_target(&batch, in_order);
     for (size_t s = 0; status == XAI_OK && s < count; s++) {
         uint8_t *coalition = NULL;
         status = coalition_batch_add(&batch, &coalition, error);
         for (size_t i = 0; status == XAI_OK && i < m; i++)
-            coalition[i] = (uint8_t)(s >> i & 1);
+            coalition[i] = (uint8_t)(gray(s) >> i & 1);
     }
     if (status == XAI_OK)
         status = coalition_batch_flush(&batch, error);
     if (status != XAI_OK)
         goto done;
+    for (size_t s = 0; s < count; s++)
+        v[gray(s)] = in_order[s];
     out->empty = v[0];
     out->full = v[count - 1];
     size_weights(m, weights);
@@ -106,6 +115,7 @@ xai_status shapley_exact(const set_function *of, const game_options *options, ga
 done:
     coalition_batch_free(&batch);
     memory_free(v);
+    memory_free(in_order);
     return status;
 }
 

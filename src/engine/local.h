@@ -22,10 +22,11 @@ typedef struct local_box {
 typedef struct local local;
 
 /* What the edits are is fixed: `edits` boxes, in the order of their numbers. `input` is the position
- * of the image among the inputs; the other inputs are the same for all edits. */
+ * of the image among the inputs; the other inputs are the same for all edits. `repeats` 0: edits of one
+ * row, by local_run(); else they are the steps of walks, each taken about so often. */
 xai_status local_create(network *net, const shape *input_shapes, size_t input,
-                        const local_box *edits, size_t count, int threads, local **out,
-                        xai_error **error);
+                        const local_box *edits, size_t count, size_t repeats, int threads,
+                        local **out, xai_error **error);
 void local_free(local *self);
 
 /* The values where the dense computation goes on, and the shape of each for one row. */
@@ -33,7 +34,7 @@ size_t local_frontier(const local *self, const int **values, const shape **shape
 /* Part of the whole network's multiplications that an edit costs, the layers behind the frontier
  * included: 0 to 1. */
 double local_work(const local *self);
-/* Bytes that local_set_row() keeps, and that local_run() takes besides. */
+/* Bytes that local_set_row() keeps, and that local_run() takes besides; of walks, of one state. */
 size_t local_bytes(const local *self);
 
 /* Edits that are computed together, one such group a thread. */
@@ -51,5 +52,20 @@ xai_status local_set_row(local *self, const float *image, xai_error **error);
  * (count, elements of frontier value f), plain. The same bits for any number of threads. */
 xai_status local_run(local *self, size_t begin, size_t count, local_content content, void *user,
                      float *const *out, xai_error **error);
+
+/* Walks: a state holds all layers of one image. A step replaces pixels within one of the edits' boxes
+ * and computes what they can reach, in place: nothing is added up, so that the rounding of a state
+ * does not grow along a walk. Several states may be at work at once, each on one thread. */
+typedef struct local_state local_state;
+
+xai_status local_state_create(const local *of, local_state **out, xai_error **error);
+void local_state_free(local_state *self);
+/* All layers of an image (C, H, W). */
+xai_status local_state_set(local_state *self, const float *image, xai_error **error);
+/* The image changes within the box of edit `index`, and nowhere else: `content` writes it. */
+xai_status local_state_step(local_state *self, size_t index, local_content content, void *user,
+                            xai_error **error);
+/* out[f] receives frontier value f, plain. */
+void local_state_frontier(const local_state *self, float *const *out);
 
 #endif

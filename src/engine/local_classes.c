@@ -17,6 +17,12 @@ size_t local_box_count(const local_value *self, size_t class_index)
     return self->planes * self->unit * length[0] * length[1];
 }
 
+bool local_is_whole(const local_value *self, size_t class_index)
+{
+    return self->boxes[class_index].length[0] == self->size[0] &&
+           self->boxes[class_index].length[1] == self->size[1];
+}
+
 void local_place(const local_value *self, size_t class_index, size_t edit, int64_t at[2])
 {
     for (int axis = 0; axis < 2; axis++) {
@@ -149,6 +155,7 @@ static void merge(const local *self, bundle *all, size_t count)
     double price = 0;
     for (size_t s = 0; s < self->step_count; s++)
         price += self->steps[s].kind == LOCAL_CONVOLUTION ? PRIMITIVE_COST : 0;
+    price /= self->repeats > 1 ? (double)self->repeats : 1;
     for (;;) {
         size_t a = count, b = count;
         double least = price;
@@ -210,6 +217,29 @@ static xai_status arrange(local *self, bundle *all, size_t count, size_t per_bun
     }
     memory_free(self->order);
     self->order = order;
+    return XAI_OK;
+}
+
+/* In a walk whole maps are computed where they lie, boxes are copied to and fro. */
+#define NEARLY_WHOLE 0.8
+static void round_up(local *self)
+{
+    for (size_t s = 0; s < self->step_count; s++) {
+        local_value *out = &self->values[self->steps[s].output];
+        for (size_t c = 0; c < self->class_count; c++)
+            if ((double)(out->boxes[c].length[0] * out->boxes[c].length[1]) >=
+                NEARLY_WHOLE * (double)(out->size[0] * out->size[1]))
+                out->boxes[c] = (box_size){{out->size[0], out->size[1]}};
+    }
+}
+
+static xai_status number_positions(local *self, xai_error **error)
+{
+    self->position = memory_allocate(self->edits, sizeof *self->position);
+    if (self->position == NULL)
+        return error_memory(error, "edits", self->edits * sizeof *self->position);
+    for (size_t at = 0; at < self->edits; at++)
+        self->position[self->order[at]] = at;
     return XAI_OK;
 }
 
@@ -311,7 +341,7 @@ static size_t group_size(size_t edits)
 
 xai_status local_make_classes(local *self, xai_error **error)
 {
-    self->group = group_size(self->edits);
+    self->group = self->repeats > 0 ? 1 : group_size(self->edits);
     const size_t groups = (self->edits + self->group - 1) / self->group;
     const size_t per_bundle = (groups + MOST_CLASSES - 1) / MOST_CLASSES * self->group;
     const size_t count = (self->edits + per_bundle - 1) / per_bundle;
@@ -342,6 +372,10 @@ xai_status local_make_classes(local *self, xai_error **error)
         merge(self, all, count);
         status = arrange(self, all, count, per_bundle, error);
     }
+    if (status == XAI_OK && self->repeats > 0)
+        round_up(self);
+    if (status == XAI_OK)
+        status = number_positions(self, error);
     if (status == XAI_OK)
         size_image(self);
     for (size_t k = 0; status == XAI_OK && k < self->class_count; k++)

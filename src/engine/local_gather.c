@@ -67,7 +67,7 @@ static void gather_plane(const box_group *at, size_t v, size_t member, size_t pl
     local_place(value, at->at, at->edits[member], place);
     const float *box = at->boxes[v] + member * local_box_count(value, at->at) +
                        plane * length[0] * length[1] * unit;
-    const float *base = value->base + plane * value->size[0] * value->size[1] * unit;
+    const float *base = at->self->row->maps[v] + plane * value->size[0] * value->size[1] * unit;
     line from = *how;
     from.unit = unit;
     from.box_left = place[1];

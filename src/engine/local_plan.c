@@ -15,7 +15,6 @@ void local_free(local *self)
         memory_free(self->values[v].reaches);
         memory_free(self->values[v].boxes);
         memory_free(self->values[v].starts);
-        memory_free(self->values[v].base);
         memory_free(self->values[v].pieces);
     }
     for (size_t s = 0; s < self->step_count; s++)
@@ -27,7 +26,9 @@ void local_free(local *self)
     for (int w = 0; self->workspaces != NULL && w < self->threads; w++)
         memory_free(self->workspaces[w]);
     memory_free((void *)self->workspaces);
+    local_state_free(self->row);
     memory_free(self->order);
+    memory_free(self->position);
     memory_free(self->class_of_group);
     graph_free(self->graph);
     network_free(self->net);
@@ -143,7 +144,7 @@ static void find_lives(local *self)
                 continue;
             set_last(self, v, s);
             if (at->kind != LOCAL_SCALE_SHIFT && self->values[v].piece_count > 0)
-                self->values[v].needs_base = true;
+                self->values[v].needs_map = true;
         }
     }
     for (size_t f = 0; f < self->frontier_count; f++)
@@ -174,14 +175,8 @@ size_t local_group_size(const local *self)
 
 size_t local_bytes(const local *self)
 {
-    size_t kept = 0;
-    for (size_t v = 0; v < self->graph->value_count; v++) {
-        const local_value *value = &self->values[v];
-        if (value->used && (value->piece_count == 0 || value->needs_base))
-            kept += local_whole_count(value);
-    }
-    kept += (self->box_floats + self->patch_floats) * (size_t)self->threads;
-    return kept * sizeof(float) + self->scratch_bytes * (size_t)self->threads;
+    return local_maps_bytes(self) + local_workspace_floats(self) * sizeof(float) *
+                                        (self->repeats > 0 ? 1 : (size_t)self->threads);
 }
 
 static double multiplications(const graph *g, const graph_node *node)
@@ -217,6 +212,7 @@ static void measure_work(local *self)
         left += cost * (part / (double)groups - 1);
     }
     self->work = whole > 0 ? left / whole : 1;
+    self->whole = whole;
 }
 
 static xai_status open_image(local *self, const local_box *edits, xai_error **error)
@@ -245,8 +241,8 @@ static xai_status open_image(local *self, const local_box *edits, xai_error **er
 }
 
 xai_status local_create(network *net, const shape *input_shapes, size_t input,
-                        const local_box *edits, size_t count, int threads, local **out,
-                        xai_error **error)
+                        const local_box *edits, size_t count, size_t repeats, int threads,
+                        local **out, xai_error **error)
 {
     local *self = memory_allocate_zeroed(1, sizeof *self);
     if (self == NULL)
@@ -255,6 +251,7 @@ xai_status local_create(network *net, const shape *input_shapes, size_t input,
     self->net = net;
     self->input = input;
     self->edits = count;
+    self->repeats = repeats;
     self->threads = threads > 0 ? threads : parallel_processors();
     xai_status status = graph_specialise(network_graph(net), input_shapes, NULL, 0,
                                          GRAPH_REWRITES_ALL, &self->graph, error);
@@ -281,6 +278,8 @@ xai_status local_create(network *net, const shape *input_shapes, size_t input,
         measure_work(self);
         status = local_prepare(self, error);
     }
+    if (status == XAI_OK && repeats == 0)
+        status = local_state_make(self, false, &self->row, error);
     if (status != XAI_OK) {
         local_free(self);
         return status;

@@ -52,7 +52,7 @@ static primitive_spec describe(const local *self, const local_step *at)
 {
     const local_value *in = &self->values[at->inputs[0]], *out = &self->values[at->output];
     return (primitive_spec){.kind = PRIMITIVE_CONVOLUTION,
-                            .threads = self->threads,
+                            .threads = self->repeats > 0 ? 1 : self->threads,
                             .geometry = at->geometry,
                             .input_channels = (int64_t)in->channels,
                             .output_channels = (int64_t)out->channels,
@@ -108,10 +108,12 @@ static xai_status prepare_convolution(const local *self, local_step *at, xai_err
     if (status == XAI_OK)
         status = find_weights(self, at, at->whole, &at->whole_weights, error);
     for (size_t c = 0; status == XAI_OK && c < classes; c++) {
+        if (self->repeats > 0 && local_is_whole(&self->values[at->output], c))
+            continue;
         status = make_patches(self, at, c, error);
         const char *key = status == XAI_OK ? primitive_weights_key(at->patches[c]) : "";
         for (size_t d = 0; d < c && status == XAI_OK && at->weights[c] == NULL; d++)
-            if (strcmp(key, primitive_weights_key(at->patches[d])) == 0)
+            if (at->patches[d] != NULL && strcmp(key, primitive_weights_key(at->patches[d])) == 0)
                 at->weights[c] = at->weights[d];
         if (status == XAI_OK && at->weights[c] == NULL &&
             strcmp(key, primitive_weights_key(at->whole)) == 0)

@@ -37,13 +37,11 @@ typedef struct local_value {
     size_t size[2];                /* H, W */
     box_size *boxes;               /* (classes) */
     reach *reaches;                /* (edits) */
-    float *base;                   /* (planes, H, W, unit): of the row itself */
-    double base_bound;             /* no magnitude there is larger */
     /* A concatenation is not copied: whoever reads it reads the values it is made of, none of them
-     * a concatenation itself. Its base is put together where a step reads it in one piece. */
+     * a concatenation itself. Its map is put together where a step reads it in one piece. */
     size_t *pieces;
     size_t piece_count;
-    bool needs_base;
+    bool needs_map;
     size_t last;    /* step that reads it last; LOCAL_NONE = the frontier */
     size_t *starts; /* [class]: where its boxes lie in a workspace, in floats */
 } local_value;
@@ -56,21 +54,32 @@ typedef struct local_step {
     size_t other; /* value added by a fused Add, or LOCAL_NONE */
     window geometry;
     activation f;              /* the activation, or the one fused behind */
-    primitive *whole;          /* convolution of the row */
+    primitive *whole;          /* convolution of whole maps */
     const void *whole_weights; /* prepared, owned by the network */
-    primitive **patches;       /* [class]: of a group's boxes, or of one box where `single` */
-    const void **weights;      /* [class] */
-    bool *single;              /* [class] */
-    size_t class_count;        /* of the three */
-    float *scale, *shift;      /* (planes * unit); a convolution's bias is `shift` */
-    double gain, offset; /* |output| <= gain |input| + offset, of a convolution or scale-shift */
+    /* [class]: of a group's boxes, or of one box where `single`; NULL = the whole map, walks only */
+    primitive **patches;
+    const void **weights; /* [class] */
+    bool *single;         /* [class] */
+    size_t class_count;   /* of the three */
+    float *scale, *shift; /* (planes * unit); a convolution's bias is `shift` */
+    double gain, offset;  /* |output| <= gain |input| + offset, of a convolution or scale-shift */
 } local_step;
+
+/* Every value of one image, whole. */
+struct local_state {
+    const local *of;
+    float **maps;     /* [value]: (planes, H, W, unit), or NULL */
+    double *bounds;   /* [value]: no magnitude there is larger */
+    float *workspace; /* of walks: a box, what a step reads, the primitives' scratch */
+};
 
 struct local {
     network *net;
     graph *graph;
     size_t input, edits;
+    size_t repeats; /* how often a walk takes each edit; 0 = edits of one row, in groups */
     int threads;
+    local_state *row;    /* NULL for walks */
     local_value *values; /* one a graph value */
     local_step *steps;
     size_t step_count;
@@ -79,13 +88,14 @@ struct local {
     size_t frontier_count;
     size_t *order;          /* (edits): the edit at each position */
     size_t *class_of_group; /* (groups) */
+    size_t *position;       /* (edits): where in `order` an edit is */
     size_t class_count;
     size_t group;         /* edits that are computed together */
     size_t scratch_bytes; /* of the largest primitive */
     /* A thread's memory: boxes, then what a step reads, then the primitives' scratch. */
     size_t box_floats, patch_floats;
     float **workspaces; /* (threads), made when first used */
-    double work;
+    double work, whole; /* multiplications: part of the dense ones an edit; the dense ones */
 };
 
 /* local_steps.c: the nodes that can be computed in boxes, as steps. */
@@ -102,6 +112,8 @@ xai_status local_make_classes(local *self, xai_error **error);
 double local_step_cost(const local *self, const local_step *of);
 /* Elements of one edit's box of a value. */
 size_t local_box_count(const local_value *self, size_t class_index);
+/* Whether a class computes all of a value. */
+bool local_is_whole(const local_value *self, size_t class_index);
 /* Where the computed box of an edit lies: it holds the reach and stays within the map. */
 void local_place(const local_value *self, size_t class_index, size_t edit, int64_t at[2]);
 
@@ -124,13 +136,22 @@ xai_status local_run_primitive(const local_step *at, const primitive *program, c
 /* Elements of a value's map, padding included. */
 size_t local_whole_count(const local_value *of);
 
+/* local_row.c: whole maps. */
+size_t local_maps_bytes(const local *self);
+size_t local_workspace_floats(const local *self);
+xai_status local_state_make(const local *of, bool walks, local_state **out, xai_error **error);
+xai_status local_read_image(local_state *state, const float *image, int threads, xai_error **error);
+/* One step, and the bound of its values. */
+xai_status local_compute_map(const local_state *state, const local_step *step, int threads,
+                             void *scratch, xai_error **error);
+
 /* local_gather.c: boxes of one group of edits. */
 typedef struct box_group {
     const local *self;
     size_t at;                /* its class */
     size_t edits[LOCAL_MOST]; /* the last one again where there are fewer */
     float **boxes;            /* [value]: (edits, planes, box, unit), or NULL */
-    double *bounds;           /* [value]: no magnitude in boxes or base is larger */
+    double *bounds;           /* [value]: no magnitude in boxes or the row is larger */
     float *workspace;         /* where the boxes lie */
     float *patches;           /* what a step reads */
     void *scratch;

@@ -118,7 +118,7 @@ static xai_status compute_boxes(box_group *at, const local_step *step, xai_error
     const xai_status status = run_step(at, step, to, error);
     if (status == XAI_OK && !(bound < LOCAL_BOUND_LARGE))
         bound = kernel_max_abs(to, count, 1);
-    at->bounds[step->output] = fmax(bound, value->base_bound);
+    at->bounds[step->output] = fmax(bound, self->row->bounds[step->output]);
     return status != XAI_OK || local_bound_fits(bound) ? status : local_overflow(self, step, error);
 }
 
@@ -149,7 +149,7 @@ static xai_status fill_boxes(box_group *at, const local_job *job, xai_error **er
         if (image->unit != 1)
             kernel_block(at->patches, to, image->channels, area, (int)image->unit, 1);
     }
-    at->bounds[id] = fmax(kernel_max_abs(at->boxes[id], edits * count, 1), image->base_bound);
+    at->bounds[id] = fmax(kernel_max_abs(at->boxes[id], edits * count, 1), self->row->bounds[id]);
     return local_bound_fits(at->bounds[id])
                ? XAI_OK
                : error_set(error, XAI_ERROR_NUMERIC, self->graph->values[id].name,
@@ -205,7 +205,7 @@ static void run_groups(void *user, size_t begin, size_t end)
     const local_job *job = user;
     const local *self = job->self;
     const size_t groups = (job->count + self->group - 1) / self->group;
-    const size_t floats = self->box_floats + self->patch_floats + self->scratch_bytes / 4 + 32;
+    const size_t floats = local_workspace_floats(self);
     for (size_t t = begin; t < end; t++) {
         if (self->workspaces[t] == NULL)
             self->workspaces[t] = memory_allocate_aligned(floats * sizeof(float));

@@ -6,12 +6,12 @@
 
 #include "base/error.h"
 #include "explain/baseline.h"
-#include "explain/local_coalitions.h"
+#include "explain/local_walks.h"
 
 #define POOR_FIT 0.5 /* R^2 below which a fit is called poor */
 
-/* Scores of all targets that a coalition had: several targets ask for the same coalitions, and draws
- * among few features come again. */
+/* Scores of all targets that a coalition had: several targets ask for the same coalitions, draws among
+ * few features come again, and coalitions look the same where a feature changes nothing. */
 typedef struct memo {
     uint64_t (*keys)[2]; /* 128-bit hashes; {0, 0} = free */
     double *scores;      /* (size, targets) */
@@ -30,7 +30,10 @@ typedef struct masked_row {
     float **original; /* [part] */
     float **absent;   /* [part]: (B, size) */
     size_t backgrounds;
+    uint8_t *seen; /* (K): whether the feature's absence changes anything */
+    bool all_seen;
     memo known;
+    local_walks walks;
     /* Of the model, for the current target alone: B a coalition that lacks something and that it
      * had not asked for before; and passes over the row itself that local edits began with. */
     size_t evaluations, passes;
@@ -69,11 +72,13 @@ static xai_status fill(void *user, size_t index, tensor *inputs, xai_error **err
     return XAI_OK;
 }
 
-static void hash_coalition(const uint8_t *coalition, size_t count, uint64_t key[2])
+/* Coalitions that give the same rows have the same key: a feature that is not seen counts as there. */
+static void hash_coalition(const uint8_t *coalition, const uint8_t *seen, size_t count,
+                           uint64_t key[2])
 {
     uint64_t a = 0x9E3779B97F4A7C15U, b = 0xC2B2AE3D27D4EB4FU, bits = 1;
     for (size_t i = 0; i <= count; i++) {
-        bits = bits << 1 | (i < count ? coalition[i] : 0);
+        bits = bits << 1 | (i < count ? coalition[i] || !seen[i] : 0);
         if (i % 63 != 62 && i != count)
             continue;
         a = (a ^ bits) * 0xFF51AFD7ED558CCDU;
@@ -130,6 +135,55 @@ static xai_status memo_reserve(memo *self, size_t more, size_t targets, xai_erro
     return XAI_OK;
 }
 
+/* The i-th of `which` among those asked for, each background of it, as whole rows. */
+static xai_status evaluate_rows(void *user, const size_t *which, size_t count, double *out,
+                                xai_error **error)
+{
+    masked_row *self = user;
+    masked_row some = *self;
+    size_t *asked = memory_allocate(count, sizeof *asked);
+    if (asked == NULL)
+        return error_memory(error, "coalitions", count * sizeof *asked);
+    for (size_t i = 0; i < count; i++)
+        asked[i] = self->asked[which != NULL ? which[i] : i];
+    some.asked = asked;
+    const variants what = {.rows = self->inputs->rows,
+                           .row = self->row,
+                           .count = count * self->backgrounds,
+                           .scores = self->scores,
+                           .score_count = self->target_count,
+                           .fill = fill,
+                           .user = &some};
+    const xai_status status = evaluator_scores_of(&self->of->engine, &what, out, error);
+    memory_free(asked);
+    return status;
+}
+
+/* By what coalitions have in common, where that is less work. */
+static xai_status evaluate_near(masked_row *self, size_t count, bool *done, double *out,
+                                xai_error **error)
+{
+    const local_coalitions near = {.of = self->of,
+                                   .inputs = self->inputs,
+                                   .parts = self->parts,
+                                   .row = self->row,
+                                   .original = self->original[0],
+                                   .absent = self->absent[0],
+                                   .coalitions = self->coalitions,
+                                   .asked = self->asked,
+                                   .count = count,
+                                   .scores = self->scores,
+                                   .score_count = self->target_count};
+    *done = false;
+    if (self->backgrounds != 1)
+        return XAI_OK;
+    const xai_status status = local_coalitions_run(&near, done, out, error);
+    self->passes += *done;
+    return status != XAI_OK || *done
+               ? status
+               : local_walks_run(&self->walks, &near, evaluate_rows, self, done, out, error);
+}
+
 /* Means over the background: out[i * targets + t] for the i-th coalition of `asked`. */
 static xai_status evaluate(masked_row *self, size_t count, double *out, xai_error **error)
 {
@@ -142,30 +196,10 @@ static xai_status evaluate(masked_row *self, size_t count, double *out, xai_erro
         if (scores == NULL)
             return error_memory(error, "scores", count * backgrounds * targets * sizeof *scores);
     }
-    const variants what = {.rows = self->inputs->rows,
-                           .row = self->row,
-                           .count = count * backgrounds,
-                           .scores = self->scores,
-                           .score_count = targets,
-                           .fill = fill,
-                           .user = self};
-    const local_coalitions near = {.of = self->of,
-                                   .inputs = self->inputs,
-                                   .parts = self->parts,
-                                   .row = self->row,
-                                   .original = self->original[0],
-                                   .absent = self->absent[0],
-                                   .coalitions = self->coalitions,
-                                   .asked = self->asked,
-                                   .count = count,
-                                   .scores = self->scores,
-                                   .score_count = targets};
     bool done = false;
-    xai_status status =
-        backgrounds == 1 ? local_coalitions_run(&near, &done, scores, error) : XAI_OK;
+    xai_status status = evaluate_near(self, count, &done, scores, error);
     if (status == XAI_OK && !done)
-        status = evaluator_scores_of(&self->of->engine, &what, scores, error);
-    self->passes += done;
+        status = evaluate_rows(self, NULL, count, scores, error);
     for (size_t i = 0; status == XAI_OK && backgrounds > 1 && i < count; i++)
         for (size_t t = 0; t < targets; t++) {
             double sum = 0;
@@ -178,10 +212,13 @@ static xai_status evaluate(masked_row *self, size_t count, double *out, xai_erro
     return status;
 }
 
-/* A coalition of all features is the row itself, whose score is known. */
-static bool is_whole(const uint8_t *coalition, size_t players)
+/* A coalition of all features that are seen is the row itself, whose score is known. */
+static bool is_whole(const masked_row *self, const uint8_t *coalition)
 {
-    return memchr(coalition, 0, players) == NULL;
+    for (size_t k = 0; k < self->parts->count; k++)
+        if (!coalition[k] && self->seen[k])
+            return false;
+    return true;
 }
 
 /* The set function of the current target. */
@@ -190,7 +227,7 @@ static xai_status score_coalitions(void *user, const uint8_t *coalitions, size_t
 {
     masked_row *self = user;
     const size_t targets = self->target_count, players = self->parts->count;
-    const bool keeps = targets > 1 || players <= MEMO_PLAYERS;
+    const bool keeps = targets > 1 || players <= MEMO_PLAYERS || !self->all_seen;
     size_t *asked = memory_allocate(count, sizeof *asked), fresh = 0;
     uint64_t(*keys)[2] = memory_allocate(count, sizeof *keys);
     double *found = memory_allocate(count * targets, sizeof *found);
@@ -201,13 +238,13 @@ static xai_status score_coalitions(void *user, const uint8_t *coalitions, size_t
         status = memo_reserve(&self->known, count, targets, error);
     for (size_t i = 0; status == XAI_OK && i < count; i++) {
         bool is_new = true;
-        if (is_whole(coalitions + i * players, players)) {
+        if (is_whole(self, coalitions + i * players)) {
             scores[i] = self->scores[self->target].score;
             continue;
         }
         bool is_counted = false;
         if (keeps) {
-            hash_coalition(coalitions + i * players, players, keys[i]);
+            hash_coalition(coalitions + i * players, self->seen, players, keys[i]);
             const size_t at = memo_place(&self->known, keys[i]);
             is_new = self->known.keys[at][1] == 0;
             if (is_new) { /* taken at once: a coalition may come twice in one call */
@@ -233,7 +270,7 @@ static xai_status score_coalitions(void *user, const uint8_t *coalitions, size_t
                    found + i * targets, targets * sizeof *found);
     }
     for (size_t i = 0; status == XAI_OK && keeps && i < count; i++)
-        if (!is_whole(coalitions + i * players, players))
+        if (!is_whole(self, coalitions + i * players))
             scores[i] =
                 self->known.scores[memo_place(&self->known, keys[i]) * targets + self->target];
     memory_free(asked);
@@ -277,6 +314,8 @@ static void game_free(game_job *job)
     free_all((void **)job->row.original, parts);
     free_all((void **)job->row.absent, parts);
     memo_free(&job->row.known);
+    memory_free(job->row.seen);
+    local_walks_free(&job->row.walks);
     features_free(&job->parts);
     attribution_inputs_free(&job->inputs);
 }
@@ -305,6 +344,26 @@ static xai_status allocate(game_job *job, xai_error **error)
     return done ? XAI_OK : error_memory(error, "a masked row", 0);
 }
 
+static xai_status find_seen(masked_row *self, xai_error **error)
+{
+    const size_t count = self->parts->count;
+    memory_free(self->seen);
+    self->seen = memory_allocate_zeroed(count, sizeof *self->seen);
+    if (self->seen == NULL)
+        return error_memory(error, "features", count);
+    for (size_t p = 0; p < self->inputs->float_count; p++)
+        for (size_t b = 0; b < self->backgrounds; b++) {
+            const size_t size = self->inputs->sizes[p];
+            const int32_t *labels = self->parts->labels[p];
+            const float *absent = self->absent[p] + b * size;
+            for (size_t i = 0; i < size; i++)
+                if (labels[i] != FEATURE_NONE && self->original[p][i] != absent[i])
+                    self->seen[labels[i]] = 1;
+        }
+    self->all_seen = memchr(self->seen, 0, count) == NULL;
+    return XAI_OK;
+}
+
 static xai_status prepare_row(game_job *job, size_t row, xai_error **error)
 {
     masked_row *at = &job->row;
@@ -312,16 +371,18 @@ static xai_status prepare_row(game_job *job, size_t row, xai_error **error)
     at->scores = job->scores + row * job->target_count;
     memo_free(&at->known);
     at->passes = 0;
+    local_walks_forget(&at->walks);
     xai_status status = features_of_row(&job->parts, row, error);
     for (size_t p = 0; status == XAI_OK && p < job->inputs.float_count; p++)
         attribution_read_row(&job->inputs, row, p, at->original[p]);
-    if (status == XAI_OK && option_given(&job->self->options, "background") == NULL)
-        return baseline_row(&job->inputs, job->self, row, at->absent, error);
-    for (size_t p = 0; status == XAI_OK && p < job->inputs.float_count; p++)
+    const bool has_background = option_given(&job->self->options, "background") != NULL;
+    if (status == XAI_OK && !has_background)
+        status = baseline_row(&job->inputs, job->self, row, at->absent, error);
+    for (size_t p = 0; status == XAI_OK && has_background && p < job->inputs.float_count; p++)
         for (size_t b = 0; b < at->backgrounds; b++)
             background_read(&job->inputs, job->self, p, b,
                             at->absent[p] + b * job->inputs.sizes[p]);
-    return status;
+    return status == XAI_OK ? find_seen(at, error) : status;
 }
 
 static xai_status store(game_job *job, explanation *out, size_t row, const game_values *found,

@@ -85,12 +85,12 @@ static double bound_coalitions(const local_coalitions *self, const bounds *of_fe
     return area / (double)self->count / (double)space->pixels;
 }
 
-static void fill_box(void *user, size_t index, const local_box *box, float *out)
+void local_coalitions_pixels(const local_coalitions *self, size_t i, const local_box *box,
+                             float *out)
 {
-    const local_coalitions *self = user;
     const spatial *space = &self->inputs->spaces[0];
     const int32_t *labels = self->parts->labels[0];
-    const uint8_t *coalition = self->coalitions + self->asked[index] * self->parts->count;
+    const uint8_t *coalition = self->coalitions + self->asked[i] * self->parts->count;
     for (size_t c = 0; c < space->channels; c++)
         for (int64_t y = box->y; y < box->y + box->height; y++)
             for (int64_t x = box->x; x < box->x + box->width; x++) {
@@ -100,16 +100,42 @@ static void fill_box(void *user, size_t index, const local_box *box, float *out)
             }
 }
 
+static void fill_box(void *user, size_t index, const local_box *box, float *out)
+{
+    local_coalitions_pixels(user, index, box, out);
+}
+
+bool local_coalitions_fit(const local_coalitions *self)
+{
+    const spatial *space = &self->inputs->spaces[0];
+    return self->inputs->float_count == 1 && space->rank == 2 && space->pixel_stride == 1 &&
+           space->channel_stride == space->pixels && space->offset == 0 && !self->parts->whole;
+}
+
+xai_status local_coalitions_boxes(const local_coalitions *self, local_box *out, xai_error **error)
+{
+    const size_t count = self->parts->count;
+    bounds *found = memory_allocate(count, sizeof *found);
+    if (found == NULL)
+        return error_memory(error, "boxes of features", count * sizeof *found);
+    bound_features(self, found);
+    for (size_t k = 0; k < count; k++) {
+        const bounds *of = &found[k];
+        out[k] = of->high[0] == 0 ? (local_box){0}
+                                  : (local_box){of->low[0], of->low[1], of->high[0] - of->low[0],
+                                                of->high[1] - of->low[1]};
+    }
+    memory_free(found);
+    return XAI_OK;
+}
+
 xai_status local_coalitions_run(const local_coalitions *self, bool *done, double *out,
                                 xai_error **error)
 {
-    const spatial *space = &self->inputs->spaces[0];
     local_scores near = {0};
     xai_status status = XAI_OK;
     *done = false;
-    if (self->count < LEAST_COALITIONS || self->inputs->float_count != 1 || space->rank != 2 ||
-        space->pixel_stride != 1 || space->channel_stride != space->pixels || space->offset != 0 ||
-        self->parts->whole)
+    if (self->count < LEAST_COALITIONS || !local_coalitions_fit(self))
         return XAI_OK;
     bounds *of_features = memory_allocate(self->parts->count, sizeof *of_features);
     local_box *boxes = memory_allocate(self->count, sizeof *boxes);
@@ -120,9 +146,9 @@ xai_status local_coalitions_run(const local_coalitions *self, bool *done, double
     bound_features(self, of_features);
     if (bound_coalitions(self, of_features, boxes) > LARGEST_PART)
         goto done;
-    status =
-        local_scores_open(&near, &self->of->engine, self->inputs->rows, self->inputs->inputs[0],
-                          boxes, self->count, self->scores, self->score_count, done, error);
+    status = local_scores_open(&near, &self->of->engine, self->inputs->rows,
+                               self->inputs->inputs[0], boxes, self->count, &(local_manner){0},
+                               self->scores, self->score_count, done, error);
     if (status == XAI_OK && *done)
         status = local_scores_run(&near, &self->of->engine, self->inputs->rows, self->row,
                                   self->inputs->inputs[0], self->count, fill_box, (void *)self,

@@ -19,6 +19,14 @@ typedef struct local_coalitions {
     size_t score_count;
 } local_coalitions;
 
+/* One image, channels first, all of it, on the kernels that edits know. */
+bool local_coalitions_fit(const local_coalitions *self);
+/* Around the pixels of each feature that its absence changes; height 0 = none. */
+xai_status local_coalitions_boxes(const local_coalitions *self, local_box *out, xai_error **error);
+/* The pixels of the i-th coalition that is asked for within a box: (C, height, width). */
+void local_coalitions_pixels(const local_coalitions *self, size_t i, const local_box *box,
+                             float *out);
+
 /* out[i * score_count + score] of the i-th coalition that is asked for; *done = false, and nothing
  * happened, where boxes do not pay. */
 xai_status local_coalitions_run(const local_coalitions *self, bool *done, double *out,

@@ -22,6 +22,9 @@ void local_scores_free(local_scores *self)
     for (size_t i = 0; self->inputs != NULL && i < self->input_count; i++)
         tensor_free(&self->inputs[i]);
     memory_free(self->inputs);
+    for (size_t c = 0; self->states != NULL && c < self->chunks; c++)
+        local_state_free(self->states[c]);
+    memory_free((void *)self->states);
     run_free(self->state);
     plan_free(self->together);
     local_free(self->plan);
@@ -34,34 +37,69 @@ static size_t frontier_count(const shape *of)
     return shape_count(of, &count) ? count : 0;
 }
 
-static xai_status allocate(local_scores *self, size_t edits, size_t memory_limit, xai_error **error)
+static int thread_count(const evaluator *engine)
 {
-    const int *values = NULL;
-    const shape *shapes = NULL;
-    const size_t count = local_frontier(self->plan, &values, &shapes);
+    return engine->options.threads > 0 ? engine->options.threads : parallel_processors();
+}
+
+/* A group's size and more, as many as fit. */
+static xai_status size_chunk(local_scores *self, size_t edits, size_t bytes, size_t memory_limit)
+{
     const size_t group = local_group_size(self->plan);
-    size_t bytes = 1, room = CHUNK_BYTES;
-    for (size_t f = 0; f < count; f++)
-        bytes += frontier_count(&shapes[f]) * sizeof(float);
+    size_t room = CHUNK_BYTES;
     if (memory_limit > 0) {
         const size_t own = local_bytes(self->plan);
         if (own >= memory_limit || memory_limit - own < group * bytes)
             return XAI_ERROR_UNSUPPORTED; /* densely a row takes less */
         room = memory_limit - own < room ? memory_limit - own : room;
     }
+    self->chunks = 1;
     self->chunk_edits = room / bytes / group * group;
     self->chunk_edits = self->chunk_edits < group ? group : self->chunk_edits;
     self->chunk_edits =
         self->chunk_edits > CHUNK_GROUPS * group ? CHUNK_GROUPS * group : self->chunk_edits;
     self->chunk_edits = self->chunk_edits > edits ? edits : self->chunk_edits;
+    return XAI_OK;
+}
+
+/* A chunk and a state a thread, as many as fit: fewer change no number. */
+static xai_status size_walks(local_scores *self, size_t walk, int threads, size_t bytes,
+                             size_t memory_limit)
+{
+    enum { DEFAULT_GIB = 2 };
+    const size_t room = memory_limit > 0 ? memory_limit : (size_t)DEFAULT_GIB << 30;
+    const size_t most = room / (local_bytes(self->plan) + walk * bytes);
+    self->chunk_edits = walk;
+    self->chunks = most < (size_t)threads ? most : (size_t)threads;
+    return most > 0 ? XAI_OK : XAI_ERROR_UNSUPPORTED;
+}
+
+static xai_status allocate(local_scores *self, const evaluator *engine, size_t edits,
+                           const local_manner *manner, xai_error **error)
+{
+    const int *values = NULL;
+    const shape *shapes = NULL;
+    const size_t count = local_frontier(self->plan, &values, &shapes);
+    const size_t limit = engine->options.memory_limit;
+    size_t bytes = 1;
+    for (size_t f = 0; f < count; f++)
+        bytes += frontier_count(&shapes[f]) * sizeof(float);
+    const xai_status status =
+        manner->repeats > 0 ? size_walks(self, manner->walk, thread_count(engine), bytes, limit)
+                            : size_chunk(self, edits, bytes, limit);
+    if (status != XAI_OK)
+        return status;
+    const size_t slots = self->chunks * self->chunk_edits;
     self->chunk = memory_allocate_zeroed(count, sizeof *self->chunk);
+    self->states = memory_allocate_zeroed(self->chunks, sizeof *self->states);
     for (size_t f = 0; self->chunk != NULL && f < count; f++) {
-        self->chunk[f] =
-            memory_allocate(self->chunk_edits * frontier_count(&shapes[f]), sizeof(float));
+        self->chunk[f] = memory_allocate(slots * frontier_count(&shapes[f]), sizeof(float));
         if (self->chunk[f] == NULL)
-            return error_memory(error, "layers of edits", self->chunk_edits * bytes);
+            return error_memory(error, "layers of edits", slots * bytes);
     }
-    return self->chunk != NULL ? XAI_OK : error_memory(error, "layers of edits", bytes);
+    return self->chunk != NULL && self->states != NULL
+               ? XAI_OK
+               : error_memory(error, "layers of edits", bytes);
 }
 
 /* Whether a plan has layers with space left: those are faster a row at a time. */
@@ -145,8 +183,9 @@ done:
 }
 
 xai_status local_scores_open(local_scores *self, evaluator *engine, const batch *rows, size_t input,
-                             const local_box *edits, size_t count, const fixed_score *scores,
-                             size_t score_count, bool *pays, xai_error **error)
+                             const local_box *edits, size_t count, const local_manner *manner,
+                             const fixed_score *scores, size_t score_count, bool *pays,
+                             xai_error **error)
 {
     xai_error *refusal = NULL;
     xai_status status = XAI_OK;
@@ -156,7 +195,7 @@ xai_status local_scores_open(local_scores *self, evaluator *engine, const batch 
         engine->options.precision != ENGINE_PRECISION_STANDARD)
         return XAI_OK;
     if (self->plan == NULL) {
-        status = local_create(engine->of->net, rows->shapes, input, edits, count,
+        status = local_create(engine->of->net, rows->shapes, input, edits, count, manner->repeats,
                               engine->options.threads, &self->plan, &refusal);
         if (status == XAI_OK && local_work(self->plan) > WORTH) {
             local_free(self->plan);
@@ -164,7 +203,7 @@ xai_status local_scores_open(local_scores *self, evaluator *engine, const batch 
             status = XAI_ERROR_UNSUPPORTED;
         }
         if (status == XAI_OK)
-            status = allocate(self, count, engine->options.memory_limit, &refusal);
+            status = allocate(self, engine, count, manner, &refusal);
         if (status == XAI_OK)
             status = plan_together(self, engine, rows, scores, score_count, &refusal);
     }
@@ -182,27 +221,32 @@ xai_status local_scores_open(local_scores *self, evaluator *engine, const batch 
 }
 
 typedef struct tail_job {
+    const local_scores *self;
     const batch *rows;
-    float *const *chunk;
     const shape *shapes;
+    const size_t *filled;      /* (chunks) */
     size_t row, inputs, count; /* frontier values */
 } tail_job;
 
 static xai_status fill(void *user, size_t index, tensor *inputs, xai_error **error)
 {
     const tail_job *job = user;
+    size_t chunk = 0, at = index;
     (void)error;
+    for (; at >= job->filled[chunk]; chunk++)
+        at -= job->filled[chunk];
+    at += chunk * job->self->chunk_edits;
     for (size_t i = 0; i < job->inputs; i++)
         variants_copy_row(job->rows, job->row, i, &inputs[i]);
     for (size_t f = 0; f < job->count; f++) {
         const size_t count = frontier_count(&job->shapes[f]);
-        memcpy(inputs[job->inputs + f].data, job->chunk[f] + index * count, count * sizeof(float));
+        memcpy(inputs[job->inputs + f].data, job->self->chunk[f] + at * count,
+               count * sizeof(float));
     }
     return XAI_OK;
 }
 
-/* Tell how far the call is, and hear whether it shall go on; `more` evaluations are done. */
-static xai_status advance(evaluator *engine, size_t more, xai_error **error)
+xai_status local_scores_advance(evaluator *engine, size_t more, xai_error **error)
 {
     engine->done += more;
     if (engine->options.progress == NULL ||
@@ -222,9 +266,7 @@ static xai_status run_chunk(local_scores *self, evaluator *engine, size_t begin,
     const int *values = NULL;
     const shape *shapes = NULL;
     const size_t count = local_frontier(self->plan, &values, &shapes);
-    const size_t threads = engine->options.threads > 0 ? (size_t)engine->options.threads
-                                                       : (size_t)parallel_processors();
-    const size_t slice = local_group_size(self->plan) * threads;
+    const size_t slice = local_group_size(self->plan) * (size_t)thread_count(engine);
     xai_status status = XAI_OK;
     float **out = memory_allocate(count, sizeof *out);
     if (out == NULL)
@@ -235,7 +277,7 @@ static xai_status run_chunk(local_scores *self, evaluator *engine, size_t begin,
             out[f] = self->chunk[f] + at * frontier_count(&shapes[f]);
         status = local_run(self->plan, begin + at, now, content, user, out, error);
         if (status == XAI_OK)
-            status = advance(engine, self->together != NULL ? now : 0, error);
+            status = local_scores_advance(engine, self->together != NULL ? now : 0, error);
     }
     memory_free((void *)out);
     return status;
@@ -244,23 +286,31 @@ static xai_status run_chunk(local_scores *self, evaluator *engine, size_t begin,
 /* The row's own inputs, again and again. */
 static void repeat_inputs(local_scores *self, const batch *rows, size_t row, size_t inputs)
 {
-    for (size_t i = 0; i < inputs; i++) {
+    for (size_t i = 0; self->repeated != row + 1 && i < inputs; i++) {
         const size_t bytes = tensor_bytes(&self->inputs[i]) / self->chunk_edits;
         for (size_t e = 0; e < self->chunk_edits; e++)
             memcpy((char *)self->inputs[i].data + e * bytes, variants_row(rows, row, i), bytes);
     }
+    self->repeated = row + 1;
 }
 
-/* Scores of the first `edits` of the chunk. */
-static xai_status score_together(local_scores *self, size_t edits, const fixed_score *scores,
-                                 size_t score_count, double *out, xai_error **error)
+/* Scores of the first `edits` of a chunk. */
+static xai_status score_together(local_scores *self, size_t chunk, size_t edits,
+                                 const fixed_score *scores, size_t score_count, double *out,
+                                 xai_error **error)
 {
+    const int *ids = NULL;
+    const shape *shapes = NULL;
+    const size_t frontier = local_frontier(self->plan, &ids, &shapes);
     const tensor **inputs = memory_allocate(self->input_count, sizeof *inputs);
     double *values = NULL;
     if (inputs == NULL)
         return error_memory(error, "inputs", self->input_count * sizeof *inputs);
     for (size_t i = 0; i < self->input_count; i++)
         inputs[i] = &self->inputs[i];
+    for (size_t f = 0; f < frontier; f++)
+        self->inputs[self->input_count - frontier + f].data =
+            self->chunk[f] + chunk * self->chunk_edits * frontier_count(&shapes[f]);
     xai_status status = run_forward(self->state, inputs, error);
     for (size_t t = 0; status == XAI_OK && t < score_count; t++) {
         const fixed_score *fixed = &scores[t];
@@ -289,40 +339,57 @@ static xai_status score_together(local_scores *self, size_t edits, const fixed_s
     return status;
 }
 
+xai_status local_scores_tail(local_scores *self, evaluator *engine, const batch *rows, size_t row,
+                             const size_t *filled, const fixed_score *scores, size_t score_count,
+                             double *out, xai_error **error)
+{
+    tail_job job = {.self = self,
+                    .rows = rows,
+                    .row = row,
+                    .filled = filled,
+                    .inputs = network_graph(engine->of->net)->input_count};
+    const int *values = NULL;
+    size_t all = 0;
+    job.count = local_frontier(self->plan, &values, &job.shapes);
+    xai_status status = XAI_OK;
+    if (self->together != NULL)
+        repeat_inputs(self, rows, row, job.inputs);
+    for (size_t c = 0; status == XAI_OK && c < self->chunks; c++) {
+        if (self->together != NULL && filled[c] > 0)
+            status = score_together(self, c, filled[c], scores, score_count,
+                                    out + all * score_count, error);
+        all += filled[c];
+    }
+    const variants tail = {.rows = rows,
+                           .row = row,
+                           .count = all,
+                           .scores = scores,
+                           .score_count = score_count,
+                           .starts = values,
+                           .start_shapes = job.shapes,
+                           .start_count = job.count,
+                           .fill = fill,
+                           .user = &job};
+    if (status == XAI_OK && self->together == NULL)
+        status = evaluator_scores_of(engine, &tail, out, error);
+    return status;
+}
+
 xai_status local_scores_run(local_scores *self, evaluator *engine, const batch *rows, size_t row,
                             size_t input, size_t count, local_content content, void *user,
                             const fixed_score *scores, size_t score_count, double *out,
                             xai_error **error)
 {
-    tail_job job = {.rows = rows,
-                    .chunk = self->chunk,
-                    .row = row,
-                    .inputs = network_graph(engine->of->net)->input_count};
-    const int *values = NULL;
-    job.count = local_frontier(self->plan, &values, &job.shapes);
     double *found = memory_allocate(self->chunk_edits * score_count, sizeof *found);
     if (found == NULL)
         return error_memory(error, "scores", self->chunk_edits * score_count * sizeof *found);
     xai_status status = local_set_row(self->plan, variants_row(rows, row, input), error);
-    if (status == XAI_OK && self->together != NULL)
-        repeat_inputs(self, rows, row, job.inputs);
     for (size_t begin = 0; status == XAI_OK && begin < count; begin += self->chunk_edits) {
         const size_t edits = count - begin < self->chunk_edits ? count - begin : self->chunk_edits;
         status = run_chunk(self, engine, begin, edits, content, user, error);
-        const variants tail = {.rows = rows,
-                               .row = row,
-                               .count = edits,
-                               .scores = scores,
-                               .score_count = score_count,
-                               .starts = values,
-                               .start_shapes = job.shapes,
-                               .start_count = job.count,
-                               .fill = fill,
-                               .user = &job};
-        if (status == XAI_OK && self->together != NULL)
-            status = score_together(self, edits, scores, score_count, found, error);
-        else if (status == XAI_OK)
-            status = evaluator_scores_of(engine, &tail, found, error);
+        if (status == XAI_OK)
+            status = local_scores_tail(self, engine, rows, row, &edits, scores, score_count, found,
+                                       error);
         for (size_t e = 0; status == XAI_OK && e < edits; e++)
             memcpy(out + local_edit_at(self->plan, begin + e) * score_count,
                    found + e * score_count, score_count * sizeof *found);

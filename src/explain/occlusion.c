@@ -265,9 +265,9 @@ static xai_status open_local(occlusion_job *job, const fixed_score *fixed, bool 
         boxes[w] = (local_box){(int64_t)begin[0], (int64_t)begin[1], (int64_t)(end[0] - begin[0]),
                                (int64_t)(end[1] - begin[1])};
     }
-    const xai_status status =
-        local_scores_open(&job->near, &job->self->engine, job->inputs.rows, job->inputs.inputs[0],
-                          boxes, job->windows, fixed, job->target_count, pays, error);
+    const xai_status status = local_scores_open(
+        &job->near, &job->self->engine, job->inputs.rows, job->inputs.inputs[0], boxes,
+        job->windows, &(local_manner){0}, fixed, job->target_count, pays, error);
     memory_free(boxes);
     return status;
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import libxai
 import numpy as np
 import pytest
@@ -221,6 +223,101 @@ def test_segments_that_change_nothing_have_exactly_nothing(network):
     assert values[4:].all()
     nothing = libxai.explain(model, x, "feature_ablation", 1, segments=("grid", 8), baseline=x)
     assert not nothing.values.any()
+
+
+@pytest.fixture(scope="module", params=NETWORKS, ids=lambda f: f.__name__)
+def large(request) -> tuple[libxai.Model, np.ndarray]:
+    """On a picture so large that a step from coalition to coalition reaches a small part of it."""
+    b = Builder([1, 3, 96, 112], seed=1)
+    model = b.model(*request.param(b))
+    return model, np.random.default_rng(2).standard_normal((1, 3, 96, 112)).astype(np.float32)
+
+
+def test_exact_values_equal_those_of_all_edited_images(large):
+    """Coalitions in Gray's order are computed from each other."""
+    model, x = large
+    k = 7
+    segments = np.mgrid[:96, :112][1] * k // 112
+    e = libxai.explain(model, x, "exact_shap", 2, segments=segments.astype(np.int32), baseline=0.25, interactions=1)
+    sets = np.arange(2**k)
+    there = sets[:, None] >> np.arange(k) & 1
+    images = np.where(there[:, segments][:, None], x, np.float32(0.25))
+    v = np.concatenate([np.asarray(model(part))[:, 2] for part in np.split(images, 8)]).astype(np.float64)
+    size = there.sum(1)
+    weight = np.array([1 / (k * math.comb(k - 1, s)) if s < k else 0 for s in size])
+    without = [sets[there[:, i] == 0] for i in range(k)]
+    expected = [np.sum(weight[s] * (v[s | 1 << i] - v[s])) for i, s in enumerate(without)]
+    scale = np.abs(np.asarray(model(x))).max()
+    np.testing.assert_allclose(e.segment_values[0], expected, atol=1e-5 * scale)
+    np.testing.assert_allclose(e.interactions[0].sum(1), expected, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("method,samples", [("permutation_shap", 60), ("sampling_shap", 128)])
+def test_walks_equal_the_reference_kernels(large, method, samples):
+    """The same coalitions, each image by itself and in double."""
+    model, x = large
+    options = {"segments": ("grid", 4), "samples": samples, "baseline": 0.25}
+    e = libxai.Explainer(model, method, **options).targets(x, [0, 3])
+    reference = libxai.Explainer(model, method, precision="reference", **options).targets(x, [0, 3])
+    scale = np.abs(np.asarray(model(x))).max()
+    np.testing.assert_allclose(e[0].segment_values, reference[0].segment_values, atol=1e-5 * scale)
+    np.testing.assert_allclose(e[1].segment_values, reference[1].segment_values, atol=1e-5 * scale)
+    np.testing.assert_array_equal(e[0].evaluations, reference[0].evaluations)
+
+
+@pytest.mark.parametrize(
+    "method,options",
+    [
+        ("permutation_shap", {"samples": 250}),
+        ("permutation_shap", {"samples": 800, "tolerance": 0.1}),
+        ("sampling_shap", {"samples": 200}),
+        ("exact_shap", {"segments": ("grid", 3)}),
+    ],
+)
+def test_bits_of_walks_do_not_depend_on_threads_and_memory(large, method, options):
+    model, x = large
+    options = {"segments": ("grid", 5), **options}
+    one, three, small = [
+        libxai.explain(model, x, method, 0, **options, **how).values
+        for how in ({"threads": 1}, {"threads": 3}, {"threads": 3, "memory_limit": 16 << 20})
+    ]
+    np.testing.assert_array_equal(one, three)
+    np.testing.assert_array_equal(one, small)
+
+
+@pytest.mark.parametrize(
+    "method,options",
+    [
+        ("permutation_shap", {"samples": 250}),
+        ("sampling_shap", {"samples": 200}),
+        ("exact_shap", {"segments": ("grid", 3)}),
+    ],
+)
+def test_what_changes_nothing_has_exactly_nothing_in_walks(large, method, options):
+    model, x = large
+    dark = x.copy()
+    dark[..., :40, :] = 0
+    e = libxai.explain(model, dark, method, 1, **{"segments": ("grid", 5), **options})
+    side = int(e.segment_values.size**0.5)
+    values = e.segment_values[0].reshape(side, side)
+    assert not values[:1].any()
+    assert values[-2:].all()
+    nothing = libxai.explain(model, x, method, 1, baseline=x, **{"segments": ("grid", 5), **options})
+    assert not nothing.values.any()
+
+
+def test_a_walk_can_be_cancelled_between_two_of_its_steps(large):
+    model, x = large
+    seen = []
+
+    def stop(done: int, total: int) -> bool:
+        seen.append((done, total))
+        return len(seen) < 15
+
+    with pytest.raises(libxai.CancelledError):
+        libxai.explain(model, x, "permutation_shap", 0, segments=("grid", 5), samples=960, threads=1, progress=stop)
+    assert seen[-1] == (2, 962)  # nobody and everybody: no piece of the walk had come to its end
+    assert len(seen) == 15
 
 
 @pytest.mark.parametrize("rank", [1, 3])

@@ -115,14 +115,14 @@ START_TEST(boxes_give_what_the_whole_image_gives)
     ck_ok(graph_specialise(g, &dims, NULL, 0, GRAPH_REWRITES_NEEDED, &whole, error));
     local *first = NULL, *second = NULL;
     xai_error *refusal = NULL;
-    const xai_status status = local_create(net, &dims, 0, edits, EDITS, 1, &first, &refusal);
+    const xai_status status = local_create(net, &dims, 0, edits, EDITS, 0, 1, &first, &refusal);
     if (status == XAI_ERROR_UNSUPPORTED) { /* a build without oneDNN */
         ck_assert(!primitive_available());
         xai_error_free(refusal);
         goto done;
     }
     ck_assert_int_eq(status, XAI_OK);
-    ck_ok(local_create(net, &dims, 0, edits, EDITS, 3, &second, error));
+    ck_ok(local_create(net, &dims, 0, edits, EDITS, 0, 3, &second, error));
     ck_assert_double_lt(local_work(first), 0.75);
     const int *values = NULL;
     const shape *shapes = NULL;
@@ -179,6 +179,92 @@ done:
 }
 END_TEST
 
+static void read_box(void *user, size_t index, const local_box *box, float *out)
+{
+    const float *image = user;
+    (void)index;
+    for (size_t c = 0; c < CHANNELS; c++)
+        for (int64_t y = box->y; y < box->y + box->height; y++)
+            for (int64_t x = box->x; x < box->x + box->width; x++)
+                *out++ = image[(c * SIDE + (size_t)y) * SIDE + (size_t)x];
+}
+
+/* Largest difference over the largest value, of all frontier values. */
+static double distance(const graph *whole, const float *image, const local *of, float *const *found)
+{
+    const int *values = NULL;
+    const shape *shapes = NULL;
+    const size_t count = local_frontier(of, &values, &shapes);
+    const shape dims = {4, {1, CHANNELS, SIDE, SIDE}};
+    const tensor input = {.dtype = DTYPE_FLOAT, .shape = dims, .data = (void *)(uintptr_t)image};
+    tensor expected[4] = {{0}};
+    double most = 0;
+    model_evaluate(whole, &input, values, count, expected);
+    for (size_t f = 0; f < count; f++) {
+        double scale = 0, error = 0;
+        for (size_t i = 0; i < tensor_count(&expected[f]); i++) {
+            const double right = tensor_get(&expected[f], i);
+            scale = fmax(scale, fabs(right));
+            error = fmax(error, fabs(found[f][i] - right));
+        }
+        most = fmax(most, error / scale);
+        tensor_free(&expected[f]);
+    }
+    return most;
+}
+
+/* Edit after edit, three times over: as if each image had been computed whole, and no worse at the end. */
+START_TEST(a_walk_gives_what_the_images_on_its_way_give)
+{
+    static float image[CHANNELS * SIDE * SIDE], first[4][32 * SIDE * SIDE],
+        second[4][32 * SIDE * SIDE];
+    float *const out[4] = {first[0], first[1], first[2], first[3]};
+    float *const again[4] = {second[0], second[1], second[2], second[3]};
+    unsigned seed = 5;
+    for (size_t i = 0; i < CHANNELS * SIDE * SIDE; i++)
+        image[i] = model_uniform(&seed);
+    local_box edits[EDITS];
+    make_edits(edits);
+    model_builder *m = builder();
+    onnx_model *file = NULL;
+    graph *g = model_graph(m, &file), *whole = NULL;
+    network *net = NULL;
+    local *made = NULL;
+    local_state *state = NULL, *other = NULL;
+    const shape dims = {4, {1, CHANNELS, SIDE, SIDE}};
+    ck_ok(network_create(g, &net, error));
+    ck_ok(graph_specialise(g, &dims, NULL, 0, false, &whole, error));
+    if (primitive_available()) {
+        ck_ok(local_create(net, &dims, 0, edits, EDITS, 3, 1, &made, error));
+        ck_assert_double_lt(local_work(made), 0.75);
+        ck_ok(local_state_create(made, &state, error));
+        ck_ok(local_state_create(made, &other, error));
+        ck_ok(local_state_set(state, image, error));
+        ck_ok(local_state_set(other, image, error));
+        for (size_t at = 0; at < 3 * EDITS; at++) {
+            const local_box *own = &edits[at * 5 % EDITS];
+            for (int64_t c = 0; c < CHANNELS; c++)
+                for (int64_t y = own->y; y < own->y + own->height; y++)
+                    for (int64_t x = own->x; x < own->x + own->width; x++)
+                        image[(c * SIDE + y) * SIDE + x] = 4 * model_uniform(&seed);
+            ck_ok(local_state_step(state, at * 5 % EDITS, read_box, image, error));
+            ck_ok(local_state_step(other, at * 5 % EDITS, read_box, image, error));
+            local_state_frontier(state, out);
+            local_state_frontier(other, again);
+            ck_assert_double_lt(distance(whole, image, made, out), 5e-6);
+            ck_assert_mem_eq(first, second, sizeof first);
+        }
+    }
+    local_state_free(state);
+    local_state_free(other);
+    local_free(made);
+    graph_free(whole);
+    network_free(net);
+    onnx_model_free(file);
+    model_free(m);
+}
+END_TEST
+
 static void overflow(void *user, size_t index, const local_box *box, float *out)
 {
     (void)user;
@@ -195,15 +281,23 @@ START_TEST(an_overflow_is_an_error_and_not_hidden_by_relu)
     onnx_model *file = NULL;
     network *net = NULL;
     local *made = NULL;
+    local_state *state = NULL;
     const shape dims = {4, {1, CHANNELS, SIDE, SIDE}};
     const local_box box = {10, 10, 4, 4};
     ck_ok(network_create(model_graph(m, &file), &net, error));
     if (primitive_available()) {
-        ck_ok(local_create(net, &dims, 0, &box, 1, 1, &made, error));
+        ck_ok(local_create(net, &dims, 0, &box, 1, 0, 1, &made, error));
         ck_ok(local_set_row(made, image, error));
         ck_fails(local_run(made, 0, 1, overflow, NULL, places, error), XAI_ERROR_NUMERIC,
                  "may overflow here");
+        local_free(made);
+        ck_ok(local_create(net, &dims, 0, &box, 1, 1, 1, &made, error));
+        ck_ok(local_state_create(made, &state, error));
+        ck_ok(local_state_set(state, image, error));
+        ck_fails(local_state_step(state, 0, overflow, NULL, error), XAI_ERROR_NUMERIC,
+                 "may overflow here");
     }
+    local_state_free(state);
     local_free(made);
     network_free(net);
     onnx_model_free(file);
@@ -220,7 +314,7 @@ START_TEST(edits_must_lie_within_the_image)
     const shape dims = {4, {1, CHANNELS, SIDE, SIDE}};
     const local_box outside = {38, 0, 3, 3};
     ck_ok(network_create(model_graph(m, &file), &net, error));
-    ck_fails(local_create(net, &dims, 0, &outside, 1, 1, &made, error), XAI_ERROR_ARGUMENT,
+    ck_fails(local_create(net, &dims, 0, &outside, 1, 0, 1, &made, error), XAI_ERROR_ARGUMENT,
              "not within the image");
     network_free(net);
     onnx_model_free(file);
@@ -233,6 +327,7 @@ int main(void)
     Suite *suite = suite_create("local");
     TCase *all = tcase_create("all");
     tcase_add_test(all, boxes_give_what_the_whole_image_gives);
+    tcase_add_test(all, a_walk_gives_what_the_images_on_its_way_give);
     tcase_add_test(all, an_overflow_is_an_error_and_not_hidden_by_relu);
     tcase_add_test(all, edits_must_lie_within_the_image);
     suite_add_tcase(suite, all);
