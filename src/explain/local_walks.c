@@ -54,7 +54,9 @@ typedef struct walk_job {
     float **images; /* (chunks) */
     xai_status *statuses;
     xai_error **errors;
-    pthread_t caller;
+    pthread_t caller; /* the thread that reports */
+    atomic_size_t walked_now;
+    size_t reported;
     atomic_bool stop;
 } walk_job;
 
@@ -174,6 +176,18 @@ static void keep_frontier(const local_scores *near, const local_state *state, si
     local_state_frontier(state, out);
 }
 
+/* One call an evaluation; where the network behind the frontier runs row by row, that counts them. */
+static xai_status report(walk_job *job, xai_error **error)
+{
+    const bool counts = job->self->near.together != NULL;
+    const size_t walked = counts ? atomic_load(&job->walked_now) : 0;
+    xai_status status =
+        job->reported == walked ? local_scores_advance(job->engine, 0, error) : XAI_OK;
+    for (; status == XAI_OK && job->reported < walked; job->reported++)
+        status = local_scores_advance(job->engine, 1, error);
+    return status;
+}
+
 static xai_status walk_piece(walk_job *job, size_t w, xai_error **error)
 {
     local_scores *near = &job->self->near;
@@ -191,8 +205,9 @@ static xai_status walk_piece(walk_job *job, size_t w, xai_error **error)
                                            &content, error);
         if (status == XAI_OK)
             keep_frontier(near, near->states[w], w * PIECE + j, out);
+        atomic_fetch_add(&job->walked_now, 1);
         if (status == XAI_OK && pthread_equal(pthread_self(), job->caller))
-            status = local_scores_advance(job->engine, 0, error);
+            status = report(job, error);
     }
     memory_free((void *)out);
     return status;
@@ -228,6 +243,8 @@ static xai_status run_wave(walk_job *job, size_t *filled, double *found, xai_err
         xai_error_free(job->errors[w]);
         job->errors[w] = NULL;
     }
+    if (status == XAI_OK)
+        status = report(job, error); /* what the others finished last */
     size_t all = 0;
     for (size_t w = 0; w < near->chunks; w++) {
         filled[w] = w < job->now ? job->pieces[job->first + w].count : 0;
@@ -236,8 +253,6 @@ static xai_status run_wave(walk_job *job, size_t *filled, double *found, xai_err
     if (status == XAI_OK)
         status = local_scores_tail(near, job->engine, job->of->inputs->rows, job->of->row, filled,
                                    job->of->scores, scores, found, error);
-    if (status == XAI_OK && near->together != NULL)
-        status = local_scores_advance(job->engine, all, error);
     const size_t begin = job->pieces[job->first].begin;
     for (size_t e = 0; status == XAI_OK && e < all; e++)
         memcpy(job->out + job->walked[begin + e] * scores, found + e * scores,
@@ -341,6 +356,7 @@ xai_status local_walks_run(local_walks *self, const local_coalitions *of, dense_
         !local_coalitions_fit(of))
         return XAI_OK;
     atomic_init(&job.stop, false);
+    atomic_init(&job.walked_now, 0);
     xai_status status = allocate(&job)
                             ? know_row(self, of, error)
                             : error_memory(error, "coalitions", of->count * sizeof *job.places);

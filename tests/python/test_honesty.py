@@ -289,7 +289,7 @@ def test_a_memory_limit_for_one_gradient_suffices(data, x, method):
     limit = least(lambda size: libxai.explain(libxai.Model(data, threads=2, memory_limit=size), x[:1], one, 1))
     expected = explain(libxai.Model(data, threads=2), x, method)
     found = explain(libxai.Model(data, threads=2, memory_limit=limit), x, method)
-    if method in ("occlusion", "feature_ablation"):
+    if method in ("occlusion", "feature_ablation", "exact_shap", "permutation_shap", "sampling_shap"):
         np.testing.assert_allclose(found.values, expected.values, atol=1e-6)
     else:
         assert np.array_equal(found.values, expected.values)

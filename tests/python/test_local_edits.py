@@ -316,8 +316,8 @@ def test_a_walk_can_be_cancelled_between_two_of_its_steps(large):
 
     with pytest.raises(libxai.CancelledError):
         libxai.explain(model, x, "permutation_shap", 0, segments=("grid", 5), samples=960, threads=1, progress=stop)
-    assert seen[-1] == (2, 962)  # nobody and everybody: no piece of the walk had come to its end
     assert len(seen) == 15
+    assert seen[-1][0] < 15  # no piece of the walk, 24 evaluations, had come to its end
 
 
 @pytest.mark.parametrize("rank", [1, 3])
