@@ -55,8 +55,7 @@ typedef struct walk_job {
     xai_status *statuses;
     xai_error **errors;
     pthread_t caller; /* the thread that reports */
-    atomic_size_t walked_now;
-    size_t reported;
+    size_t reported; /* of the wave */
     atomic_bool stop;
 } walk_job;
 
@@ -177,13 +176,11 @@ static void keep_frontier(const local_scores *near, const local_state *state, si
 }
 
 /* One call an evaluation; where the network behind the frontier runs row by row, that counts them. */
-static xai_status report(walk_job *job, xai_error **error)
+static xai_status report(walk_job *job, size_t evaluations, xai_error **error)
 {
     const bool counts = job->self->near.together != NULL;
-    const size_t walked = counts ? atomic_load(&job->walked_now) : 0;
-    xai_status status =
-        job->reported == walked ? local_scores_advance(job->engine, 0, error) : XAI_OK;
-    for (; status == XAI_OK && job->reported < walked; job->reported++)
+    xai_status status = counts ? XAI_OK : local_scores_advance(job->engine, 0, error);
+    for (size_t i = 0; counts && status == XAI_OK && i < evaluations; i++, job->reported++)
         status = local_scores_advance(job->engine, 1, error);
     return status;
 }
@@ -205,9 +202,8 @@ static xai_status walk_piece(walk_job *job, size_t w, xai_error **error)
                                            &content, error);
         if (status == XAI_OK)
             keep_frontier(near, near->states[w], w * PIECE + j, out);
-        atomic_fetch_add(&job->walked_now, 1);
         if (status == XAI_OK && pthread_equal(pthread_self(), job->caller))
-            status = report(job, error);
+            status = report(job, 1, error);
     }
     memory_free((void *)out);
     return status;
@@ -229,6 +225,7 @@ static xai_status run_wave(walk_job *job, size_t *filled, double *found, xai_err
     local_scores *near = &job->self->near;
     const size_t scores = job->of->score_count, left = job->piece_count - job->first;
     xai_status status = XAI_OK;
+    job->reported = 0;
     job->now = left < near->chunks ? left : near->chunks;
     memset(job->statuses, 0, near->chunks * sizeof *job->statuses);
     parallel_for((int)job->now, job->now, walk_pieces, job);
@@ -243,13 +240,13 @@ static xai_status run_wave(walk_job *job, size_t *filled, double *found, xai_err
         xai_error_free(job->errors[w]);
         job->errors[w] = NULL;
     }
-    if (status == XAI_OK)
-        status = report(job, error); /* what the others finished last */
     size_t all = 0;
     for (size_t w = 0; w < near->chunks; w++) {
         filled[w] = w < job->now ? job->pieces[job->first + w].count : 0;
         all += filled[w];
     }
+    if (status == XAI_OK && near->together != NULL)
+        status = report(job, all - job->reported, error); /* what the others have done */
     if (status == XAI_OK)
         status = local_scores_tail(near, job->engine, job->of->inputs->rows, job->of->row, filled,
                                    job->of->scores, scores, found, error);
@@ -356,7 +353,6 @@ xai_status local_walks_run(local_walks *self, const local_coalitions *of, dense_
         !local_coalitions_fit(of))
         return XAI_OK;
     atomic_init(&job.stop, false);
-    atomic_init(&job.walked_now, 0);
     xai_status status = allocate(&job)
                             ? know_row(self, of, error)
                             : error_memory(error, "coalitions", of->count * sizeof *job.places);
