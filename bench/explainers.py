@@ -3,23 +3,27 @@
 Every contestant lives in its own process, as in compare.py; for each method they take turns. A method's first run by
 each contestant is checked (where both define the same thing, the attributions must agree) and not timed, except with
 --quick, where it counts. The fastest peer is the one with the least time; ratios are peer / libxai.
+
+What a run measures is merged into explainers.json, so that a long benchmark can be made in pieces (--models,
+--methods); the table shows all pieces, each with its build and date.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from compare import Figure, Network, Served, prepare, processor, start
+import pieces
+from compare import Figure, Network, Served, prepare, start
+from pieces import Piece
 
 
 @dataclass(frozen=True)
@@ -94,30 +98,37 @@ def agree(task: Task, network: str, results: list[tuple[str, Path]]) -> None:
             raise SystemExit(f"{task.method}: {name} and libxai compute different things: the times mean nothing")
 
 
-def tables(figures: list[Figure], quick: bool) -> str:
-    """One row a network and method: all times, the ratio to the fastest peer, peak memory, and the goal."""
-    lines = ["| network, method | work | libxai, min / median | fastest peer | times faster, min / median | goal |"]
-    lines[0] += " peak memory, libxai / peer |"
-    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
-    for network, task in dict.fromkeys((f.network, f.task) for f in figures):
-        what = next(each for each in TASKS if each.method == task)
-        chosen = [f for f in figures if (f.network, f.task) == (network, task) and f.milliseconds]
-        own = next((f for f in chosen if f.contestant.startswith("libxai")), None)
-        peers = [f for f in chosen if f is not own]
-        work = f"{(what.quick if quick else what.work) or ''} {what.unit}".strip()
-        if own is None or not peers:
-            lines.append(f"| {network}, {task} | {work} | – | nobody to compare with | – | {what.goal} | – |")
-            continue
-        peer = min(peers, key=lambda each: each.least)
-        ratio = peer.least / own.least
-        verdict = "" if ratio >= what.goal else ", missed"
-        lines.append(
-            f"| {network}, {task} | {work} | {own.least:.0f} / {own.median:.0f} ms "
-            f"| {peer.contestant.partition(',')[0]}, {peer.least:.0f} / {peer.median:.0f} ms "
-            f"| **{ratio:.2f}** / {peer.median / own.median:.2f} | {what.goal}{verdict} "
-            f"| {own.peak_mib:.0f} / {peer.peak_mib:.0f} MiB |"
-        )
-    return "\n".join(lines)
+def row(piece: Piece) -> str:
+    """One line of the table."""
+    task = next(each for each in TASKS if each.method == piece.method)
+    figures = [figure for figure in piece.figures if figure.milliseconds]
+    own = next((figure for figure in figures if figure.contestant.startswith("libxai")), None)
+    peers = [figure for figure in figures if figure is not own]
+    work = f"{(task.quick if piece.quick else task.work) or ''} {task.unit}".strip()
+    threads = f", {piece.threads} thread{'s' if piece.threads > 1 else ''}"
+    begin = f"| {piece.network}, {piece.method} | {work}{threads} |"
+    end = f"| {piece.build or 'unknown'}, {piece.date} |"
+    if own is None or not peers:
+        return f"{begin} – | nobody to compare with | – | {task.goal} | – {end}"
+    peer = min(peers, key=lambda each: each.least)
+    ratio = peer.least / own.least
+    name = peer.contestant.partition(",")[0]
+    version = piece.versions.get(name, "")
+    return (
+        f"{begin} {own.least:.0f} / {own.median:.0f} ms "
+        f"| {f'{name} {version}'.strip()}, {peer.least:.0f} / {peer.median:.0f} ms "
+        f"| **{ratio:.2f}** / {peer.median / own.median:.2f} | {task.goal}{'' if ratio >= task.goal else ', missed'} "
+        f"| {own.peak_mib:.0f} / {peer.peak_mib:.0f} MiB {end}"
+    )
+
+
+def table(found: list[Piece]) -> str:
+    """One row a piece: all times, the ratio to the fastest peer, peak memory, the goal, and where it comes from."""
+    head = "| network, method | work | libxai, min / median | fastest peer | times faster, min / median | goal |"
+    head += " peak memory, libxai / peer | build, date (UTC) |"
+    order = {task.method: place for place, task in enumerate(TASKS)}
+    known = sorted((each for each in found if each.method in order), key=lambda each: (order[each.method], each.key))
+    return "\n".join([head, "|" + " --- |" * 8, *map(row, known)])
 
 
 def trees() -> Network:
@@ -141,26 +152,26 @@ def main() -> None:
     networks = [trees()] if "lightgbm" in names else []
     networks += prepare([name for name in names if name != "lightgbm"], 16)
 
-    figures: list[Figure] = []
-    versions: dict[str, str] = {}
+    known = pieces.read(arguments.output)
     for network in networks:
         tasks = [task for task in wanted if network.name in task.networks]
         own = "libxai, trees" if network.name == "lightgbm" else "libxai"
         served = start(network, [own, *dict.fromkeys(p for task in tasks for p in task.peers)], arguments.threads)
-        versions |= {each.name.partition(",")[0]: each.version for each in served}
+        versions = {each.name.partition(",")[0]: each.version for each in served}
         for task in tasks:
             print(f"{network.name}, {task.method}", file=sys.stderr)
             rounds = arguments.rounds or (2 if arguments.quick else 3)
-            figures += race(task, served, network.name, arguments.threads, arguments.quick, rounds)
+            figures = race(task, served, network.name, arguments.threads, arguments.quick, rounds)
+            made = Piece(network.name, task.method, arguments.quick, arguments.threads, figures, versions)
             # Written after every method: a run that is cut short has told what it measured.
-            report = {"versions": versions, "figures": [asdict(figure) for figure in figures]}
-            arguments.output.write_text(json.dumps(report, indent=1) + "\n")
-            arguments.output.with_suffix(".md").write_text(tables(figures, arguments.quick) + "\n")
+            known = pieces.merge(known, pieces.stamped(made, Path(__file__).parent))
+            pieces.write(arguments.output, known)
+            arguments.output.with_suffix(".md").write_text(table(known) + "\n")
         for each in served:
             each.close()
-    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    print(f"{processor()}, {os.cpu_count()} cores, {platform.system()}, {arguments.threads} threads. {listed}.\n")
-    print(tables(figures, arguments.quick))
+    processors = ", ".join(dict.fromkeys(each.processor for each in known))
+    print(f"{processors}, {os.cpu_count()} cores, {platform.system()}.\n")
+    print(table(known))
 
 
 if __name__ == "__main__":

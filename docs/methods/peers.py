@@ -1,9 +1,9 @@
 """Where SHAP, Captum and Quantus are wrong, measured beside libxai: writes peers.md.
 
 Needs torch, captum, shap, quantus, grad-cam and libxai. Small networks with fixed random weights; what is missed is
-the largest |sum of the attributions - (S(x) - S(baseline))| of two pictures, as a part of |S(x) - S(baseline)|, against a zero
-baseline and against a picture of noise. Every number of the table is made here; tests/python/test_where_peers_fail.py
-asserts the same of libxai without these packages.
+the largest |sum of the attributions - (S(x) - S(baseline))| of two pictures, as a part of |S(x) - S(baseline)|,
+against a zero baseline and against a picture of noise. Every number of the table is made here;
+tests/python/test_where_peers_fail.py asserts the same of libxai without these packages.
 """
 
 import copy
