@@ -46,12 +46,20 @@ size_t local_edit_at(const local *self, size_t position);
  * for several edits at once. */
 typedef void (*local_content)(void *user, size_t index, const local_box *box, float *out);
 
+/* Asked on the calling thread while local_run() works, at least once in the work of a dense evaluation and as
+ * often whatever the threads do; anything but XAI_OK ends the call. */
+typedef struct local_watch {
+    xai_status (*go_on)(void *user, xai_error **error);
+    void *user;
+} local_watch;
+
 /* The row itself: `image` is (C, H, W). Before local_run(), again for every row. */
 xai_status local_set_row(local *self, const float *image, xai_error **error);
 /* The edits at positions [begin, begin + count), begin a multiple of the group size: out[f] receives
- * (count, elements of frontier value f), plain. The same bits for any number of threads. */
+ * (count, elements of frontier value f), plain. The same bits for any number of threads. `watch` may be
+ * NULL. */
 xai_status local_run(local *self, size_t begin, size_t count, local_content content, void *user,
-                     float *const *out, xai_error **error);
+                     const local_watch *watch, float *const *out, xai_error **error);
 
 /* Walks: a state holds all layers of one image. A step replaces pixels within one of the edits' boxes
  * and computes what they can reach, in place: nothing is added up, so that the rounding of a state

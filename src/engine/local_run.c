@@ -1,5 +1,7 @@
 /* Computing local edits, a group of boxes at a time. */
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -127,6 +129,10 @@ typedef struct local_job {
     size_t begin, count;
     local_content content;
     void *user;
+    const local_watch *watch;
+    pthread_t caller;
+    double since; /* multiplications of the calling thread since it was asked */
+    atomic_bool stop;
     float *const *out;
     xai_status *statuses; /* one a group */
     xai_error **errors;
@@ -172,7 +178,23 @@ static void hand_over(const box_group *at, const local_job *job, size_t first, s
     }
 }
 
-static xai_status run_group(const local_job *job, size_t index, float *workspace, xai_error **error)
+/* Whether the call goes on; the caller's share of a dense evaluation is one part in as many as there are
+ * threads. */
+static xai_status ask(local_job *job, const box_group *at, const local_step *step,
+                      xai_error **error)
+{
+    const local *self = job->self;
+    const size_t *length = self->values[step->output].boxes[at->at].length;
+    if (job->watch == NULL || !pthread_equal(pthread_self(), job->caller))
+        return XAI_OK;
+    job->since += local_step_cost(self, step) * (double)(self->group * length[0] * length[1]);
+    if (job->since * self->threads < self->whole)
+        return XAI_OK;
+    job->since = 0;
+    return job->watch->go_on(job->watch->user, error);
+}
+
+static xai_status run_group(local_job *job, size_t index, float *workspace, xai_error **error)
 {
     const local *self = job->self;
     const size_t values = self->graph->value_count, first = index * self->group;
@@ -189,10 +211,16 @@ static xai_status run_group(const local_job *job, size_t index, float *workspace
     xai_status status = at.boxes == NULL || at.bounds == NULL
                             ? error_memory(error, "boxes", values * sizeof *at.boxes)
                             : fill_boxes(&at, job, error);
-    for (size_t s = 0; status == XAI_OK && s < self->step_count; s++)
-        if (self->steps[s].kind != LOCAL_CONCAT)
-            status = compute_boxes(&at, &self->steps[s], error);
-    if (status == XAI_OK)
+    for (size_t s = 0; status == XAI_OK && s < self->step_count && !atomic_load(&job->stop); s++) {
+        if (self->steps[s].kind == LOCAL_CONCAT)
+            continue;
+        status = compute_boxes(&at, &self->steps[s], error);
+        if (status == XAI_OK)
+            status = ask(job, &at, &self->steps[s], error);
+    }
+    if (status != XAI_OK)
+        atomic_store(&job->stop, true);
+    else if (!atomic_load(&job->stop))
         hand_over(&at, job, first, members);
     memory_free((void *)at.boxes);
     memory_free(at.bounds);
@@ -202,7 +230,7 @@ static xai_status run_group(const local_job *job, size_t index, float *workspace
 /* Thread t of the team takes every so manyeth group. */
 static void run_groups(void *user, size_t begin, size_t end)
 {
-    const local_job *job = user;
+    local_job *job = user;
     const local *self = job->self;
     const size_t groups = (job->count + self->group - 1) / self->group;
     const size_t floats = local_workspace_floats(self);
@@ -217,11 +245,18 @@ static void run_groups(void *user, size_t begin, size_t end)
 }
 
 xai_status local_run(local *self, size_t begin, size_t count, local_content content, void *user,
-                     float *const *out, xai_error **error)
+                     const local_watch *watch, float *const *out, xai_error **error)
 {
     const size_t groups = (count + self->group - 1) / self->group;
-    local_job job = {
-        .self = self, .begin = begin, .count = count, .content = content, .user = user, .out = out};
+    local_job job = {.self = self,
+                     .begin = begin,
+                     .count = count,
+                     .content = content,
+                     .user = user,
+                     .watch = watch,
+                     .caller = pthread_self(),
+                     .out = out};
+    atomic_init(&job.stop, false);
     job.statuses = memory_allocate_zeroed(groups, sizeof *job.statuses);
     job.errors = memory_allocate_zeroed(groups, sizeof *job.errors);
     xai_status status = job.statuses == NULL || job.errors == NULL

@@ -15,6 +15,7 @@ typedef struct channel_job {
     const float *planes; /* (C, pixels) of the layer in this row */
     const float *values; /* the same in the layer's own order */
     size_t count;        /* elements of them */
+    size_t *asked;       /* the channels that are evaluated */
 } channel_job;
 
 /* Bilinear with aligned corners, as in the authors' code: out (H, W) from a plane (h, w). */
@@ -36,9 +37,10 @@ static void upsample(const float *in, const int64_t *from, const int64_t *to, fl
 }
 
 /* x times the channel's map, upsampled and stretched to [0, 1] with 1e-8 in the divisor. */
-static xai_status fill_masked(void *user, size_t channel, tensor *inputs, xai_error **error)
+static xai_status fill_masked(void *user, size_t index, tensor *inputs, xai_error **error)
 {
     const channel_job *job = user;
+    const size_t channel = job->asked[index];
     const cam_layer *layer = job->layer;
     const spatial *to = &layer->input_space;
     const graph *source = network_graph(job->self->engine.of->net);
@@ -75,9 +77,10 @@ done:
 }
 
 /* The layer with one channel zero. */
-static xai_status fill_ablated(void *user, size_t channel, tensor *inputs, xai_error **error)
+static xai_status fill_ablated(void *user, size_t index, tensor *inputs, xai_error **error)
 {
     const channel_job *job = user;
+    const size_t channel = job->asked[index];
     const spatial *space = &job->layer->space;
     const graph *source = network_graph(job->self->engine.of->net);
     (void)error;
@@ -116,12 +119,63 @@ static void ablation_weights(const double *scores, size_t channels, size_t strid
 }
 
 typedef struct channel_method {
-    xai_status (*fill)(void *user, size_t channel, tensor *inputs, xai_error **error);
+    xai_status (*fill)(void *user, size_t index, tensor *inputs, xai_error **error);
     void (*weights)(const double *scores, size_t channels, size_t stride, double original,
                     double *out);
     bool from_layer;      /* variants are of the layer */
     const char *baseline; /* what stands for absence */
 } channel_method;
+
+/* Whether a channel is the same everywhere: its mask is 0, whatever the value. With its place in the
+ * layer set to 0 nothing changes where it was 0. Many channels of a ReLU are, and all of those
+ * give the same input: it is evaluated once. */
+static bool is_empty(const channel_job *job, const channel_method *how, size_t channel)
+{
+    const size_t pixels = job->layer->space.pixels;
+    const float *plane = job->planes + channel * pixels, value = how->from_layer ? 0 : plane[0];
+    for (size_t p = 0; p < pixels; p++)
+        if (plane[p] != value)
+            return false;
+    return true;
+}
+
+/* out[channel * score_count + score]; the number of evaluations. */
+static xai_status score_channels(channel_job *job, const channel_method *how, variants *what,
+                                 double *out, size_t *evaluations, xai_error **error)
+{
+    const size_t channels = job->layer->space.channels, scores = what->score_count;
+    size_t *place = memory_allocate(channels, sizeof *place), empty = SIZE_MAX, count = 0;
+    double *found = NULL;
+    xai_status status = XAI_OK;
+    job->asked = memory_allocate(channels, sizeof *job->asked);
+    if (place == NULL || job->asked == NULL) {
+        status = error_memory(error, "channels", channels * sizeof *place);
+        goto done;
+    }
+    for (size_t c = 0; c < channels; c++) {
+        const bool shared = is_empty(job, how, c);
+        place[c] = shared && empty != SIZE_MAX ? empty : count;
+        if (place[c] == count)
+            job->asked[count++] = c;
+        if (shared)
+            empty = place[c];
+    }
+    found = memory_allocate(count * scores, sizeof *found);
+    if (found == NULL) {
+        status = error_memory(error, "the scores of channels", count * scores * sizeof *found);
+        goto done;
+    }
+    what->count = *evaluations = count;
+    status = evaluator_scores_of(&job->self->engine, what, found, error);
+    for (size_t c = 0; status == XAI_OK && c < channels; c++)
+        memcpy(out + c * scores, found + place[c] * scores, scores * sizeof *out);
+done:
+    memory_free(place);
+    memory_free(found);
+    memory_free(job->asked);
+    job->asked = NULL;
+    return status;
+}
 
 /* The scores of all channels of one row, then the maps of the targets that are about this layer. */
 static xai_status explain_row(const cam_job *cam, const channel_method *how, channel_job *job,
@@ -138,17 +192,17 @@ static xai_status explain_row(const cam_job *cam, const channel_method *how, cha
         status = error_memory(error, "the scores of channels", channels * targets * sizeof *scores);
         goto done;
     }
-    const variants what = {.rows = job->rows,
-                           .row = job->row,
-                           .count = channels,
-                           .scores = fixed,
-                           .score_count = targets,
-                           .starts = how->from_layer ? &cam->values[v] : NULL,
-                           .start_shapes = layer_shape,
-                           .start_count = how->from_layer ? 1 : 0,
-                           .fill = how->fill,
-                           .user = job};
-    status = evaluator_scores_of(&job->self->engine, &what, scores, error);
+    variants what = {.rows = job->rows,
+                     .row = job->row,
+                     .scores = fixed,
+                     .score_count = targets,
+                     .starts = how->from_layer ? &cam->values[v] : NULL,
+                     .start_shapes = layer_shape,
+                     .start_count = how->from_layer ? 1 : 0,
+                     .fill = how->fill,
+                     .user = job};
+    size_t evaluations = 0;
+    status = score_channels(job, how, &what, scores, &evaluations, error);
     for (size_t t = 0; status == XAI_OK && t < targets; t++) {
         if (cam->layer_of[t] != v)
             continue;
@@ -161,7 +215,7 @@ static xai_status explain_row(const cam_job *cam, const channel_method *how, cha
         if (status == XAI_OK)
             status = explanation_set_facts(cam->out[t], job->self->engine.of, job->row,
                                            &fixed[t].chosen, fixed[t].source.output, fixed[t].score,
-                                           (int64_t)channels + 2, error);
+                                           (int64_t)evaluations + 2, error);
     }
 done:
     memory_free(scores);

@@ -259,7 +259,12 @@ xai_status local_scores_advance(evaluator *engine, size_t more, xai_error **erro
                      engine->total);
 }
 
-/* The boxes of a chunk, a few at a time, so that a call can be stopped between them. */
+static xai_status go_on(void *user, xai_error **error)
+{
+    return local_scores_advance(user, 0, error);
+}
+
+/* The boxes of a chunk, a few at a time, so that progress is told between them. */
 static xai_status run_chunk(local_scores *self, evaluator *engine, size_t begin, size_t edits,
                             local_content content, void *user, xai_error **error)
 {
@@ -267,6 +272,7 @@ static xai_status run_chunk(local_scores *self, evaluator *engine, size_t begin,
     const shape *shapes = NULL;
     const size_t count = local_frontier(self->plan, &values, &shapes);
     const size_t slice = local_group_size(self->plan) * (size_t)thread_count(engine);
+    const local_watch watch = {go_on, engine};
     xai_status status = XAI_OK;
     float **out = memory_allocate(count, sizeof *out);
     if (out == NULL)
@@ -275,7 +281,7 @@ static xai_status run_chunk(local_scores *self, evaluator *engine, size_t begin,
         const size_t now = edits - at < slice ? edits - at : slice;
         for (size_t f = 0; f < count; f++)
             out[f] = self->chunk[f] + at * frontier_count(&shapes[f]);
-        status = local_run(self->plan, begin + at, now, content, user, out, error);
+        status = local_run(self->plan, begin + at, now, content, user, &watch, out, error);
         if (status == XAI_OK)
             status = local_scores_advance(engine, self->together != NULL ? now : 0, error);
     }

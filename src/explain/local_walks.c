@@ -55,7 +55,7 @@ typedef struct walk_job {
     xai_status *statuses;
     xai_error **errors;
     pthread_t caller; /* the thread that reports */
-    size_t reported; /* of the wave */
+    size_t reported;  /* of the wave */
     atomic_bool stop;
 } walk_job;
 

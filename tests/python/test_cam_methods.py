@@ -159,3 +159,31 @@ def test_guided_gradcam_is_the_product_of_its_two_methods(model, x):
     assert found.layer == "pool1" and found.method == "guided_gradcam"
     assert np.array_equal(found.values, guided.values * cam.map[:, None])
     assert found.evaluations.tolist() == [2, 2, 2] and found.map.shape == (3, 20, 24)
+
+
+@pytest.mark.parametrize("method", CHANNELS)
+def test_channels_without_a_map_share_one_evaluation(method):
+    """Dead channels of a ReLU, and for Score-CAM those of one value: weights as if each had been evaluated."""
+    rng = np.random.default_rng(3)
+    w, b = conftest.float32(rng, 8, 2, 3, 3), conftest.float32(rng, 8)
+    w[[1, 4, 6]], b[[1, 4, 6]] = 0, [-1, -2, 3]  # zero, zero, a constant
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1] * 4),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("Gemm", ["f", "h"], ["y"]),
+    ]
+    weights = {"w": w, "b": b, "h": conftest.float32(rng, 8, 4)}
+    model = libxai.Model(conftest.save(nodes, [("x", ["n", 2, 12, 12])], [("y", ["n", 4])], weights))
+    x = conftest.float32(rng, 1, 2, 12, 12)
+    a = model.activations(x, "r")[0].astype(np.float64)
+    if method == "scorecam":
+        masks = [(plane - plane.min()) / (np.ptp(plane) + 1e-8) for plane in a]
+        scores = model(np.stack([x[0] * mask for mask in masks]).astype(np.float32))[:, 1].astype(np.float64)
+        channels = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+    else:  # the head is linear
+        channels = a.mean((1, 2)) * weights["h"][:, 1] / abs(model(x)[0, 1])
+    found = libxai.explain(model, x, method, 1, layer="r")
+    assert np.allclose(found.values[0], np.tensordot(channels, a, 1), rtol=1e-4, atol=1e-5)
+    assert found.evaluations[0] == (5 + 1 if method == "scorecam" else 6 + 1) + 2

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "engine/local.h"
 #include "engine/primitive.h"
 #include "explain_models.h"
@@ -138,9 +139,9 @@ START_TEST(boxes_give_what_the_whole_image_gives)
     }
     const edit_job job = {image, edits};
     ck_ok(local_set_row(first, image, error));
-    ck_ok(local_run(first, 0, EDITS, content, (void *)&job, out, error));
+    ck_ok(local_run(first, 0, EDITS, content, (void *)&job, NULL, out, error));
     ck_ok(local_set_row(second, image, error));
-    ck_ok(local_run(second, 0, EDITS, content, (void *)&job, again, error));
+    ck_ok(local_run(second, 0, EDITS, content, (void *)&job, NULL, again, error));
     for (size_t at = 0; at < EDITS; at++) {
         const size_t e = local_edit_at(first, at);
         static float edited[CHANNELS * SIDE * SIDE];
@@ -288,7 +289,7 @@ START_TEST(an_overflow_is_an_error_and_not_hidden_by_relu)
     if (primitive_available()) {
         ck_ok(local_create(net, &dims, 0, &box, 1, 0, 1, &made, error));
         ck_ok(local_set_row(made, image, error));
-        ck_fails(local_run(made, 0, 1, overflow, NULL, places, error), XAI_ERROR_NUMERIC,
+        ck_fails(local_run(made, 0, 1, overflow, NULL, NULL, places, error), XAI_ERROR_NUMERIC,
                  "may overflow here");
         local_free(made);
         ck_ok(local_create(net, &dims, 0, &box, 1, 1, 1, &made, error));
@@ -299,6 +300,63 @@ START_TEST(an_overflow_is_an_error_and_not_hidden_by_relu)
     }
     local_state_free(state);
     local_free(made);
+    network_free(net);
+    onnx_model_free(file);
+    model_free(m);
+}
+END_TEST
+
+typedef struct watch_job {
+    int asked, last;
+} watch_job;
+
+static xai_status count_down(void *user, xai_error **error)
+{
+    watch_job *job = user;
+    return ++job->asked == job->last
+               ? error_set(error, XAI_ERROR_CANCELLED, NULL, "cancelled for the test")
+               : XAI_OK;
+}
+
+/* 21 edits are the work of 21 * local_work() evaluations: asked as often at least, and not again after a no. */
+START_TEST(edits_can_be_stopped_within_the_work_of_an_evaluation)
+{
+    static float image[CHANNELS * SIDE * SIDE];
+    local_box edits[EDITS];
+    make_edits(edits);
+    model_builder *m = builder();
+    onnx_model *file = NULL;
+    network *net = NULL;
+    const shape dims = {4, {1, CHANNELS, SIDE, SIDE}};
+    const edit_job job = {image, edits};
+    float *out[4] = {NULL};
+    ck_ok(network_create(model_graph(m, &file), &net, error));
+    for (int threads = 1; threads <= 3 && primitive_available(); threads++) {
+        const int *values = NULL;
+        const shape *shapes = NULL;
+        local *made = NULL;
+        watch_job counter = {0};
+        const local_watch watch = {count_down, &counter};
+        ck_ok(local_create(net, &dims, 0, edits, EDITS, 0, threads, &made, error));
+        const size_t count = local_frontier(made, &values, &shapes);
+        for (size_t f = 0; f < count && out[f] == NULL; f++) {
+            size_t elements = 0;
+            ck_assert(shape_count(&shapes[f], &elements));
+            out[f] = memory_allocate(EDITS * elements, sizeof(float));
+        }
+        ck_ok(local_set_row(made, image, error));
+        ck_ok(local_run(made, 0, EDITS, content, (void *)&job, &watch, out, error));
+        if (threads == 1)
+            ck_assert_int_ge(counter.asked, (int)(EDITS * local_work(made)) - 1);
+        ck_assert_int_ge(counter.asked, 2);
+        counter = (watch_job){.last = 2};
+        ck_fails(local_run(made, 0, EDITS, content, (void *)&job, &watch, out, error),
+                 XAI_ERROR_CANCELLED, "cancelled for the test");
+        ck_assert_int_eq(counter.asked, 2);
+        local_free(made);
+    }
+    for (size_t f = 0; f < 4; f++)
+        memory_free(out[f]);
     network_free(net);
     onnx_model_free(file);
     model_free(m);
@@ -329,6 +387,7 @@ int main(void)
     tcase_add_test(all, boxes_give_what_the_whole_image_gives);
     tcase_add_test(all, a_walk_gives_what_the_images_on_its_way_give);
     tcase_add_test(all, an_overflow_is_an_error_and_not_hidden_by_relu);
+    tcase_add_test(all, edits_can_be_stopped_within_the_work_of_an_evaluation);
     tcase_add_test(all, edits_must_lie_within_the_image);
     suite_add_tcase(suite, all);
     return run_suite(suite);
