@@ -93,8 +93,9 @@ XAI_API xai_status xai_explainer_options_set_number(xai_explainer_options *optio
 XAI_API xai_status xai_explainer_options_set_text(xai_explainer_options *options, const char *name,
                                                   const char *value, xai_error **error);
 /**
- * The same for an option that takes tensors: "background" (B, ...), "baseline" (1, ...) or
- * (N, ...), "segments" (H, W) or (N, H, W) of integers.
+ * The same for an option that takes tensors: "background" (B, ...), "baseline" (1, ...), (N, ...) or
+ * a scalar, "segments" (H, W) or (N, H, W) of integers, for tokens (L) or (N, L). An integer input
+ * (token ids) takes integers, and is masked where it has a baseline or a background of its own.
  * @param input  the position of the input of the model that it belongs to; 0 for "segments"
  * @param value  copied
  * @return as xai_explainer_options_set_number()

@@ -111,6 +111,16 @@ const char *shape_text(const shape *self, char out[SHAPE_TEXT_SIZE])
     return out;
 }
 
+const char *shape_position(const shape *self, size_t index, char out[SHAPE_TEXT_SIZE])
+{
+    shape position = *self;
+    for (int axis = self->rank; axis-- > 0;) {
+        position.dims[axis] = (int64_t)(index % (size_t)self->dims[axis]);
+        index /= (size_t)self->dims[axis];
+    }
+    return shape_text(&position, out);
+}
+
 xai_status tensor_create(tensor *self, int32_t dtype, const shape *dims, xai_error **error)
 {
     size_t count, bytes;

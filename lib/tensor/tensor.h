@@ -58,6 +58,8 @@ bool shape_count(const shape *self, size_t *count);
 /* "(1, 3, 224, 224)" into `out`; returns out. */
 #define SHAPE_TEXT_SIZE 192
 const char *shape_text(const shape *self, char out[SHAPE_TEXT_SIZE]);
+/* The place of element `index` in a tensor of this shape, "(0, 2, 17, 4)", into `out`. */
+const char *shape_position(const shape *self, size_t index, char out[SHAPE_TEXT_SIZE]);
 
 /* Allocate the elements for dtype and shape (uninitialised). On failure *self is zeroed. */
 xai_status tensor_create(tensor *self, int32_t dtype, const shape *dims, xai_error **error);

@@ -216,6 +216,7 @@ static bool write_map(const xai_explanation *result, output *out)
     return npy_write(out->path, out->file, map);
 }
 
+/* Of a row, or (tables, tokens) of its attributions. */
 typedef struct map_facts {
     double peak, seen; /* seen: the share of pixels above a fifth, whose colour one sees */
 } map_facts;
@@ -223,6 +224,8 @@ typedef struct map_facts {
 static map_facts map_look(const xai_explanation *result, size_t row)
 {
     const xai_tensor *map = xai_explanation_map(result);
+    if (!map)
+        map = xai_explanation_values(result);
     const size_t rows = xai_explanation_row_count(result),
                  count = map && rows ? xai_tensor_count(map) / rows : 0;
     const float *values = map ? (const float *)xai_tensor_data(map) + row * count : NULL;

@@ -104,8 +104,8 @@ static bool picture_from_array(const npy_array *array, picture *out, bool *faile
 static bool tensor_from_array(const npy_array *array, const xai_model *model, size_t index,
                               const char *path, xai_tensor **out)
 {
-    const int32_t wanted_rank = xai_model_input_rank(model, index),
-                  wanted = xai_model_input_dtype(model, index);
+    const int32_t wanted_rank = model ? xai_model_input_rank(model, index) : array->rank,
+                  wanted = model ? xai_model_input_dtype(model, index) : array->dtype;
     const int missing = wanted_rank > array->rank ? wanted_rank - array->rank : 0;
     int64_t dims[XAI_MAX_RANK] = {1, 1, 1, 1, 1, 1, 1, 1};
     if (array->rank + missing > XAI_MAX_RANK) {
@@ -217,7 +217,7 @@ done:
     return done;
 }
 
-xai_tensor *npy_read(const xai_model *model, const char *path)
+xai_tensor *npy_read(const xai_model *model, size_t input, const char *path)
 {
     size_t size;
     npy_array array;
@@ -228,7 +228,7 @@ xai_tensor *npy_read(const xai_model *model, const char *path)
     const char *problem = npy_parse(bytes, size, &array);
     if (problem)
         report("cannot read %s: %s", path, problem);
-    else if (!tensor_from_array(&array, model, 0, path, &made))
+    else if (!tensor_from_array(&array, model, input, path, &made))
         made = NULL;
     memory_free(bytes);
     return made;

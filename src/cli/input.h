@@ -37,9 +37,9 @@ bool input_set_read(input_set *self, const xai_model *model, const char *const *
 bool input_set_invent(input_set *self, const xai_model *model, int64_t rows, int64_t size);
 void input_set_free(input_set *self);
 
-/* An NPY file as a tensor for the model's first input; integers stay as they are. NULL after a
- * report. */
-xai_tensor *npy_read(const xai_model *model, const char *path);
+/* An NPY file as a tensor for an input of the model (leading axes of size 1 are added where it lacks
+ * them), or with its own axes when `model` is NULL; integers stay as they are. NULL after a report. */
+xai_tensor *npy_read(const xai_model *model, size_t input, const char *path);
 
 /* Write a tensor as NPY. Reports failure; `path` is for messages. */
 bool npy_write(const char *path, FILE *file, const xai_tensor *values);

@@ -23,17 +23,92 @@ static bool ends_with(const char *text, const char *end)
     return length > tail && strcmp(text + length - tail, end) == 0;
 }
 
-static bool set_array(xai_explainer_options *options, const xai_model *model, const char *name,
-                      const char *path)
+static bool set_tensor(xai_explainer_options *options, const char *name, size_t input,
+                       const xai_tensor *values)
 {
     xai_error *error = NULL;
-    xai_tensor *values = npy_read(model, path);
-    if (!values)
-        return false;
-    const bool done = xai_explainer_options_set_tensor(options, name, 0, values, &error) == XAI_OK;
-    if (!done)
-        report_error(name, error);
+    if (xai_explainer_options_set_tensor(options, name, input, values, &error) == XAI_OK)
+        return true;
+    report_error(name, error);
+    return false;
+}
+
+static bool set_array(xai_explainer_options *options, const xai_model *model, const char *name,
+                      size_t input, const char *path)
+{
+    const bool labels = strcmp(name, "segments") == 0; /* of (H, W) or (N, H, W): no input's axes */
+    xai_tensor *values = npy_read(labels ? NULL : model, input, path);
+    const bool done = values && set_tensor(options, name, input, values);
     xai_tensor_free(values);
+    return done;
+}
+
+static bool is_float(int32_t dtype)
+{
+    return dtype == XAI_DTYPE_FLOAT32 || dtype == XAI_DTYPE_FLOAT64 || dtype == XAI_DTYPE_FLOAT16 ||
+           dtype == XAI_DTYPE_BFLOAT16;
+}
+
+/* One number for all of an input, in a type of its kind. */
+static bool set_scalar(xai_explainer_options *options, const xai_model *model, const char *name,
+                       size_t input, const char *value)
+{
+    const bool real = is_float(xai_model_input_dtype(model, input));
+    xai_error *error = NULL;
+    xai_tensor *made = NULL;
+    char *end = NULL;
+    errno = 0;
+    const float number = strtof(value, &end);
+    const int64_t whole = real ? 0 : strtoll(value, &end, 10);
+    if (!*value || *end != '\0' || errno != 0) {
+        report("option --%s: '%s' for input '%s' is neither %s nor a file .npy", name, value,
+               xai_model_input_name(model, input), real ? "a number" : "an integer");
+        return false;
+    }
+    const void *data = real ? (const void *)&number : (const void *)&whole;
+    if (xai_tensor_create(real ? XAI_DTYPE_FLOAT32 : XAI_DTYPE_INT64, 0, NULL, data, &made,
+                          &error) != XAI_OK) {
+        report_error(name, error);
+        return false;
+    }
+    const bool done = set_tensor(options, name, input, made);
+    xai_tensor_free(made);
+    return done;
+}
+
+/* The input whose name and '=' a text begins with; the number of inputs when there is none. */
+static size_t named_input(const xai_model *model, const char *text)
+{
+    const size_t count = xai_model_input_count(model);
+    for (size_t i = 0; i < count; i++) {
+        const char *name = xai_model_input_name(model, i);
+        const size_t length = strlen(name);
+        if (length > 0 && strncmp(text, name, length) == 0 && text[length] == '=')
+            return i;
+    }
+    return count;
+}
+
+/* "ids=103,table=means.npy": a value for each input that is named. */
+static bool set_named(xai_explainer_options *options, const xai_model *model, const char *name,
+                      const char *values)
+{
+    const size_t count = xai_model_input_count(model);
+    char *copy = memory_copy(values, strlen(values) + 1);
+    bool done = copy != NULL;
+    if (!done)
+        report("out of memory");
+    for (char *at = copy, *next; done && at; at = next) {
+        const size_t input = named_input(model, at);
+        char *value = at + strlen(xai_model_input_name(model, input)) + 1;
+        for (next = strchr(value, ','); next && named_input(model, next + 1) == count;)
+            next = strchr(next + 1, ',');
+        if (next)
+            *next++ = '\0';
+        done = ends_with(value, ".npy") ? set_array(options, model, name, input, value)
+                                        : set_scalar(options, model, name, input, value);
+    }
+    memory_free(copy);
     return done;
 }
 
@@ -45,8 +120,10 @@ static bool set_one(xai_explainer_options *options, const xai_model *model, cons
     const int32_t kinds = kinds_of(method, name);
     xai_error *error = NULL;
     char *end = NULL;
+    if ((kinds & XAI_OPTION_TENSOR) && named_input(model, value) < xai_model_input_count(model))
+        return set_named(options, model, name, value);
     if ((kinds & XAI_OPTION_TENSOR) && ends_with(value, ".npy"))
-        return set_array(options, model, name, value);
+        return set_array(options, model, name, 0, value);
     errno = 0;
     const double number = strtod(value, &end);
     const bool is_number = *value && *end == '\0' && isfinite(number);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "explain/tokens.h"
 
 void attribution_inputs_free(attribution_inputs *self)
 {
@@ -43,8 +44,22 @@ static xai_status find_layer(attribution_inputs *self, explainer *of, xai_error 
     return status == XAI_OK ? XAI_OK : error_memory(error, "the axes of a layer", 0);
 }
 
+/* Nothing to differentiate, or to mask. */
+static xai_status no_parts(const explainer *of, xai_error **error)
+{
+    return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
+                     "no input of the model is floating point: there is nothing that '%s' could "
+                     "attribute to. Integers (token ids) have no gradient: mask them with "
+                     "kernel_shap, partition_shap, permutation_shap, exact_shap, lime, "
+                     "feature_ablation or occlusion, or attribute to the output of their "
+                     "embedding with the option layer of saliency, input_x_gradient, "
+                     "integrated_gradients, gradient_shap or smoothgrad",
+                     of->method->name);
+}
+
+/* Parts: the floating-point inputs, and those of `integers` (NULL = none), or the layer. */
 static xai_status init(attribution_inputs *self, explainer *of, const batch *rows, int layer,
-                       xai_error **error)
+                       const bool *integers, xai_error **error)
 {
     const graph *source = network_graph(of->engine.of->net), *specialised = NULL;
     const size_t count = source->input_count;
@@ -59,33 +74,35 @@ static xai_status init(attribution_inputs *self, explainer *of, const batch *row
         return find_layer(self, of, error);
     xai_status status = evaluator_graph(&of->engine, rows, &specialised, error);
     for (size_t i = 0; status == XAI_OK && i < count; i++) {
-        if (!dtype_is_float(rows->inputs[i]->dtype))
+        if (!dtype_is_float(rows->inputs[i]->dtype) && (integers == NULL || !integers[i]))
             continue;
+        const char *table = NULL;
         const size_t at = self->float_count++;
         self->ids[at] = source->inputs[i];
         self->inputs[at] = i;
         self->sizes[at] = variants_row_count(rows, i);
-        if (rows->has_rows)
+        if (rows->has_rows && tokens_table(source, i, &table) == 0) /* tokens are no picture */
             status = layer_find_input_spatial(specialised, i, &self->spaces[at], error);
     }
-    if (status == XAI_OK && self->float_count == 0)
-        status = error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
-                           "no input of the model is floating point: there is nothing that '%s' "
-                           "could attribute to",
-                           of->method->name);
-    return status;
+    return status == XAI_OK && self->float_count == 0 ? no_parts(of, error) : status;
 }
 
 xai_status attribution_inputs_init(attribution_inputs *self, explainer *of, const batch *rows,
                                    xai_error **error)
 {
-    return init(self, of, rows, of->layer, error);
+    return init(self, of, rows, of->layer, NULL, error);
 }
 
 xai_status attribution_inputs_init_plain(attribution_inputs *self, explainer *of, const batch *rows,
                                          xai_error **error)
 {
-    return init(self, of, rows, GRAPH_NONE, error);
+    return init(self, of, rows, GRAPH_NONE, NULL, error);
+}
+
+xai_status attribution_inputs_init_with(attribution_inputs *self, explainer *of, const batch *rows,
+                                        const bool *integers, xai_error **error)
+{
+    return init(self, of, rows, GRAPH_NONE, integers, error);
 }
 
 xai_status attribution_inputs_load(attribution_inputs *self, explainer *of, size_t *evaluations,

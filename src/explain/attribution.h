@@ -5,7 +5,8 @@
 
 #include "explain/method.h"
 
-/* What is attributed to: every floating-point input (others keep their values in every variant), or
+/* What is attributed to: every floating-point input and, by methods that mask, integer ones
+ * (masking.h; others keep their values in every variant), or
  * one layer when the explainer has the option layer. Then variants are of the layer, and the
  * network behind it is evaluated; what bypasses the layer keeps the values of the original row. */
 typedef struct attribution_inputs {
@@ -29,6 +30,9 @@ xai_status attribution_inputs_init(attribution_inputs *self, explainer *of, cons
 /* The inputs, also when the explainer is about a layer. */
 xai_status attribution_inputs_init_plain(attribution_inputs *self, explainer *of, const batch *rows,
                                          xai_error **error);
+/* The floating-point inputs and those of `integers`, one an input; also when it is about a layer. */
+xai_status attribution_inputs_init_with(attribution_inputs *self, explainer *of, const batch *rows,
+                                        const bool *integers, xai_error **error);
 /* Before attribution_read_row(): the values of the layer in all rows, when it is about a layer. One
  * evaluation a row, which *evaluations says. */
 xai_status attribution_inputs_load(attribution_inputs *self, explainer *of, size_t *evaluations,

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "explain/rows.h"
+#include "explain/tokens.h"
 
 static void input_place(const graph *source, size_t input, char *out, size_t size)
 {
@@ -40,17 +41,6 @@ size_t tensor_find_nonfinite(const tensor *self)
                 return begin + i;
     }
     return SIZE_MAX;
-}
-
-/* "(0, 2, 17, 4)" of an element. */
-static const char *position_text(const shape *of, size_t index, char out[SHAPE_TEXT_SIZE])
-{
-    shape position = *of;
-    for (int axis = of->rank; axis-- > 0;) {
-        position.dims[axis] = (int64_t)(index % (size_t)of->dims[axis]);
-        index /= (size_t)of->dims[axis];
-    }
-    return shape_text(&position, out);
 }
 
 /* Whether the model fixes every size of an input, and the given shape is exactly that. */
@@ -90,7 +80,7 @@ static xai_status check_input(const graph_value *declared, const tensor *given,
         return XAI_OK;
     return error_set(error, XAI_ERROR_NUMERIC, place, "%s at %s",
                      isnan(tensor_get(given, bad)) ? "NaN" : "an infinity",
-                     position_text(&given->shape, bad, got));
+                     shape_position(&given->shape, bad, got));
 }
 
 /* Rows of a call and of a plan, when axis 0 of every input is the batch axis. */
@@ -158,8 +148,10 @@ xai_status batch_check(const evaluator *self, const tensor *const *inputs, size_
         input_place(source, i, place, sizeof place);
         if (inputs[i] == NULL)
             return error_set(error, XAI_ERROR_ARGUMENT, place, "missing");
-        const xai_status status =
+        xai_status status =
             check_input(declared, inputs[i], self->options.allow_nonfinite, place, error);
+        if (status == XAI_OK && dtype_is_integer(inputs[i]->dtype))
+            status = tokens_check(source, i, inputs[i], place, error);
         if (status != XAI_OK)
             return status;
         as_declared = as_declared && is_declared_shape(&declared->shape, &inputs[i]->shape);

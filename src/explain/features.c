@@ -17,6 +17,7 @@ void features_free(features *self)
     for (size_t p = 0; self->labels != NULL && p < self->inputs->float_count; p++)
         memory_free(self->labels[p]);
     memory_free((void *)self->labels);
+    memory_free(self->spaces);
     memory_free(self->first);
     memory_free(self->sizes);
     memory_free(self->pixels);
@@ -54,7 +55,54 @@ static bool read_quickshift(const char *wish, quickshift_options *out)
     return at == NULL && out->kernel >= 1 && out->kernel <= 100;
 }
 
-static xai_status check_text(const features *self, const char *wish, xai_error **error)
+/* The elements of a row that has one axis, (L); rank 0 when it has others. */
+static spatial sequence_of(const attribution_inputs *inputs, size_t part)
+{
+    const tensor *input = inputs->rows->inputs[inputs->inputs[part]];
+    if (input->shape.rank != 2 || !inputs->rows->has_rows)
+        return (spatial){0};
+    return spatial_sequence(inputs->sizes[part]);
+}
+
+/* (spatial dims) for all rows, or (N, spatial dims). */
+static bool labels_fit(const tensor *given, const spatial *space, size_t rows)
+{
+    const shape dims = spatial_rows(space, rows);
+    bool fits = given->shape.rank == space->rank || shape_equal(&given->shape, &dims);
+    for (int axis = 0; fits && given->shape.rank == space->rank && axis < space->rank; axis++)
+        fits = given->shape.dims[axis] == space->dims[axis];
+    return fits && space->rank > 0;
+}
+
+/* Of the parts without spatial axes those that are sequences: integers (tokens) before tables, and of
+ * these the first that `given` fits (NULL = any). */
+static size_t find_sequence(const features *self, const tensor *given)
+{
+    const attribution_inputs *inputs = self->inputs;
+    for (int floats = 0; floats < 2; floats++)
+        for (size_t p = 0; p < inputs->float_count; p++) {
+            const spatial found = sequence_of(inputs, p);
+            const tensor *input = inputs->rows->inputs[inputs->inputs[p]];
+            if (inputs->spaces[p].rank == 0 && found.rank > 0 &&
+                dtype_is_float(input->dtype) == (floats == 1) &&
+                (given == NULL || labels_fit(given, &found, inputs->rows->rows)))
+                return p;
+        }
+    return FEATURES_NO_PART;
+}
+
+/* The labels that were given: of the input for which they were, else of the first that they fit,
+ * spatial ones before sequences. */
+static const tensor *given_labels(const features *self)
+{
+    const option_value *given = option_given(&self->of->options, "segments");
+    for (size_t i = 0; i < given->tensor_count; i++)
+        if (option_tensor(&self->of->options, "segments", i) != NULL)
+            return option_tensor(&self->of->options, "segments", i);
+    return NULL;
+}
+
+static xai_status check_text(features *self, const char *wish, xai_error **error)
 {
     quickshift_options shift = {.kernel = 4};
     if (!starts_with(wish, "quickshift") && number_of(wish, 1) == 0)
@@ -65,35 +113,54 @@ static xai_status check_text(const features *self, const char *wish, xai_error *
                          "'%.80s': up to three numbers are needed, such as quickshift:4,200,0.2 "
                          "(kernel, distance, ratio; a kernel of 1 to 100)",
                          wish);
+    const size_t sequence =
+        self->shown == FEATURES_NO_PART ? find_sequence(self, NULL) : FEATURES_NO_PART;
+    if (starts_with(wish, "grid") && sequence != FEATURES_NO_PART) {
+        self->spaces[sequence] = sequence_of(self->inputs, sequence);
+        self->shown = sequence;
+    }
     if (self->shown == FEATURES_NO_PART)
         return error_set(error, XAI_ERROR_UNSUPPORTED, "segments",
-                         "no input of the model has spatial axes");
+                         "no input of the model has spatial axes%s",
+                         sequence != FEATURES_NO_PART ? ": give labels, or grid:K for K parts of "
+                                                        "the sequence"
+                                                      : "");
     if (starts_with(wish, "quickshift") && self->inputs->spaces[self->shown].rank > 2)
         return error_set(error, XAI_ERROR_UNSUPPORTED, "segments",
                          "quickshift is for pictures; give grid:K or slic:N for volumes");
     return XAI_OK;
 }
 
-/* (spatial dims) for all rows, or (N, spatial dims). */
-static xai_status check_tensor(const features *self, const tensor *given, xai_error **error)
+static xai_status check_tensor(features *self, xai_error **error)
 {
     char got[SHAPE_TEXT_SIZE], wanted[SHAPE_TEXT_SIZE];
-    if (self->shown == FEATURES_NO_PART)
-        return error_set(error, XAI_ERROR_UNSUPPORTED, "segments",
-                         "no input of the model has spatial axes");
-    const spatial *space = &self->inputs->spaces[self->shown];
-    const shape dims = spatial_rows(space, self->inputs->rows->rows);
-    bool fits = given->shape.rank == space->rank || shape_equal(&given->shape, &dims);
-    for (int axis = 0; fits && given->shape.rank == space->rank && axis < space->rank; axis++)
-        fits = given->shape.dims[axis] == space->dims[axis];
-    if (!fits)
-        return error_set(error, XAI_ERROR_SHAPE, "segments",
-                         "shape %s is neither %s nor that without the first axis",
-                         shape_text(&given->shape, got), shape_text(&dims, wanted));
+    const tensor *given = given_labels(self);
+    const attribution_inputs *inputs = self->inputs;
+    const size_t rows = inputs->rows->rows;
+    size_t part = 0;
     if (!dtype_is_integer(given->dtype))
         return error_set(error, XAI_ERROR_ARGUMENT, "segments", "integer labels are needed, not %s",
                          dtype_name(given->dtype));
-    return XAI_OK;
+    while (part < inputs->float_count && !labels_fit(given, &inputs->spaces[part], rows))
+        part++;
+    if (part == inputs->float_count) {
+        part = find_sequence(self, given);
+        if (part != FEATURES_NO_PART)
+            self->spaces[part] = sequence_of(inputs, part);
+    }
+    const size_t like = self->shown != FEATURES_NO_PART ? self->shown : find_sequence(self, NULL);
+    self->shown = part;
+    if (part != FEATURES_NO_PART)
+        return XAI_OK;
+    if (like == FEATURES_NO_PART)
+        return error_set(error, XAI_ERROR_UNSUPPORTED, "segments",
+                         "no input of the model has axes to cut into segments");
+    const spatial own =
+        inputs->spaces[like].rank > 0 ? inputs->spaces[like] : sequence_of(inputs, like);
+    const shape dims = spatial_rows(&own, rows);
+    return error_set(error, XAI_ERROR_SHAPE, "segments",
+                     "shape %s is neither %s nor that without the first axis",
+                     shape_text(&given->shape, got), shape_text(&dims, wanted));
 }
 
 xai_status features_init(features *self, const attribution_inputs *inputs, const explainer *of,
@@ -105,26 +172,27 @@ xai_status features_init(features *self, const attribution_inputs *inputs, const
     self->whole = whole && given == NULL;
     self->labels = memory_allocate_zeroed(parts, sizeof *self->labels);
     self->first = memory_allocate_zeroed(parts + 1, sizeof *self->first);
-    if (self->labels == NULL || self->first == NULL)
+    self->spaces = memory_allocate_zeroed(parts, sizeof *self->spaces);
+    if (self->labels == NULL || self->first == NULL || self->spaces == NULL)
         return error_memory(error, "features", parts * sizeof *self->first);
     for (size_t p = 0; p < parts; p++) {
+        self->spaces[p] = inputs->spaces[p];
         self->labels[p] = memory_allocate(inputs->sizes[p], sizeof **self->labels);
         if (self->labels[p] == NULL)
             return error_memory(error, "features", inputs->sizes[p] * sizeof **self->labels);
         if (inputs->spaces[p].rank > 0 && self->shown == FEATURES_NO_PART && !self->whole)
             self->shown = p;
     }
-    if (self->shown != FEATURES_NO_PART) {
-        const size_t pixels = inputs->spaces[self->shown].pixels;
-        self->pixels = memory_allocate(pixels, sizeof *self->pixels);
-        if (self->pixels == NULL)
-            return error_memory(error, "features", pixels * sizeof *self->pixels);
-    }
-    if (given == NULL)
-        return XAI_OK;
-    return given->kind == OPTION_TEXT
-               ? check_text(self, given->text, error)
-               : check_tensor(self, option_tensor(&of->options, "segments", 0), error);
+    xai_status status = XAI_OK;
+    if (given != NULL)
+        status = given->kind == OPTION_TEXT ? check_text(self, given->text, error)
+                                            : check_tensor(self, error);
+    if (status != XAI_OK || self->shown == FEATURES_NO_PART)
+        return status;
+    const size_t pixels = self->spaces[self->shown].pixels;
+    self->pixels = memory_allocate(pixels, sizeof *self->pixels);
+    return self->pixels != NULL ? XAI_OK
+                                : error_memory(error, "features", pixels * sizeof *self->pixels);
 }
 
 /* (depth, height, width), 1 for axes that are not there. */
@@ -147,7 +215,7 @@ static xai_status read_planes(const features *self, size_t part, size_t row, flo
         return error_memory(error, "a picture", count * sizeof *values);
     }
     attribution_read_row(self->inputs, row, part, values);
-    const float *found = spatial_planes(&self->inputs->spaces[part], values, planes);
+    const float *found = spatial_planes(&self->spaces[part], values, planes);
     if (found == values) {
         memory_free(planes);
         planes = values;
@@ -161,7 +229,7 @@ static xai_status read_planes(const features *self, size_t part, size_t row, flo
 static xai_status segment_picture(features *self, size_t part, size_t row, const char *how,
                                   int32_t *pixels, size_t *count, xai_error **error)
 {
-    const spatial *space = &self->inputs->spaces[part];
+    const spatial *space = &self->spaces[part];
     float *planes = NULL;
     size_t dims[3];
     bool done = false;
@@ -193,7 +261,7 @@ static xai_status segment_picture(features *self, size_t part, size_t row, const
 static xai_status read_labels(features *self, const tensor *given, size_t row, int32_t *pixels,
                               size_t *count, xai_error **error)
 {
-    const spatial *space = &self->inputs->spaces[self->shown];
+    const spatial *space = &self->spaces[self->shown];
     int64_t *values = memory_allocate(space->pixels, sizeof *values);
     if (values == NULL)
         return error_memory(error, "segments", space->pixels * sizeof *values);
@@ -235,7 +303,7 @@ static void label_elements(const spatial *space, const int32_t *pixels, int32_t 
 
 static xai_status label_part(features *self, size_t part, size_t row, xai_error **error)
 {
-    const spatial *space = &self->inputs->spaces[part];
+    const spatial *space = &self->spaces[part];
     const size_t size = self->inputs->sizes[part], first = self->first[part];
     const option_value *given = option_given(&self->of->options, "segments");
     int32_t *labels = self->labels[part];
@@ -253,8 +321,7 @@ static xai_status label_part(features *self, size_t part, size_t row, xai_error 
         return error_memory(error, "segments", space->pixels * sizeof *pixels);
     const char *how = given != NULL && given->kind == OPTION_TEXT ? given->text : "grid";
     if (given != NULL && given->kind == OPTION_TENSOR && part == self->shown)
-        status = read_labels(self, option_tensor(&self->of->options, "segments", 0), row, pixels,
-                             &count, error);
+        status = read_labels(self, given_labels(self), row, pixels, &count, error);
     else if (starts_with(how, "grid") || part != self->shown)
         cut_grid(self, space,
                  starts_with(how, "grid") ? number_of(how, DEFAULT_GRID) : DEFAULT_GRID, pixels,
@@ -326,7 +393,7 @@ void features_centres(const features *self, double *out)
 {
     memset(out, 0, self->count * 4 * sizeof *out);
     for (size_t p = 0; p < self->inputs->float_count; p++) {
-        const spatial *space = &self->inputs->spaces[p];
+        const spatial *space = &self->spaces[p];
         size_t dims[3] = {1, 1, self->inputs->sizes[p]};
         size_t pixel_stride = 1, offset = 0, pixels = dims[2];
         if (space->rank > 0) {

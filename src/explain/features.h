@@ -11,8 +11,10 @@
 typedef struct features {
     const attribution_inputs *inputs;
     const explainer *of;
-    bool whole;   /* without the option segments, spatial inputs too are taken element by element */
-    size_t count; /* K, of the current row */
+    bool whole; /* without the option segments, spatial inputs too are taken element by element */
+    /* [part]: its axes; with segments a table or tokens (N, L) are a sequence of one axis */
+    spatial *spaces;
+    size_t count;     /* K, of the current row */
     int32_t **labels; /* [part]: (size of a row) feature of each element */
     size_t *first;    /* [part]: its first feature; first[float_count] = K */
     size_t *sizes;    /* (K) elements */

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "explain/baseline.h"
 #include "explain/local_walks.h"
+#include "explain/masking.h"
 
 #define POOR_FIT 0.5 /* R^2 below which a fit is called poor */
 
@@ -27,9 +27,7 @@ typedef struct masked_row {
     const features *parts;
     const fixed_score *scores; /* (targets), of this row */
     size_t row, target_count, target;
-    float **original; /* [part] */
-    float **absent;   /* [part]: (B, size) */
-    size_t backgrounds;
+    masking hidden;
     uint8_t *seen; /* (K): whether the feature's absence changes anything */
     bool all_seen;
     memo known;
@@ -46,29 +44,15 @@ typedef struct masked_row {
 static xai_status fill(void *user, size_t index, tensor *inputs, xai_error **error)
 {
     const masked_row *self = user;
-    const batch *rows = self->inputs->rows;
-    const size_t background = index % self->backgrounds;
+    const size_t backgrounds = self->hidden.backgrounds, background = index % backgrounds;
     const uint8_t *coalition =
-        self->coalitions + self->asked[index / self->backgrounds] * self->parts->count;
+        self->coalitions + self->asked[index / backgrounds] * self->parts->count;
+    (void)error;
     for (size_t i = 0; i < self->inputs->count; i++)
-        if (!dtype_is_float(rows->inputs[i]->dtype))
-            variants_copy_row(rows, self->row, i, &inputs[i]);
-    for (size_t p = 0; p < self->inputs->float_count; p++) {
-        const size_t count = self->inputs->sizes[p];
-        const float *there = self->original[p], *absent = self->absent[p] + background * count;
-        const int32_t *labels = self->parts->labels[p];
-        tensor *out = &inputs[self->inputs->inputs[p]];
-        float *values =
-            out->dtype == DTYPE_FLOAT ? out->data : memory_allocate(count, sizeof *values);
-        if (values == NULL)
-            return error_memory(error, "a masked row", count * sizeof *values);
-        for (size_t i = 0; i < count; i++)
-            values[i] = labels[i] == FEATURE_NONE || coalition[labels[i]] ? there[i] : absent[i];
-        if (values != out->data) {
-            tensor_write_floats(out, values);
-            memory_free(values);
-        }
-    }
+        variants_copy_row(self->inputs->rows, self->row, i, &inputs[i]);
+    for (size_t p = 0; p < self->inputs->float_count; p++)
+        masking_write_coalition(&self->hidden, p, background, self->parts->labels[p], coalition,
+                                &inputs[self->inputs->inputs[p]]);
     return XAI_OK;
 }
 
@@ -149,7 +133,7 @@ static xai_status evaluate_rows(void *user, const size_t *which, size_t count, d
     some.asked = asked;
     const variants what = {.rows = self->inputs->rows,
                            .row = self->row,
-                           .count = count * self->backgrounds,
+                           .count = count * self->hidden.backgrounds,
                            .scores = self->scores,
                            .score_count = self->target_count,
                            .fill = fill,
@@ -167,15 +151,15 @@ static xai_status evaluate_near(masked_row *self, size_t count, bool *done, doub
                                    .inputs = self->inputs,
                                    .parts = self->parts,
                                    .row = self->row,
-                                   .original = self->original[0],
-                                   .absent = self->absent[0],
+                                   .original = masking_floats(&self->hidden, 0),
+                                   .absent = masking_absent_floats(&self->hidden, 0),
                                    .coalitions = self->coalitions,
                                    .asked = self->asked,
                                    .count = count,
                                    .scores = self->scores,
                                    .score_count = self->target_count};
     *done = false;
-    if (self->backgrounds != 1)
+    if (self->hidden.backgrounds != 1 || near.original == NULL)
         return XAI_OK;
     const xai_status status = local_coalitions_run(&near, done, out, error);
     self->passes += *done;
@@ -187,7 +171,7 @@ static xai_status evaluate_near(masked_row *self, size_t count, bool *done, doub
 /* Means over the background: out[i * targets + t] for the i-th coalition of `asked`. */
 static xai_status evaluate(masked_row *self, size_t count, double *out, xai_error **error)
 {
-    const size_t backgrounds = self->backgrounds, targets = self->target_count;
+    const size_t backgrounds = self->hidden.backgrounds, targets = self->target_count;
     double *scores = out;
     if (count == 0)
         return XAI_OK;
@@ -254,7 +238,7 @@ static xai_status score_coalitions(void *user, const uint8_t *coalitions, size_t
             is_counted = self->known.asked[at] == self->target + 1;
             self->known.asked[at] = self->target + 1;
         }
-        self->evaluations += is_counted ? 0 : self->backgrounds;
+        self->evaluations += is_counted ? 0 : self->hidden.backgrounds;
         if (is_new)
             asked[fresh++] = i;
     }
@@ -311,11 +295,10 @@ static void game_free(game_job *job)
     memory_free(job->counts);
     memory_free(job->scores);
     free_all((void **)job->values, parts);
-    free_all((void **)job->row.original, parts);
-    free_all((void **)job->row.absent, parts);
     memo_free(&job->row.known);
     memory_free(job->row.seen);
     local_walks_free(&job->row.walks);
+    masking_free(&job->row.hidden);
     features_free(&job->parts);
     attribution_inputs_free(&job->inputs);
 }
@@ -325,21 +308,13 @@ static xai_status allocate(game_job *job, xai_error **error)
     const size_t parts = job->inputs.float_count, rows = job->inputs.rows->rows;
     bool done = true;
     job->values = memory_allocate_zeroed(parts, sizeof *job->values);
-    job->row.original = memory_allocate_zeroed(parts, sizeof *job->row.original);
-    job->row.absent = memory_allocate_zeroed(parts, sizeof *job->row.absent);
     job->scores = memory_allocate(rows * job->target_count, sizeof *job->scores);
     job->found = memory_allocate_zeroed(rows * job->target_count, sizeof *job->found);
     job->counts = memory_allocate_zeroed(rows, sizeof *job->counts);
-    done = job->values != NULL && job->row.original != NULL && job->row.absent != NULL &&
-           job->scores != NULL && job->found != NULL && job->counts != NULL;
+    done = job->values != NULL && job->scores != NULL && job->found != NULL && job->counts != NULL;
     for (size_t p = 0; done && p < parts; p++) {
-        const size_t size = job->inputs.sizes[p];
-        size_t absent = 0;
-        job->values[p] = memory_allocate(size, sizeof **job->values);
-        job->row.original[p] = memory_allocate(size, sizeof **job->row.original);
-        if (size_multiply(size, job->row.backgrounds, &absent))
-            job->row.absent[p] = memory_allocate(absent, sizeof **job->row.absent);
-        done = job->values[p] != NULL && job->row.original[p] != NULL && job->row.absent[p] != NULL;
+        job->values[p] = memory_allocate(job->inputs.sizes[p], sizeof **job->values);
+        done = job->values[p] != NULL;
     }
     return done ? XAI_OK : error_memory(error, "a masked row", 0);
 }
@@ -352,12 +327,11 @@ static xai_status find_seen(masked_row *self, xai_error **error)
     if (self->seen == NULL)
         return error_memory(error, "features", count);
     for (size_t p = 0; p < self->inputs->float_count; p++)
-        for (size_t b = 0; b < self->backgrounds; b++) {
+        for (size_t b = 0; b < self->hidden.backgrounds; b++) {
             const size_t size = self->inputs->sizes[p];
             const int32_t *labels = self->parts->labels[p];
-            const float *absent = self->absent[p] + b * size;
             for (size_t i = 0; i < size; i++)
-                if (labels[i] != FEATURE_NONE && self->original[p][i] != absent[i])
+                if (labels[i] != FEATURE_NONE && masking_changes(&self->hidden, p, b, i))
                     self->seen[labels[i]] = 1;
         }
     self->all_seen = memchr(self->seen, 0, count) == NULL;
@@ -373,15 +347,8 @@ static xai_status prepare_row(game_job *job, size_t row, xai_error **error)
     at->passes = 0;
     local_walks_forget(&at->walks);
     xai_status status = features_of_row(&job->parts, row, error);
-    for (size_t p = 0; status == XAI_OK && p < job->inputs.float_count; p++)
-        attribution_read_row(&job->inputs, row, p, at->original[p]);
-    const bool has_background = option_given(&job->self->options, "background") != NULL;
-    if (status == XAI_OK && !has_background)
-        status = baseline_row(&job->inputs, job->self, row, at->absent, error);
-    for (size_t p = 0; status == XAI_OK && has_background && p < job->inputs.float_count; p++)
-        for (size_t b = 0; b < at->backgrounds; b++)
-            background_read(&job->inputs, job->self, p, b,
-                            at->absent[p] + b * job->inputs.sizes[p]);
+    if (status == XAI_OK)
+        status = masking_begin(&at->hidden, row, error);
     return status == XAI_OK ? find_seen(at, error) : status;
 }
 
@@ -475,7 +442,7 @@ static xai_status add_segments(const game_job *job, explanation *out, const game
     const size_t shown = job->parts.shown, rows = out->rows;
     if (shown == FEATURES_NO_PART)
         return XAI_OK;
-    const spatial *space = &job->inputs.spaces[shown];
+    const spatial *space = &job->parts.spaces[shown];
     const shape dims = spatial_rows(space, rows);
     size_t most = 0;
     for (size_t row = 0; row < rows; row++)
@@ -525,33 +492,20 @@ static xai_status add_interactions(explanation *out, const game_values *found, x
     return XAI_OK;
 }
 
-/* What stood for absence, and what the features were. */
-static xai_status name_absence(const game_job *job, explanation *out, xai_error **error)
-{
-    char name[64];
-    if (option_given(&job->self->options, "background") == NULL)
-        return baseline_check(&job->inputs, job->self, out, error);
-    background_name(job->row.backgrounds, name, sizeof name);
-    return explanation_set_baseline(out, name, error);
-}
-
 static xai_status begin(game_job *job, const batch *rows, const xai_target *const *targets,
                         explanation **out, xai_error **error)
 {
     explainer *self = job->self;
-    xai_status status = attribution_inputs_init(&job->inputs, self, rows, error);
-    if (status == XAI_OK)
-        status = background_rows(&job->inputs, self, &job->row.backgrounds, error);
-    job->row.backgrounds = job->row.backgrounds > 0 ? job->row.backgrounds : 1;
+    xai_status status = masking_inputs_init(&job->inputs, self, rows, error);
     if (status == XAI_OK)
         status = features_init(&job->parts, &job->inputs, self, job->how->whole, error);
     if (status == XAI_OK)
         status = allocate(job, error);
-    for (size_t t = 0; status == XAI_OK && t < job->target_count; t++) {
-        status = attribution_create(&job->inputs, self, job->how->with_error, &out[t], error);
-        if (status == XAI_OK)
-            status = name_absence(job, out[t], error);
-    }
+    if (status == XAI_OK)
+        status = attribution_create_all(&job->inputs, self, job->how->with_error, job->target_count,
+                                        out, error);
+    if (status == XAI_OK)
+        status = masking_init(&job->row.hidden, &job->inputs, self, out, job->target_count, error);
     if (status == XAI_OK)
         status = prepare_row(job, 0, error);
     if (status != XAI_OK)
@@ -559,7 +513,8 @@ static xai_status begin(game_job *job, const batch *rows, const xai_target *cons
     /* The number of features is that of the first row: other rows may have a few segments more or
      * less. Every row is evaluated once as it is, and no coalition is that. */
     const size_t coalitions = job->how->cost(self, job->parts.count) - 1;
-    evaluator_expect(&self->engine, rows->runs + rows->rows * coalitions * job->row.backgrounds);
+    evaluator_expect(&self->engine,
+                     rows->runs + rows->rows * coalitions * job->row.hidden.backgrounds);
     return evaluator_fix_scores(&self->engine, rows, targets, job->target_count, self->score,
                                 job->scores, error);
 }
@@ -587,7 +542,7 @@ xai_status game_explain(explainer *self, const game_method *how, const batch *ro
     xai_status status = begin(&job, rows, targets, out, error);
     const size_t shown = job.parts.shown;
     const size_t pixels =
-        status == XAI_OK && shown != FEATURES_NO_PART ? job.inputs.spaces[shown].pixels : 0;
+        status == XAI_OK && shown != FEATURES_NO_PART ? job.parts.spaces[shown].pixels : 0;
     labels = memory_allocate(rows->rows * pixels, sizeof *labels);
     if (status == XAI_OK && labels == NULL)
         status = error_memory(error, "segments", rows->rows * pixels * sizeof *labels);

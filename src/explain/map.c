@@ -6,6 +6,16 @@
 #include "base/error.h"
 #include "xai/explainer.h"
 
+spatial spatial_sequence(size_t length)
+{
+    return (spatial){.rank = 1,
+                     .dims = {(int64_t)length},
+                     .channels = 1,
+                     .pixels = length,
+                     .channel_stride = length,
+                     .pixel_stride = 1};
+}
+
 shape spatial_rows(const spatial *self, size_t rows)
 {
     shape dims = {.rank = self->rank + 1, .dims = {(int64_t)rows}};

@@ -15,6 +15,9 @@ typedef struct spatial {
     size_t offset, channel_stride, pixel_stride;
 } spatial;
 
+/* One axis without channels: tokens, or the columns of a table. */
+spatial spatial_sequence(size_t length);
+
 /* (N, dims...) */
 shape spatial_rows(const spatial *self, size_t rows);
 

@@ -1,15 +1,16 @@
 /* Occlusion (Zeiler and Fergus 2014): a window slides over the input, and what the score loses
  * under it is shared by the elements that it covers.
  *   values[e] = mean over the windows that cover e of f(x) - f(x with the window replaced)
- * Windows at the far border are cut off there. In tables each element is a window. */
+ * Windows at the far border are cut off there. In tables each element is a window, of tokens (one axis,
+ * integers) each unless a window is given. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
-#include "explain/baseline.h"
 #include "explain/local_scores.h"
+#include "explain/masking.h"
 
 /* Windows of one part: a grid over its spatial axes, all channels together. */
 typedef struct window_grid {
@@ -23,9 +24,10 @@ typedef struct occlusion_job {
     attribution_inputs inputs;
     window_grid *grids;  /* [part] */
     fixed_score *scores; /* (N, T) */
-    float **original, **absent;
-    double **sums; /* [part] */
-    double *drops; /* (windows, T) */
+    masking hidden;
+    spatial *spaces; /* [part]: its axes; tokens (N, L) are a sequence */
+    double **sums;   /* [part] */
+    double *drops;   /* (windows, T) */
     size_t windows, target_count, row;
     size_t passes;     /* over a row itself: for its score, and before local edits */
     local_scores near; /* for one image alone */
@@ -57,10 +59,20 @@ static xai_status read_sizes(const explainer *self, const char *name, int rank,
     return XAI_OK;
 }
 
-/* Windows default to 1/14 of the longest axis, strides to the window. */
+/* Tokens, (N, L) integers, are a sequence; a table is not. */
+static spatial window_space(const attribution_inputs *inputs, size_t part)
+{
+    const tensor *input = inputs->rows->inputs[inputs->inputs[part]];
+    const size_t length = inputs->sizes[part];
+    if (inputs->spaces[part].rank > 0 || dtype_is_float(input->dtype) || length == 0)
+        return inputs->spaces[part];
+    return spatial_sequence(length);
+}
+
+/* Windows of tokens default to one, others to 1/14 of the longest axis, strides to the window. */
 static xai_status plan_windows(occlusion_job *job, size_t part, xai_error **error)
 {
-    const spatial *space = &job->inputs.spaces[part];
+    const spatial *space = &job->spaces[part];
     window_grid *grid = &job->grids[part];
     size_t usual[MAP_MAX_RANK], longest = 1;
     xai_status status = XAI_OK;
@@ -74,7 +86,7 @@ static xai_status plan_windows(occlusion_job *job, size_t part, xai_error **erro
         longest = grid->dims[axis] > longest ? grid->dims[axis] : longest;
     }
     for (int axis = 0; axis < space->rank; axis++)
-        usual[axis] = (longest + 13) / 14;
+        usual[axis] = job->inputs.spaces[part].rank == 0 ? 1 : (longest + 13) / 14;
     status = read_sizes(job->self, "window", space->rank, usual, grid->window, error);
     for (int axis = 0; axis < space->rank; axis++)
         if (grid->window[axis] > grid->dims[axis])
@@ -108,7 +120,7 @@ static void window_box(const window_grid *grid, size_t index, size_t *begin, siz
 static void visit(const occlusion_job *job, size_t part, size_t index,
                   void (*element)(void *user, size_t at), void *user)
 {
-    const spatial *space = &job->inputs.spaces[part];
+    const spatial *space = &job->spaces[part];
     const window_grid *grid = &job->grids[part];
     size_t begin[3] = {0, 0, 0}, end[3] = {1, 1, 1}, own_begin[3], own_end[3];
     if (space->rank == 0) {
@@ -130,15 +142,17 @@ static void visit(const occlusion_job *job, size_t part, size_t index,
                                       ((z * height + y) * width + x) * space->pixel_stride);
 }
 
-typedef struct replace_job {
-    float *values;
-    const float *absent;
-} replace_job;
+typedef struct element_job {
+    const masking *hidden;
+    size_t part;
+    tensor *out;
+    bool any; /* is changed */
+} element_job;
 
-static void replace(void *user, size_t at)
+static void hide(void *user, size_t at)
 {
-    const replace_job *self = user;
-    self->values[at] = self->absent[at];
+    const element_job *self = user;
+    masking_hide(self->hidden, self->part, at, self->out);
 }
 
 /* The part that a window belongs to, and its number there. */
@@ -154,22 +168,14 @@ static xai_status fill(void *user, size_t index, tensor *inputs, xai_error **err
 {
     const occlusion_job *job = user;
     const batch *rows = job->inputs.rows;
+    (void)error;
     for (size_t i = 0; i < job->inputs.count; i++)
         variants_copy_row(rows, job->row, i, &inputs[i]);
     size_t number = index;
-    const size_t part = part_of(job, &number), count = job->inputs.sizes[part];
-    tensor *out = &inputs[job->inputs.inputs[part]];
-    replace_job at = {.values = out->data, .absent = job->absent[part]};
-    if (out->dtype != DTYPE_FLOAT) {
-        at.values = memory_copy(job->original[part], count * sizeof *at.values);
-        if (at.values == NULL)
-            return error_memory(error, "an occluded row", count * sizeof *at.values);
-    }
-    visit(job, part, number, replace, &at);
-    if (at.values != out->data) {
-        tensor_write_floats(out, at.values);
-        memory_free(at.values);
-    }
+    const size_t part = part_of(job, &number);
+    element_job at = {
+        .hidden = &job->hidden, .part = part, .out = &inputs[job->inputs.inputs[part]]};
+    visit(job, part, number, hide, &at);
     return XAI_OK;
 }
 
@@ -186,15 +192,10 @@ static void share(void *user, size_t at)
     self->hits[at]++;
 }
 
-typedef struct change_job {
-    const float *values, *absent;
-    bool any;
-} change_job;
-
 static void compare(void *user, size_t at)
 {
-    change_job *self = user;
-    self->any = self->any || self->values[at] != self->absent[at];
+    element_job *self = user;
+    self->any = self->any || masking_changes(self->hidden, self->part, 0, at);
 }
 
 /* What the score loses under a window. Nothing where the window changes nothing (the black border
@@ -202,7 +203,7 @@ static void compare(void *user, size_t at)
 static double drop_of(const occlusion_job *job, size_t part, size_t at, size_t number, size_t t)
 {
     const double whole = job->scores[job->row * job->target_count + t].score;
-    change_job change = {.values = job->original[part], .absent = job->absent[part]};
+    element_job change = {.hidden = &job->hidden, .part = part};
     visit(job, part, at, compare, &change);
     return change.any ? whole - job->drops[number * job->target_count + t] : 0;
 }
@@ -234,7 +235,9 @@ static xai_status store_target(occlusion_job *job, size_t t, explanation *out, x
 static void fill_box(void *user, size_t index, const local_box *box, float *out)
 {
     const occlusion_job *job = user;
-    const spatial *space = &job->inputs.spaces[0];
+    const spatial *space = &job->spaces[0];
+    const float *there = masking_floats(&job->hidden, 0),
+                *absent = masking_absent_floats(&job->hidden, 0);
     size_t begin[MAP_MAX_RANK], end[MAP_MAX_RANK];
     window_box(&job->grids[0], index, begin, end);
     for (size_t c = 0; c < space->channels; c++)
@@ -243,7 +246,7 @@ static void fill_box(void *user, size_t index, const local_box *box, float *out)
                 const size_t at = c * space->pixels + (size_t)(y * space->dims[1] + x);
                 const bool inside = (size_t)y >= begin[0] && (size_t)y < end[0] &&
                                     (size_t)x >= begin[1] && (size_t)x < end[1];
-                *out++ = inside ? job->absent[0][at] : job->original[0][at];
+                *out++ = inside ? absent[at] : there[at];
             }
 }
 
@@ -251,10 +254,11 @@ static void fill_box(void *user, size_t index, const local_box *box, float *out)
 static xai_status open_local(occlusion_job *job, const fixed_score *fixed, bool *pays,
                              xai_error **error)
 {
-    const spatial *space = &job->inputs.spaces[0];
+    const spatial *space = &job->spaces[0];
     *pays = false;
     if (job->inputs.float_count != 1 || space->rank != 2 || space->pixel_stride != 1 ||
-        space->channel_stride != space->pixels || space->offset != 0 || job->near.refused)
+        space->channel_stride != space->pixels || space->offset != 0 || job->near.refused ||
+        masking_floats(&job->hidden, 0) == NULL)
         return XAI_OK;
     local_box *boxes = memory_allocate(job->windows, sizeof *boxes);
     if (boxes == NULL)
@@ -300,9 +304,7 @@ static xai_status explain_row(occlusion_job *job, size_t row, explanation **out,
 {
     const fixed_score *fixed = job->scores + row * job->target_count;
     job->row = row;
-    for (size_t p = 0; p < job->inputs.float_count; p++)
-        attribution_read_row(&job->inputs, row, p, job->original[p]);
-    xai_status status = baseline_row(&job->inputs, job->self, row, job->absent, error);
+    xai_status status = masking_begin(&job->hidden, row, error);
     if (status == XAI_OK)
         status = score_windows(job, row, fixed, error);
     for (size_t t = 0; status == XAI_OK && t < job->target_count; t++) {
@@ -320,22 +322,19 @@ static xai_status allocate(occlusion_job *job, xai_error **error)
     const size_t parts = job->inputs.float_count;
     bool done = true;
     job->grids = memory_allocate_zeroed(parts, sizeof *job->grids);
-    job->original = memory_allocate_zeroed(parts, sizeof *job->original);
-    job->absent = memory_allocate_zeroed(parts, sizeof *job->absent);
+    job->spaces = memory_allocate_zeroed(parts, sizeof *job->spaces);
     job->sums = memory_allocate_zeroed(parts, sizeof *job->sums);
     job->scores = memory_allocate(job->inputs.rows->rows * job->target_count, sizeof *job->scores);
-    done = job->grids != NULL && job->original != NULL && job->absent != NULL &&
-           job->sums != NULL && job->scores != NULL;
+    done = job->grids != NULL && job->spaces != NULL && job->sums != NULL && job->scores != NULL;
     for (size_t p = 0; done && p < parts; p++) {
         const size_t count = job->inputs.sizes[p];
+        job->spaces[p] = window_space(&job->inputs, p);
         const xai_status status = plan_windows(job, p, error);
         if (status != XAI_OK)
             return status;
         job->windows += job->grids[p].count;
-        job->original[p] = memory_allocate(count, sizeof(float));
-        job->absent[p] = memory_allocate(count, sizeof(float));
         job->sums[p] = memory_allocate(count, sizeof(double));
-        done = job->original[p] != NULL && job->absent[p] != NULL && job->sums[p] != NULL;
+        done = job->sums[p] != NULL;
     }
     job->drops = memory_allocate(job->windows * job->target_count, sizeof *job->drops);
     return done && job->drops != NULL ? XAI_OK : error_memory(error, "windows", 0);
@@ -344,16 +343,10 @@ static xai_status allocate(occlusion_job *job, xai_error **error)
 static void free_job(occlusion_job *job)
 {
     local_scores_free(&job->near);
-    for (size_t p = 0; p < job->inputs.float_count; p++) {
-        if (job->original != NULL)
-            memory_free(job->original[p]);
-        if (job->absent != NULL)
-            memory_free(job->absent[p]);
-        if (job->sums != NULL)
-            memory_free(job->sums[p]);
-    }
-    memory_free((void *)job->original);
-    memory_free((void *)job->absent);
+    for (size_t p = 0; job->sums != NULL && p < job->inputs.float_count; p++)
+        memory_free(job->sums[p]);
+    masking_free(&job->hidden);
+    memory_free(job->spaces);
     memory_free((void *)job->sums);
     memory_free(job->grids);
     memory_free(job->scores);
@@ -385,16 +378,16 @@ static xai_status occlusion_explain(explainer *self, const batch *rows,
                                     explanation **out, xai_error **error)
 {
     occlusion_job job = {.self = self, .target_count = target_count};
-    xai_status status = attribution_inputs_init(&job.inputs, self, rows, error);
+    xai_status status = masking_inputs_init(&job.inputs, self, rows, error);
     if (status == XAI_OK)
         status = allocate(&job, error);
     for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
         status = attribution_create(&job.inputs, self, false, &out[t], error);
         if (status == XAI_OK)
-            status = baseline_check(&job.inputs, self, out[t], error);
-        if (status == XAI_OK)
             status = name_windows(&job, out[t], error);
     }
+    if (status == XAI_OK)
+        status = masking_init(&job.hidden, &job.inputs, self, out, target_count, error);
     evaluator_expect(&self->engine, rows->runs + rows->rows * job.windows);
     if (status == XAI_OK)
         status = evaluator_fix_scores(&self->engine, rows, targets, target_count, self->score,

@@ -7,7 +7,7 @@
 #ifndef EXPLAIN_REFERENCE_SCORES_H
 #define EXPLAIN_REFERENCE_SCORES_H
 
-#include "explain/baseline.h"
+#include "explain/references.h"
 
 /* What is asked: `count` of the references, by index, for one row that is explained. */
 typedef struct reference_request {

@@ -2,14 +2,14 @@
  * linearly and shifted by less than a cell:
  *   values[pixel] = 1 / (N p) sum_n f(m_n x + (1 - m_n) baseline) m_n[pixel]
  * the mean score over masks, weighted by how far they show the pixel. A channel's value is an equal
- * part of its pixel's. */
+ * part of its pixel's. Between two tokens there is nothing: each is shown with chance p by itself. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/random.h"
-#include "explain/baseline.h"
+#include "explain/masking.h"
 
 enum { DRAW_CELLS = 0x180, DRAW_SHIFT };
 
@@ -17,6 +17,9 @@ typedef struct rise_job {
     explainer *self;
     attribution_inputs inputs;
     size_t part; /* the input that is masked */
+    spatial space;
+    bool tokens;    /* it holds integers */
+    masking hidden; /* for tokens */
     size_t samples, cells, row, target_count;
     double chance;
     uint64_t seed;
@@ -41,7 +44,7 @@ static double own_score(const rise_job *job, size_t t)
 /* 1 / (N p) sum_n f(m_n x) m_n[pixel] over the n masks so far. */
 static double mean_shown(const rise_job *job, size_t t, size_t p)
 {
-    const size_t pixels = job->inputs.spaces[job->part].pixels;
+    const size_t pixels = job->space.pixels;
     return (job->sums[t * pixels + p] + own_score(job, t) * job->masks[p]) /
            ((double)job->used * job->chance);
 }
@@ -56,11 +59,15 @@ static double cell(const rise_job *job, uint64_t stream, size_t index)
  * and is shifted by a random part of a cell, so no place is special. */
 static bool make_mask(const rise_job *job, size_t n, float *mask)
 {
-    const spatial *space = &job->inputs.spaces[job->part];
+    const spatial *space = &job->space;
     const size_t side = job->cells + 2;
     size_t dims[3] = {1, 1, 1}, count = 1;
     double shift[3] = {0, 0, 0};
     const uint64_t stream = random_stream(DRAW_CELLS, (uint32_t)n);
+    for (size_t p = 0; job->tokens && p < space->pixels; p++)
+        mask[p] = (float)cell(job, stream, p);
+    if (job->tokens)
+        return true;
     for (int axis = 0; axis < space->rank; axis++) {
         dims[3 - space->rank + axis] = (size_t)space->dims[axis];
         shift[3 - space->rank + axis] =
@@ -110,7 +117,7 @@ static xai_status fill(void *user, size_t index, tensor *inputs, xai_error **err
 {
     const rise_job *job = user;
     const batch *rows = job->inputs.rows;
-    const spatial *space = &job->inputs.spaces[job->part];
+    const spatial *space = &job->space;
     const size_t count = job->inputs.sizes[job->part];
     for (size_t i = 0; i < job->inputs.count; i++)
         variants_copy_row(rows, job->row, i, &inputs[i]);
@@ -118,6 +125,13 @@ static xai_status fill(void *user, size_t index, tensor *inputs, xai_error **err
     if (mask == NULL || !make_mask(job, job->used + index, mask)) {
         memory_free(mask);
         return error_memory(error, "a mask", space->pixels * sizeof *mask);
+    }
+    for (size_t p = 0; job->tokens && p < space->pixels; p++)
+        if (mask[p] == 0)
+            masking_hide(&job->hidden, job->part, p, &inputs[job->inputs.inputs[job->part]]);
+    if (job->tokens) {
+        memory_free(mask);
+        return XAI_OK;
     }
     float *values = mask + space->pixels;
     memcpy(values, job->original[job->part], count * sizeof *values);
@@ -135,7 +149,7 @@ static xai_status fill(void *user, size_t index, tensor *inputs, xai_error **err
 static xai_status add_score(void *user, const variant *of, xai_error **error)
 {
     rise_job *job = user;
-    const size_t pixels = job->inputs.spaces[job->part].pixels;
+    const size_t pixels = job->space.pixels;
     if (!make_mask(job, job->used + of->index, job->mask))
         return error_memory(error, "a mask", pixels * sizeof *job->mask);
     for (size_t t = 0; t < job->target_count; t++) {
@@ -158,7 +172,7 @@ static xai_status add_score(void *user, const variant *of, xai_error **error)
  * its differences. */
 static double relative_error(const rise_job *job, size_t t)
 {
-    const size_t pixels = job->inputs.spaces[job->part].pixels, n = job->used;
+    const size_t pixels = job->space.pixels, n = job->used;
     double errors = 0, values = 0, mean = 0;
     for (size_t p = 0; p < pixels; p++)
         mean += mean_shown(job, t, p) / (double)pixels;
@@ -206,7 +220,7 @@ static xai_status run_masks(rise_job *job, xai_error **error)
  * a pixel that no mask has shown. */
 static void centre_map(const rise_job *job, size_t t, float *map)
 {
-    const size_t pixels = job->inputs.spaces[job->part].pixels;
+    const size_t pixels = job->space.pixels;
     const double n = (double)job->used, mean = job->totals[t] / n;
     for (size_t p = 0; p < pixels; p++)
         map[p] = job->masks[p] > 0 ? (float)(job->sums[t * pixels + p] / job->masks[p] - mean) : 0;
@@ -215,7 +229,7 @@ static void centre_map(const rise_job *job, size_t t, float *map)
 static xai_status store_target(rise_job *job, size_t t, explanation *out, float *centred,
                                xai_error **error)
 {
-    const spatial *space = &job->inputs.spaces[job->part];
+    const spatial *space = &job->space;
     const size_t count = job->inputs.sizes[job->part], row = job->row;
     const double n = (double)job->used, parts = (double)space->channels;
     double *values = memory_allocate_zeroed(count, sizeof *values);
@@ -255,16 +269,18 @@ static xai_status store_target(rise_job *job, size_t t, explanation *out, float 
 static xai_status explain_row(rise_job *job, size_t row, explanation **out, float **centred,
                               xai_error **error)
 {
-    const size_t pixels = job->inputs.spaces[job->part].pixels;
+    const size_t pixels = job->space.pixels;
     job->row = row;
     job->used = 0;
     for (size_t p = 0; p < job->inputs.float_count; p++)
         attribution_read_row(&job->inputs, row, p, job->original[p]);
+    xai_status status = masking_begin(&job->hidden, row, error);
     memset(job->sums, 0, job->target_count * pixels * sizeof *job->sums);
     memset(job->squares, 0, job->target_count * pixels * sizeof *job->squares);
     memset(job->totals, 0, job->target_count * sizeof *job->totals);
     memset(job->masks, 0, pixels * sizeof *job->masks);
-    xai_status status = baseline_row(&job->inputs, job->self, row, job->absent, error);
+    if (status == XAI_OK)
+        status = baseline_row(&job->inputs, job->self, row, job->absent, error);
     if (status == XAI_OK)
         status = run_masks(job, error);
     for (size_t t = 0; status == XAI_OK && t < job->target_count; t++)
@@ -272,15 +288,43 @@ static xai_status explain_row(rise_job *job, size_t row, explanation **out, floa
     return status;
 }
 
+static bool holds_integers(const rise_job *job, size_t part)
+{
+    return !dtype_is_float(job->inputs.rows->inputs[job->inputs.inputs[part]]->dtype);
+}
+
+/* The first input with spatial axes, else the first of tokens. */
+static xai_status choose_part(rise_job *job, xai_error **error)
+{
+    const size_t parts = job->inputs.float_count;
+    size_t part = 0;
+    while (part < parts && job->inputs.spaces[part].rank == 0)
+        part++;
+    if (part < parts && holds_integers(job, part))
+        return error_set(error, XAI_ERROR_UNSUPPORTED, "rise",
+                         "it blends the input with the baseline, and there is nothing between "
+                         "integers: use kernel_shap, partition_shap, lime or occlusion");
+    job->space = part < parts ? job->inputs.spaces[part] : (spatial){0};
+    for (size_t p = 0; part == parts && p < parts; p++)
+        if (holds_integers(job, p)) {
+            job->space = spatial_sequence(job->inputs.sizes[p]);
+            job->tokens = true;
+            part = p;
+        }
+    job->part = part;
+    if (part == parts)
+        return error_set(error, XAI_ERROR_UNSUPPORTED, "rise",
+                         "no input of the model has spatial axes to mask, nor tokens");
+    return XAI_OK;
+}
+
 static xai_status allocate(rise_job *job, xai_error **error)
 {
     const size_t parts = job->inputs.float_count;
-    while (job->part < parts && job->inputs.spaces[job->part].rank == 0)
-        job->part++;
-    if (job->part == parts)
-        return error_set(error, XAI_ERROR_UNSUPPORTED, "rise",
-                         "no input of the model has spatial axes to mask");
-    const size_t pixels = job->inputs.spaces[job->part].pixels;
+    const xai_status status = choose_part(job, error);
+    if (status != XAI_OK)
+        return status;
+    const size_t pixels = job->space.pixels;
     size_t maps = 0;
     job->original = memory_allocate_zeroed(parts, sizeof *job->original);
     job->absent = memory_allocate_zeroed(parts, sizeof *job->absent);
@@ -319,6 +363,7 @@ static void free_job(rise_job *job)
     memory_free(job->mask);
     memory_free(job->masks);
     memory_free(job->totals);
+    masking_free(&job->hidden);
     attribution_inputs_free(&job->inputs);
 }
 
@@ -333,26 +378,30 @@ static xai_status rise_explain(explainer *self, const batch *rows, const xai_tar
                     .tolerance = explainer_number(self, "tolerance"),
                     .seed = explainer_count(self, "seed")};
     float **centred = memory_allocate_zeroed(target_count, sizeof *centred);
-    xai_status status = attribution_inputs_init(&job.inputs, self, rows, error);
+    xai_status status = masking_inputs_init(&job.inputs, self, rows, error);
     if (status == XAI_OK && centred == NULL)
         status = error_memory(error, "maps", target_count * sizeof *centred);
     if (status == XAI_OK)
         status = allocate(&job, error);
     for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
-        const size_t pixels = job.inputs.spaces[job.part].pixels;
+        const size_t pixels = job.space.pixels;
         char made[80];
-        snprintf(made, sizeof made, "random masks of %zu cells an axis, open with chance %g",
-                 job.cells, job.chance);
+        if (job.tokens)
+            snprintf(made, sizeof made, "random masks of %zu tokens, each shown with chance %g",
+                     pixels, job.chance);
+        else
+            snprintf(made, sizeof made, "random masks of %zu cells an axis, open with chance %g",
+                     job.cells, job.chance);
         centred[t] = memory_allocate(rows->rows * pixels, sizeof **centred);
         if (centred[t] == NULL)
             status = error_memory(error, "maps", rows->rows * pixels * sizeof **centred);
         if (status == XAI_OK)
             status = attribution_create(&job.inputs, self, true, &out[t], error);
         if (status == XAI_OK)
-            status = baseline_check(&job.inputs, self, out[t], error);
-        if (status == XAI_OK)
             status = explanation_set_features(out[t], made, error);
     }
+    if (status == XAI_OK)
+        status = masking_init(&job.hidden, &job.inputs, self, out, target_count, error);
     evaluator_expect(&self->engine, rows->runs + rows->rows * job.samples);
     if (status == XAI_OK)
         status = evaluator_fix_scores(&self->engine, rows, targets, target_count, self->score,
@@ -360,7 +409,9 @@ static xai_status rise_explain(explainer *self, const batch *rows, const xai_tar
     for (size_t row = 0; status == XAI_OK && row < rows->rows; row++)
         status = explain_row(&job, row, out, centred, error);
     for (size_t t = 0; status == XAI_OK && t < target_count; t++)
-        status = attribution_finish_maps(&job.inputs, centred[t], job.part, out[t], error);
+        status = job.tokens
+                     ? attribution_finish(&job.inputs, self, true, out[t], error)
+                     : attribution_finish_maps(&job.inputs, centred[t], job.part, out[t], error);
     for (size_t t = 0; centred != NULL && t < target_count; t++)
         memory_free(centred[t]);
     memory_free((void *)centred);

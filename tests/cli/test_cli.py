@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import resource
 import subprocess
@@ -493,3 +494,54 @@ def test_bench_memory_plan_has_room_for_everything_alive(xai, model, tmp_path):
             together = a["first_step"] <= b["last_step"] and b["first_step"] <= a["last_step"]
             apart = a["offset"] + a["bytes"] <= b["offset"] or b["offset"] + b["bytes"] <= a["offset"]
             assert apart or not together, (a, b)
+
+
+TOKENS = pathlib.Path(__file__).resolve().parents[1] / "parity/families/text.onnx"
+
+
+@pytest.fixture
+def sentence(tmp_path):
+    """Files of ids and of a mask, (2, 10)."""
+    rng = np.random.default_rng(3)
+    np.save(tmp_path / "ids.npy", rng.integers(5, 30, (2, 10)))
+    np.save(tmp_path / "mask.npy", np.ones((2, 10), np.int64))
+    np.save(tmp_path / "absent.npy", np.full(10, 4))
+    np.save(tmp_path / "words.npy", np.repeat([0, 1, 2, 3, 4], 2))
+    return tmp_path / "ids.npy", tmp_path / "mask.npy"
+
+
+def test_tokens_are_masked_by_a_named_id(xai, tmp_path, sentence):
+    found = []
+    for absent in ("4", "ids=4", f"ids={tmp_path / 'absent.npy'}"):
+        options = ["--baseline", absent, "--segments", tmp_path / "words.npy", "--target", "1"]
+        outputs = ["--values", tmp_path / "v.npy", "--json", tmp_path / "f.json"]
+        output = succeeds(xai("explain", TOKENS, *sentence, "--method", "exact_shap", *options, *outputs))
+        assert "no positive evidence" not in output
+        assert "'ids': " in json.loads((tmp_path / "f.json").read_text())["baseline"]
+        found.append(np.load(tmp_path / "v.npy"))
+    assert found[0].shape == (2, 10)
+    assert np.abs(found[0]).max() > 0
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    np.testing.assert_array_equal(found[0][:, 0::2], found[0][:, 1::2])  # the halves of a word
+    both = succeeds(xai("explain", TOKENS, *sentence, "--method", "feature_ablation", "--baseline", "ids=4,mask=0",
+                        "--json", "-"))  # fmt: skip
+    assert json.loads(both)["baseline"] == "'ids': 4, 'mask': 0"
+
+
+@pytest.mark.parametrize(
+    ("absent", "words"),
+    [([], "input 'ids'"), (["--baseline", "99"], "99 is not in the table"), (["--baseline", "ids=4.5"], "4.5"),
+     (["--baseline", "mask=x"], "'x'"), (["--baseline", "word=4"], "word=4")],
+)  # fmt: skip
+def test_absent_tokens_that_are_refused(xai, sentence, absent, words):
+    fails(xai("explain", TOKENS, *sentence, "--method", "exact_shap", *absent), words)
+
+
+def test_segments_of_a_picture_from_a_file(xai, tmp_path, model, image):
+    labels = np.arange(16)[:, None] // 8 * 2 + np.arange(16)[None] // 8
+    np.save(tmp_path / "s.npy", labels)
+    command = ["explain", model, image, "--method", "exact_shap", "--values"]
+    succeeds(xai(*command, tmp_path / "a.npy", "--segments", tmp_path / "s.npy"))
+    succeeds(xai(*command, tmp_path / "b.npy", "--segments", "grid:2"))
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))

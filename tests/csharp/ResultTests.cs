@@ -122,6 +122,33 @@ namespace Tests
             }
         }
 
+        /// <summary>v(all) - v(all but one), by calling the model; the mask stays.</summary>
+        public static void TokensAreMaskedWhereABaselineIsNamed()
+        {
+            string path = Path.Combine(Environment.GetEnvironmentVariable("XAI_SOURCE_ROOT"),
+                "tests", "parity", "families", "text.onnx");
+            long[] ids = { 5, 9, 2, 28, 14, 3, 3, 17, 21, 8 };
+            long[] mask = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 0 };
+            Func<long[], Tensor> tensor = values => new Tensor(values, ElementType.Int64, 1, 10);
+            var options = new ExplainerOptions();
+            options["baseline"] = new[] { new Tensor(new long[] { 4 }, ElementType.Int64, new long[0]), null };
+            using (Model model = Model.Load(path))
+            using (var session = new Session(model))
+            using (var explainer = new Explainer(model, "feature_ablation", options))
+            using (Explanation found = explainer.Explain(new[] { tensor(ids), tensor(mask) }, new Target[] { 1 })[0])
+            {
+                Check.Equal("'ids': 4; as they are: 'mask'", found.Baseline);
+                Check.Equal(1L, (long)found.Parts.Count);
+                Func<long[], float> score = values => session.Run(tensor(values), tensor(mask))[0].ToFloats()[1];
+                for (int i = 0; i < ids.Length; i++)
+                {
+                    var without = (long[])ids.Clone();
+                    without[i] = 4;
+                    Check.Near(score(ids) - score(without), found.Values[i], 1e-6, "token " + i);
+                }
+            }
+        }
+
         public static void RowsAreIndependentAndHaveTheirOwnTargets()
         {
             using (Model model = Model.Load(Files.Small))

@@ -160,6 +160,7 @@ static const struct {
     {"smoothgrad", "samples", 3},
     {"vargrad", "samples", 3},
     {"gradient_shap", "samples", 3},
+    {"rise", "samples", 3},
 };
 static size_t at_method;
 
@@ -371,6 +372,75 @@ START_TEST(explaining_by_rules_survives)
 }
 END_TEST
 
+/* y (N, 2) of the mean embedding of three tokens. */
+static model_builder *tokens_builder(void)
+{
+    static const int64_t ids[] = {-1, 3}, words[] = {5, 4}, matrix[] = {4, 2}, axis[] = {1};
+    model_builder *m = model_create(17);
+    model_input(m, "ids", DTYPE_INT64, 2, ids);
+    model_random(m, "words", 2, words, 1);
+    model_random(m, "w", 2, matrix, 2);
+    model_ints(m, "axis", 1, axis);
+    model_node(m, "Gather", "words ids", "embedded");
+    model_node(m, "Tanh", "embedded", "bent");
+    model_node(m, "ReduceSum", "bent axis", "sum");
+    model_int_attribute(m, "keepdims", 0);
+    model_node(m, "MatMul", "sum w", "y");
+    model_output(m, "y");
+    return m;
+}
+
+static const struct {
+    const char *method, *layer, *segments;
+} token_cases[] = {{"exact_shap", NULL, "grid:2"},
+                   {"occlusion", NULL, NULL},
+                   {"rise", NULL, NULL},
+                   {"integrated_gradients", "embedded", NULL}};
+static size_t at_token_case;
+
+static xai_status explain_tokens(const file_bytes *file, xai_error **error)
+{
+    static const int64_t dims[] = {1, 3}, ids[] = {1, 2, 3};
+    const char *layer = token_cases[at_token_case].layer,
+               *segments = token_cases[at_token_case].segments;
+    xai_model *model = NULL;
+    xai_tensor *input = NULL;
+    xai_explainer_options *options = NULL;
+    xai_explainer *explainer = NULL;
+    xai_explanation *explanation = NULL;
+    xai_status status = xai_model_parse(file->bytes, file->size, &model, error);
+    if (status == XAI_OK)
+        status = xai_tensor_create(XAI_DTYPE_INT64, 2, dims, ids, &input, error);
+    if (status == XAI_OK)
+        status = xai_explainer_options_create(&options, error);
+    if (status == XAI_OK)
+        status = xai_explainer_options_set_number(options, "baseline", 4, error);
+    if (status == XAI_OK && at_token_case == 2)
+        status = xai_explainer_options_set_number(options, "samples", 3, error);
+    if (status == XAI_OK && layer != NULL)
+        status = xai_explainer_options_set_layer(options, layer, error);
+    if (status == XAI_OK && segments != NULL)
+        status = xai_explainer_options_set_text(options, "segments", segments, error);
+    if (status == XAI_OK)
+        status = xai_explainer_create(model, token_cases[at_token_case].method, options, &explainer,
+                                      error);
+    if (status == XAI_OK)
+        status = xai_explainer_explain(explainer, input, NULL, &explanation, error);
+    xai_explanation_free(explanation);
+    xai_explainer_free(explainer);
+    xai_explainer_options_free(options);
+    xai_tensor_free(input);
+    xai_model_free(model);
+    return status;
+}
+
+START_TEST(explaining_tokens_survives)
+{
+    at_token_case = (size_t)_i;
+    every_allocation_of(tokens_builder(), explain_tokens);
+}
+END_TEST
+
 START_TEST(explaining_trees_survives)
 {
     every_allocation_of(trees_builder(), explain_trees);
@@ -387,6 +457,8 @@ int main(void)
     tcase_add_loop_test(every, every_method_survives, 0, (int)(sizeof methods / sizeof methods[0]));
     tcase_add_test(every, explaining_by_rules_survives);
     tcase_add_test(every, explaining_trees_survives);
+    tcase_add_loop_test(every, explaining_tokens_survives, 0,
+                        (int)(sizeof token_cases / sizeof token_cases[0]));
     suite_add_tcase(suite, every);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -20,9 +20,9 @@ namespace LibXai
         private readonly Dictionary<string, object> named = new Dictionary<string, object>();
 
         /// <summary>
-        /// An option of the method: a number, a text, a <see cref="Tensor"/>, or a Tensor[] with one an input of the model. Names,
-        /// defaults and kinds: <see cref="MethodDescription.Options"/>. They are checked when the explainer is made. null = the
-        /// default.
+        /// An option of the method: a number, a text, a <see cref="Tensor"/>, or a Tensor[] with one an input of the model (null
+        /// for an input without). Names, defaults and kinds: <see cref="MethodDescription.Options"/>. They are checked when the
+        /// explainer is made. null = the default.
         /// </summary>
         /// <param name="name">Such as "samples", "seed", "baseline", "background" or "segments".</param>
         public object this[string name]
@@ -92,10 +92,11 @@ namespace LibXai
             }
             else if (tensors != null)
             {
-                using (LentTensor.LentList lent = LentTensor.LendAll(tensors))
-                    for (int i = 0; i < tensors.Length; i++)
-                        XaiException.Check(Native.xai_explainer_options_set_tensor(handle, key, (UIntPtr)(uint)i,
-                            lent.Handle(i), error), error);
+                for (int i = 0; i < tensors.Length; i++)
+                    if (tensors[i] != null)
+                        using (LentTensor.LentList lent = LentTensor.LendAll(new[] { tensors[i] }))
+                            XaiException.Check(Native.xai_explainer_options_set_tensor(handle, key, (UIntPtr)(uint)i,
+                                lent.Handle(0), error), error);
             }
             else if (value is IConvertible && !(value is bool) && !(value is char) && !(value is DateTime))
             {

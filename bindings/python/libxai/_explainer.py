@@ -57,7 +57,8 @@ class Explainer:
     **options
         Options of the method, as :func:`method_options` lists them: numbers, text, arrays,
         or tuples such as ``("grid", 8)`` for "grid:8". `background` and `baseline` take
-        an array, or a dict by name for a model with several inputs. None = the default.
+        an array, or a dict by name for a model with several inputs (`baseline` also numbers
+        by name, as ``{"input_ids": 103}``). None = the default.
     """
 
     def __init__(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], Any]
 MODES = {"latency": 0, "throughput": 1}
 PRECISIONS = {"standard": 0, "reference": 1, "fast": 2}
+_INT64 = 7
+_EXACT = 2**53
 
 
 def _integer(value: Any, what: str, largest: int) -> int:
@@ -129,8 +131,8 @@ def _spec(value: tuple[Any, ...], name: str) -> str:
     return str(value[0]) + (":" if numbers else "") + ",".join(repr(each) for each in numbers)
 
 
-def _set_array(handle: Any, name: bytes, position: int, value: Any, dtype: int) -> None:
-    array = to_array(value, dtype, name.decode())
+def _set_array(handle: Any, name: bytes, position: int, value: Any, dtype: int, what: str) -> None:
+    array = to_array(value, dtype, what)
     check(lib.xai_explainer_options_set_tensor, handle, name, position, wrap(array))
 
 
@@ -138,9 +140,6 @@ def _set_arrays(handle: Any, model: Model, option: str, value: Any) -> None:
     """Set one array an input; integers where the option is not about the inputs."""
     name = encode(option, "option")
     inputs = [each.name for each in model.inputs]
-    if option == "segments":
-        _set_array(handle, name, 0, value, 7)
-        return
     if isinstance(value, Mapping):
         for key in value:
             if key not in inputs:
@@ -148,14 +147,19 @@ def _set_arrays(handle: Any, model: Model, option: str, value: Any) -> None:
                     f"{option}: the model has no input '{key}', only {', '.join(inputs)}", option
                 )
         pairs = [(inputs.index(key), each) for key, each in value.items()]
-    elif len(inputs) == 1:
+    elif len(inputs) == 1 or option == "segments":
         pairs = [(0, value)]
     else:
         raise ArgumentError(
             f"{option}: the model has {len(inputs)} inputs: give a dict of arrays by name", option
         )
     for position, each in pairs:
-        _set_array(handle, name, position, each, lib.xai_model_input_dtype(model._handle, position))
+        dtype = lib.xai_model_input_dtype(model._handle, position)
+        what = f"{option} of input '{inputs[position]}'" if len(inputs) > 1 else option
+        if option == "segments":
+            _set_array(handle, name, position, each, _INT64, option)
+        else:
+            _set_array(handle, name, position, each, dtype, what)
 
 
 def set_option(handle: Any, model: Model, option: str, value: Any) -> None:
@@ -165,7 +169,9 @@ def set_option(handle: Any, model: Model, option: str, value: Any) -> None:
         value = value.item()
     if isinstance(value, bool):
         value = int(value)
-    if isinstance(value, (int, float)):
+    if isinstance(value, int) and abs(value) > _EXACT:  # a double would round it
+        _set_arrays(handle, model, option, np.array(value))
+    elif isinstance(value, (int, float)):
         try:
             number = float(value)
         except OverflowError as error:
