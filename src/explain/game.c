@@ -347,6 +347,7 @@ static xai_status prepare_row(game_job *job, size_t row, xai_error **error)
     at->passes = 0;
     local_walks_forget(&at->walks);
     xai_status status = features_of_row(&job->parts, row, error);
+    at->walks.evaluations = job->how->walks ? job->how->cost(job->self, job->parts.count) : 0;
     if (status == XAI_OK)
         status = masking_begin(&at->hidden, row, error);
     return status == XAI_OK ? find_seen(at, error) : status;

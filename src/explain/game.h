@@ -18,6 +18,7 @@ typedef struct game_method {
     bool complete;   /* values sum to v(all) - v(nobody) */
     bool is_fit;     /* carries r2 */
     bool with_error; /* values have standard errors */
+    bool walks;      /* asks for the same coalitions whatever their scores are: see local_walks.h */
     /* Coalitions for K features, that of all of them included: for the progress. */
     size_t (*cost)(const explainer *self, size_t features);
 } game_method;

@@ -13,8 +13,7 @@
 /* A step takes longer than its multiplications say: copies, small maps. Measured: 1.0 to 1.25. */
 #define STEP_COST 1.15
 #define WORTH 0.85
-#define LEAST_COALITIONS \
-    32 /* of the whole call; a plan for boxes takes the time of a few evaluations */
+#define LEAST_COALITIONS 32 /* of the row; a plan for boxes takes the time of a few evaluations */
 
 void local_walks_forget(local_walks *self)
 {
@@ -345,12 +344,11 @@ xai_status local_walks_run(local_walks *self, const local_coalitions *of, dense_
                            void *user, bool *done, double *out, xai_error **error)
 {
     walk_job job = {.self = self, .of = of, .engine = &of->of->engine, .out = out};
-    const size_t left =
-        job.engine->total > job.engine->done ? job.engine->total - job.engine->done : 0;
-    const size_t evaluations = left > of->count ? left : of->count;
+    /* Of one row, so that the number of rows in the call changes no bit. */
+    const size_t evaluations = self->evaluations > of->count ? self->evaluations : of->count;
     *done = false;
-    if (self->near.refused || evaluations < LEAST_COALITIONS || of->count < 2 ||
-        !local_coalitions_fit(of))
+    if (self->evaluations == 0 || self->near.refused || evaluations < LEAST_COALITIONS ||
+        of->count < 2 || !local_coalitions_fit(of))
         return XAI_OK;
     atomic_init(&job.stop, false);
     xai_status status = allocate(&job)

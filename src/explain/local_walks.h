@@ -9,6 +9,7 @@ typedef struct local_walks {
     local_scores near;
     local_box *boxes; /* (features) of the row: what a feature changes; height 0 = nothing */
     size_t features;
+    size_t evaluations; /* the most that one row takes; 0 = not to be walked */
 } local_walks;
 
 void local_walks_free(local_walks *self);
@@ -20,7 +21,8 @@ typedef xai_status (*dense_scores)(void *user, const size_t *which, size_t count
                                    xai_error **error);
 
 /* As local_coalitions_run(). What walks do not hold is asked of `dense`. No two coalitions of a row may look
- * the same: they would differ by rounding. */
+ * the same: they would differ by rounding. For the same reason only methods walk
+ * whose coalitions do not follow from scores: another target of the call would find other steps. */
 xai_status local_walks_run(local_walks *self, const local_coalitions *of, dense_scores dense,
                            void *user, bool *done, double *out, xai_error **error);
 

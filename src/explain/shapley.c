@@ -43,7 +43,8 @@ static xai_status explain_exact(explainer *self, const batch *rows,
                                 const xai_target *const *targets, size_t target_count,
                                 explanation **out, xai_error **error)
 {
-    static const game_method how = {.solve = solve_exact, .complete = true, .cost = cost_exact};
+    static const game_method how = {
+        .solve = solve_exact, .complete = true, .walks = true, .cost = cost_exact};
     return game_explain(self, &how, rows, targets, target_count, out, error);
 }
 
@@ -140,8 +141,11 @@ static xai_status explain_permutation(explainer *self, const batch *rows,
                                       const xai_target *const *targets, size_t target_count,
                                       explanation **out, xai_error **error)
 {
-    static const game_method how = {
-        .solve = solve_permutation, .complete = true, .with_error = true, .cost = cost_permutation};
+    static const game_method how = {.solve = solve_permutation,
+                                    .complete = true,
+                                    .with_error = true,
+                                    .walks = true,
+                                    .cost = cost_permutation};
     return game_explain(self, &how, rows, targets, target_count, out, error);
 }
 

@@ -77,7 +77,7 @@ def test_progress_true_draws_a_line_without_tqdm(model, x, capsys, monkeypatch):
     explainer = libxai.Explainer(model, "gradcam", progress=True)
     for _ in range(2):
         explainer(x)
-        assert capsys.readouterr().err.endswith("\rgradcam: 3/3\n")
+        assert capsys.readouterr().err.endswith("\rgradcam: 3/3\x1b[K\n")
 
 
 def test_progress_true_draws_with_tqdm(model, x, capsys):
