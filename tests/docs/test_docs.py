@@ -40,6 +40,15 @@ def test_every_method_is_listed(site):
     assert [name for name in libxai.methods() if f">{name}<" not in text] == []
 
 
+@pytest.mark.parametrize("method", list(libxai.methods()))
+def test_the_page_of_a_method_says_what_it_must(method):
+    """Formula, every option, cost, what is satisfied, when it misleads, what peers do otherwise."""
+    text = (ROOT / f"docs/methods/{method}.md").read_text()
+    assert [name for name in libxai.method_options(method) if f"`{name}`" not in text] == []
+    for words in (r"cost", r"satisfies|properties", r"when it misleads", r"peers|SHAP's"):
+        assert re.search(words, text, re.I), words
+
+
 def test_links_inside_the_site_lead_somewhere(site):
     for page in site.rglob("*.html"):
         for target in re.findall(r'href="([^"#:?]+)(?:#[^"]*)?"', page.read_text()):
