@@ -49,24 +49,26 @@ static xai_status set_number(xai_display *self, double *field, const char *call,
 
 xai_status xai_display_set_alpha(xai_display *self, double alpha, xai_error **error)
 {
-    return set_number(self, &self->alpha, __func__, "alpha", alpha, 0, true, 1, error);
+    return set_number(self, self != NULL ? &self->alpha : NULL, __func__, "alpha", alpha, 0, true,
+                      1, error);
 }
 
 xai_status xai_display_set_percentile(xai_display *self, double percentile, xai_error **error)
 {
-    return set_number(self, &self->percentile, __func__, "percentile", percentile, 0, false, 100,
-                      error);
+    return set_number(self, self != NULL ? &self->percentile : NULL, __func__, "percentile",
+                      percentile, 0, false, 100, error);
 }
 
 xai_status xai_display_set_smoothing(xai_display *self, double sigma, xai_error **error)
 {
-    return set_number(self, &self->smoothing, __func__, "smoothing", sigma, 0, true, SMOOTHING_MAX,
-                      error);
+    return set_number(self, self != NULL ? &self->smoothing : NULL, __func__, "smoothing", sigma, 0,
+                      true, SMOOTHING_MAX, error);
 }
 
 xai_status xai_display_set_contour(xai_display *self, double threshold, xai_error **error)
 {
-    return set_number(self, &self->contour, __func__, "contour", threshold, 0, true, 1, error);
+    return set_number(self, self != NULL ? &self->contour : NULL, __func__, "contour", threshold, 0,
+                      true, 1, error);
 }
 
 static xai_status find_colours(const char *name, const char *call, int *out, xai_error **error)
