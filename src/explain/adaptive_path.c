@@ -112,8 +112,8 @@ static void leave_node(division *self, size_t node)
 static void add_weighted(const adaptive *job, size_t t, double weight, const float *gradient)
 {
     const attribution_inputs *inputs = job->of->inputs;
-    for (size_t p = 0; p < inputs->float_count; p++) {
-        double *sum = job->of->sums[t * inputs->float_count + p];
+    for (size_t p = 0; p < inputs->part_count; p++) {
+        double *sum = job->of->sums[t * inputs->part_count + p];
         for (size_t i = 0; i < inputs->sizes[p]; i++)
             sum[i] += weight * gradient[i];
         gradient += inputs->sizes[p];
@@ -272,7 +272,7 @@ static xai_status keep_point(void *user, const variant *of, xai_error **error)
 {
     adaptive *job = user;
     const path *at = job->of;
-    const size_t inputs = at->inputs->float_count;
+    const size_t inputs = at->inputs->part_count;
     for (size_t t = 0; t < at->target_count; t++) {
         size_t index;
         division *self = division_at(job, t, job->points[of->index], &index);
@@ -334,7 +334,7 @@ xai_status path_integrate_adaptively(const path *self, double tolerance, size_t 
 {
     adaptive job = {.of = self, .tolerance = tolerance, .most = most};
     size_t points = 0;
-    for (size_t p = 0; p < self->inputs->float_count; p++)
+    for (size_t p = 0; p < self->inputs->part_count; p++)
         job.floats += self->inputs->sizes[p];
     job.divisions = memory_allocate_zeroed(self->target_count, sizeof *job.divisions);
     if (size_multiply(self->target_count, 2 * BISECTED, &points))

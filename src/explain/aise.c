@@ -245,7 +245,7 @@ static xai_status explain_target(aise_job *job, size_t t, explanation *out, floa
 
 static xai_status allocate(aise_job *job, xai_error **error)
 {
-    const size_t parts = job->inputs.float_count;
+    const size_t parts = job->inputs.part_count;
     while (job->part < parts && job->inputs.spaces[job->part].rank == 0)
         job->part++;
     if (job->part == parts)
@@ -269,7 +269,7 @@ static xai_status allocate(aise_job *job, xai_error **error)
 
 static void free_job(aise_job *job)
 {
-    for (size_t p = 0; p < job->inputs.float_count; p++) {
+    for (size_t p = 0; p < job->inputs.part_count; p++) {
         if (job->original != NULL)
             memory_free(job->original[p]);
         if (job->absent != NULL)
@@ -287,7 +287,7 @@ static xai_status explain_row(aise_job *job, size_t row, explanation **out, floa
                               xai_error **error)
 {
     job->row = row;
-    for (size_t p = 0; p < job->inputs.float_count; p++)
+    for (size_t p = 0; p < job->inputs.part_count; p++)
         attribution_read_row(&job->inputs, row, p, job->original[p]);
     xai_status status = baseline_row(&job->inputs, job->self, row, job->absent, error);
     for (size_t t = 0; status == XAI_OK && t < job->target_count; t++)

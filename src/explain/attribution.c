@@ -30,7 +30,7 @@ static xai_status find_layer(attribution_inputs *self, explainer *of, xai_error 
         return status;
     (void)shape_count(&self->layer_shape, &count);
     self->of_layer = true;
-    self->float_count = 1;
+    self->part_count = 1;
     self->ids[0] = of->layer;
     self->sizes[0] = count / rows->per_plan;
     row_layout layout = {.row = self->layer_shape, .has_axis = self->layer_shape.rank > 0};
@@ -77,14 +77,14 @@ static xai_status init(attribution_inputs *self, explainer *of, const batch *row
         if (!dtype_is_float(rows->inputs[i]->dtype) && (integers == NULL || !integers[i]))
             continue;
         const char *table = NULL;
-        const size_t at = self->float_count++;
+        const size_t at = self->part_count++;
         self->ids[at] = source->inputs[i];
         self->inputs[at] = i;
         self->sizes[at] = variants_row_count(rows, i);
         if (rows->has_rows && tokens_table(source, i, &table) == 0) /* tokens are no picture */
             status = layer_find_input_spatial(specialised, i, &self->spaces[at], error);
     }
-    return status == XAI_OK && self->float_count == 0 ? no_parts(of, error) : status;
+    return status == XAI_OK && self->part_count == 0 ? no_parts(of, error) : status;
 }
 
 xai_status attribution_inputs_init(attribution_inputs *self, explainer *of, const batch *rows,
@@ -128,7 +128,7 @@ xai_status attribution_create(const attribution_inputs *self, const explainer *o
         return status;
     made->score_kind = of->score;
     made->input_shape = self->rows->inputs[self->inputs[0]]->shape;
-    for (size_t p = 0; status == XAI_OK && p < self->float_count; p++) {
+    for (size_t p = 0; status == XAI_OK && p < self->part_count; p++) {
         shape dims = self->layer_shape;
         if (!self->of_layer)
             dims = self->rows->inputs[self->inputs[p]]->shape;
@@ -259,10 +259,9 @@ xai_status attribution_finish(const attribution_inputs *self, const explainer *o
     xai_status status = XAI_OK;
     double *sums = NULL;
     float *scaled = NULL;
-    while (part < self->float_count && self->spaces[part].rank == 0)
+    while (part < self->part_count && self->spaces[part].rank == 0)
         part++;
-    const bool has_map =
-        part < self->float_count && (!self->of_layer || self->input_space.rank > 0);
+    const bool has_map = part < self->part_count && (!self->of_layer || self->input_space.rank > 0);
     const spatial *space = &self->spaces[part], *to = self->of_layer ? &self->input_space : space;
     if (has_map) {
         const shape dims = spatial_rows(to, out->rows);
@@ -324,16 +323,16 @@ xai_status attribution_finish_maps(const attribution_inputs *self, const float *
 
 float **attribution_rows_create(const attribution_inputs *self)
 {
-    const size_t head = self->float_count * sizeof(float *);
+    const size_t head = self->part_count * sizeof(float *);
     size_t total = head;
-    for (size_t p = 0; p < self->float_count; p++)
+    for (size_t p = 0; p < self->part_count; p++)
         if (!size_add(total, self->sizes[p] * sizeof(float), &total))
             return NULL;
     char *block = memory_allocate(total, 1);
     if (block == NULL)
         return NULL;
     float **rows = (float **)(void *)block, *at = (float *)(void *)(block + head);
-    for (size_t p = 0; p < self->float_count; p++) {
+    for (size_t p = 0; p < self->part_count; p++) {
         rows[p] = at;
         at += self->sizes[p];
     }
@@ -343,11 +342,11 @@ float **attribution_rows_create(const attribution_inputs *self)
 double **attribution_sums_create(const attribution_inputs *self, size_t copies)
 {
     size_t one = 0, total = 0, pointers = 0;
-    for (size_t p = 0; p < self->float_count; p++)
+    for (size_t p = 0; p < self->part_count; p++)
         if (!size_add(one, self->sizes[p], &one))
             return NULL;
     if (!size_multiply(one * sizeof(double), copies, &total) ||
-        !size_multiply(copies * sizeof(double *), self->float_count, &pointers) ||
+        !size_multiply(copies * sizeof(double *), self->part_count, &pointers) ||
         !size_add(total, pointers, &total))
         return NULL;
     char *block = memory_allocate_zeroed(total, 1);
@@ -355,8 +354,8 @@ double **attribution_sums_create(const attribution_inputs *self, size_t copies)
         return NULL;
     double **sums = (double **)(void *)block, *at = (double *)(void *)(block + pointers);
     for (size_t k = 0; k < copies; k++) {
-        for (size_t p = 0; p < self->float_count; p++) {
-            sums[k * self->float_count + p] = at;
+        for (size_t p = 0; p < self->part_count; p++) {
+            sums[k * self->part_count + p] = at;
             at += self->sizes[p];
         }
     }
@@ -373,7 +372,7 @@ void attribution_read_row(const attribution_inputs *self, size_t row, size_t par
 
 void attribution_read_rows(const attribution_inputs *self, size_t row, float *const *out)
 {
-    for (size_t p = 0; p < self->float_count; p++)
+    for (size_t p = 0; p < self->part_count; p++)
         attribution_read_row(self, row, p, out[p]);
 }
 
@@ -382,7 +381,7 @@ void attribution_write(const attribution_inputs *self, size_t row, const float *
 {
     size_t part = 0, i = 0;
     for (; i < self->count; i++) {
-        if (!self->of_layer && part < self->float_count && self->inputs[part] == i) {
+        if (!self->of_layer && part < self->part_count && self->inputs[part] == i) {
             tensor_write_floats(&inputs[i], values[part]);
             part++;
         } else {
@@ -397,7 +396,7 @@ void attribution_prepare(const attribution_inputs *self, variants *what)
 {
     what->rows = self->rows;
     what->wrt = self->ids;
-    what->wrt_count = self->float_count;
+    what->wrt_count = self->part_count;
     if (self->of_layer) {
         what->starts = self->ids;
         what->start_shapes = &self->layer_shape;

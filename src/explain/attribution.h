@@ -16,7 +16,7 @@ typedef struct attribution_inputs {
     size_t *inputs;      /* their positions among the model's inputs */
     size_t *sizes;       /* elements of one row of each */
     spatial *spaces;     /* their axes; rank 0 = no spatial axes */
-    size_t float_count;  /* of parts */
+    size_t part_count;   /* of parts */
     bool of_layer;       /* one part, the layer */
     shape layer_shape;   /* of one run */
     spatial input_space; /* where the layer's map goes; rank 0 = none */
@@ -64,7 +64,7 @@ xai_status attribution_finish_maps(const attribution_inputs *self, const float *
 
 /* Rows as floats: one array a part, in one block that memory_free() frees; NULL without memory. */
 float **attribution_rows_create(const attribution_inputs *self);
-/* doubles, zeroed: `copies` arrays of all parts; part p of copy k at result[k * float_count + p]. */
+/* doubles, zeroed: `copies` arrays of all parts; part p of copy k at result[k * part_count + p]. */
 double **attribution_sums_create(const attribution_inputs *self, size_t copies);
 
 /* One row of a part. */

@@ -150,7 +150,7 @@ static xai_status check_part(const attribution_inputs *inputs, const explainer *
 
 static bool has_part(const attribution_inputs *inputs, size_t input)
 {
-    for (size_t p = 0; p < inputs->float_count; p++)
+    for (size_t p = 0; p < inputs->part_count; p++)
         if (inputs->inputs[p] == input)
             return true;
     return false;
@@ -207,7 +207,7 @@ static void append_inputs(text *out, const attribution_inputs *inputs, const exp
     const char *before = "";
     char rows[64];
     background_name(background, rows, sizeof rows);
-    for (size_t p = 0; p < inputs->float_count; p++, before = ", ") {
+    for (size_t p = 0; p < inputs->part_count; p++, before = ", ") {
         append_quoted(out, before, name_of(of, inputs->inputs[p]));
         text_append(out, ": ");
         if (background > 0)
@@ -229,7 +229,7 @@ static xai_status warn_of_tokens(const attribution_inputs *inputs, const explain
 {
     const char *table = NULL;
     xai_status status = XAI_OK;
-    for (size_t p = 0; p < inputs->float_count; p++)
+    for (size_t p = 0; p < inputs->part_count; p++)
         if (!dtype_is_float(inputs->rows->inputs[inputs->inputs[p]]->dtype))
             return XAI_OK; /* which ones are masked was chosen */
     for (size_t i = 0; status == XAI_OK && i < inputs->count; i++)
@@ -267,7 +267,7 @@ xai_status baseline_check(const attribution_inputs *inputs, const explainer *of,
                           xai_error **error)
 {
     xai_status status = check_others(inputs, of, "baseline", error);
-    for (size_t p = 0; status == XAI_OK && p < inputs->float_count; p++)
+    for (size_t p = 0; status == XAI_OK && p < inputs->part_count; p++)
         status = check_part(inputs, of, p, error);
     return status == XAI_OK ? baseline_name(inputs, of, 0, out, error) : status;
 }
@@ -349,7 +349,7 @@ xai_status baseline_row(const attribution_inputs *inputs, const explainer *of, s
                         float *const *values, xai_error **error)
 {
     xai_status status = XAI_OK;
-    for (size_t p = 0; status == XAI_OK && p < inputs->float_count; p++)
+    for (size_t p = 0; status == XAI_OK && p < inputs->part_count; p++)
         status = read_part(inputs, of, row, p, values[p], error);
     return status;
 }
@@ -415,7 +415,7 @@ xai_status background_rows(const attribution_inputs *inputs, const explainer *of
     if (option_given(&of->options, "background") == NULL)
         return XAI_OK;
     xai_status status = check_others(inputs, of, "background", error);
-    for (size_t p = 0; status == XAI_OK && p < inputs->float_count; p++) {
+    for (size_t p = 0; status == XAI_OK && p < inputs->part_count; p++) {
         const size_t at = inputs->inputs[p];
         const tensor *given = option_tensor(&of->options, "background", at);
         size_t rows = 0;
@@ -449,7 +449,7 @@ bool baseline_is_shared(const attribution_inputs *inputs, const explainer *of)
     const option_value *given = option_given(&of->options, "baseline");
     if (given == NULL || given->kind == OPTION_NUMBER)
         return true;
-    for (size_t p = 0; given->kind == OPTION_TENSOR && p < inputs->float_count; p++) {
+    for (size_t p = 0; given->kind == OPTION_TENSOR && p < inputs->part_count; p++) {
         const size_t input = inputs->inputs[p];
         const tensor *array = option_tensor(&of->options, "baseline", input);
         if (array->shape.rank > 0 && rows_of(array, inputs->rows->inputs[input]) != 1)

@@ -26,7 +26,7 @@ typedef struct deep_job {
 
 static double **sums_of(const deep_job *job, const sample *of)
 {
-    return &job->sums[(of->row * job->target_count + of->target) * job->inputs.float_count +
+    return &job->sums[(of->row * job->target_count + of->target) * job->inputs.part_count +
                       of->wrt];
 }
 
@@ -45,9 +45,9 @@ static xai_status fill(void *user, size_t row, size_t index, size_t input, tenso
 {
     const deep_job *job = user;
     size_t part = 0;
-    while (part < job->inputs.float_count && job->inputs.inputs[part] != input)
+    while (part < job->inputs.part_count && job->inputs.inputs[part] != input)
         part++;
-    if (part == job->inputs.float_count) {
+    if (part == job->inputs.part_count) {
         variants_copy_row(job->inputs.rows, row, input, out);
         return XAI_OK;
     }
@@ -97,7 +97,7 @@ static xai_status store(deep_job *job, const sample *of, const double *sums, xai
     for (size_t i = 0; i < n; i++)
         total += sums[i];
     out->completeness_errors[of->row] -= total;
-    if (of->wrt + 1 == job->inputs.float_count)
+    if (of->wrt + 1 == job->inputs.part_count)
         out->completeness_errors[of->row] = fabs(out->completeness_errors[of->row]);
     return status;
 }
@@ -129,7 +129,7 @@ static xai_status attribute(void *user, const sample *of, xai_error **error)
 
 static xai_status open_baselines(deep_job *job, xai_error **error)
 {
-    const size_t parts = job->inputs.float_count, rows = job->inputs.rows->rows;
+    const size_t parts = job->inputs.part_count, rows = job->inputs.rows->rows;
     float **one = memory_allocate_zeroed(parts, sizeof *one);
     job->absent = memory_allocate_zeroed(parts, sizeof *job->absent);
     if (one == NULL || job->absent == NULL) {
@@ -153,7 +153,7 @@ static xai_status open_baselines(deep_job *job, xai_error **error)
 
 static void deep_free(deep_job *job)
 {
-    const size_t parts = job->inputs.float_count;
+    const size_t parts = job->inputs.part_count;
     for (size_t p = 0; job->absent != NULL && p < parts; p++)
         memory_free(job->absent[p]);
     const size_t total = job->sums == NULL ? 0 : job->inputs.rows->rows * job->target_count * parts;
@@ -193,13 +193,13 @@ static xai_status explain(deep_job *job, const batch *rows, const xai_target *co
     explainer *self = job->self;
     const size_t pairs = rows->rows * job->target_count;
     xai_status status = XAI_OK;
-    job->sums = memory_allocate_zeroed(pairs * job->inputs.float_count, sizeof *job->sums);
+    job->sums = memory_allocate_zeroed(pairs * job->inputs.part_count, sizeof *job->sums);
     job->bases = memory_allocate_zeroed(pairs, sizeof *job->bases);
     if (job->sums == NULL || job->bases == NULL)
         return error_memory(error, "attributions", pairs * sizeof *job->sums);
     const contrast against = {
         .count = job->count,
-        .fixed = job->background && job->inputs.float_count == job->inputs.count,
+        .fixed = job->background && job->inputs.part_count == job->inputs.count,
         .cache_bytes = job->background ? (size_t)explainer_number(self, "cache") << 20 : 0,
         .fill = fill};
     const backward_rule rule = {.rule = ENGINE_RULE_DEEPLIFT};
@@ -207,7 +207,7 @@ static xai_status explain(deep_job *job, const batch *rows, const xai_target *co
                                   .target_count = job->target_count,
                                   .score = self->score,
                                   .wrt = job->inputs.ids,
-                                  .wrt_count = job->inputs.float_count,
+                                  .wrt_count = job->inputs.part_count,
                                   .rule = &rule,
                                   .against = &against,
                                   .body = attribute,

@@ -14,7 +14,7 @@
 
 void features_free(features *self)
 {
-    for (size_t p = 0; self->labels != NULL && p < self->inputs->float_count; p++)
+    for (size_t p = 0; self->labels != NULL && p < self->inputs->part_count; p++)
         memory_free(self->labels[p]);
     memory_free((void *)self->labels);
     memory_free(self->spaces);
@@ -80,7 +80,7 @@ static size_t find_sequence(const features *self, const tensor *given)
 {
     const attribution_inputs *inputs = self->inputs;
     for (int floats = 0; floats < 2; floats++)
-        for (size_t p = 0; p < inputs->float_count; p++) {
+        for (size_t p = 0; p < inputs->part_count; p++) {
             const spatial found = sequence_of(inputs, p);
             const tensor *input = inputs->rows->inputs[inputs->inputs[p]];
             if (inputs->spaces[p].rank == 0 && found.rank > 0 &&
@@ -141,9 +141,9 @@ static xai_status check_tensor(features *self, xai_error **error)
     if (!dtype_is_integer(given->dtype))
         return error_set(error, XAI_ERROR_ARGUMENT, "segments", "integer labels are needed, not %s",
                          dtype_name(given->dtype));
-    while (part < inputs->float_count && !labels_fit(given, &inputs->spaces[part], rows))
+    while (part < inputs->part_count && !labels_fit(given, &inputs->spaces[part], rows))
         part++;
-    if (part == inputs->float_count) {
+    if (part == inputs->part_count) {
         part = find_sequence(self, given);
         if (part != FEATURES_NO_PART)
             self->spaces[part] = sequence_of(inputs, part);
@@ -166,7 +166,7 @@ static xai_status check_tensor(features *self, xai_error **error)
 xai_status features_init(features *self, const attribution_inputs *inputs, const explainer *of,
                          bool whole, xai_error **error)
 {
-    const size_t parts = inputs->float_count;
+    const size_t parts = inputs->part_count;
     *self = (features){.inputs = inputs, .of = of, .shown = FEATURES_NO_PART};
     const option_value *given = option_given(&of->options, "segments");
     self->whole = whole && given == NULL;
@@ -340,7 +340,7 @@ static xai_status label_part(features *self, size_t part, size_t row, xai_error 
 
 xai_status features_of_row(features *self, size_t row, xai_error **error)
 {
-    const size_t parts = self->inputs->float_count;
+    const size_t parts = self->inputs->part_count;
     size_t elements = 0;
     char shown[sizeof self->made] = "";
     for (size_t p = 0; p < parts; p++)
@@ -380,7 +380,7 @@ xai_status features_of_row(features *self, size_t row, xai_error **error)
 void features_spread(const features *self, const double *of_features, bool divided,
                      double *const *values)
 {
-    for (size_t p = 0; p < self->inputs->float_count; p++)
+    for (size_t p = 0; p < self->inputs->part_count; p++)
         for (size_t i = 0; i < self->inputs->sizes[p]; i++) {
             const int32_t label = self->labels[p][i];
             values[p][i] = label == FEATURE_NONE ? 0
@@ -392,7 +392,7 @@ void features_spread(const features *self, const double *of_features, bool divid
 void features_centres(const features *self, double *out)
 {
     memset(out, 0, self->count * 4 * sizeof *out);
-    for (size_t p = 0; p < self->inputs->float_count; p++) {
+    for (size_t p = 0; p < self->inputs->part_count; p++) {
         const spatial *space = &self->spaces[p];
         size_t dims[3] = {1, 1, self->inputs->sizes[p]};
         size_t pixel_stride = 1, offset = 0, pixels = dims[2];

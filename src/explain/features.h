@@ -16,7 +16,7 @@ typedef struct features {
     spatial *spaces;
     size_t count;     /* K, of the current row */
     int32_t **labels; /* [part]: (size of a row) feature of each element */
-    size_t *first;    /* [part]: its first feature; first[float_count] = K */
+    size_t *first;    /* [part]: its first feature; first[part_count] = K */
     size_t *sizes;    /* (K) elements */
     size_t sizes_capacity;
     /* The part whose segments the explanation shows: the first spatial one that has segments. */

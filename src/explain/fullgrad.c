@@ -259,9 +259,9 @@ static xai_status fullgrad_explain(explainer *self, const batch *rows,
                         .out = out,
                         .by_channel = scale != NULL && strcmp(scale, "channel") == 0};
     xai_status status = attribution_inputs_init_plain(&inputs, self, rows, error);
-    while (status == XAI_OK && job.part < inputs.float_count && inputs.spaces[job.part].rank == 0)
+    while (status == XAI_OK && job.part < inputs.part_count && inputs.spaces[job.part].rank == 0)
         job.part++;
-    if (status == XAI_OK && job.part == inputs.float_count)
+    if (status == XAI_OK && job.part == inputs.part_count)
         status = error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
                            "no input has spatial axes to draw a map of");
     if (status == XAI_OK)

@@ -50,7 +50,7 @@ static xai_status fill(void *user, size_t index, tensor *inputs, xai_error **err
     (void)error;
     for (size_t i = 0; i < self->inputs->count; i++)
         variants_copy_row(self->inputs->rows, self->row, i, &inputs[i]);
-    for (size_t p = 0; p < self->inputs->float_count; p++)
+    for (size_t p = 0; p < self->inputs->part_count; p++)
         masking_write_coalition(&self->hidden, p, background, self->parts->labels[p], coalition,
                                 &inputs[self->inputs->inputs[p]]);
     return XAI_OK;
@@ -288,7 +288,7 @@ static void free_all(void **blocks, size_t count)
 
 static void game_free(game_job *job)
 {
-    const size_t parts = job->inputs.float_count, rows = job->inputs.rows->rows;
+    const size_t parts = job->inputs.part_count, rows = job->inputs.rows->rows;
     for (size_t i = 0; job->found != NULL && i < job->target_count * rows; i++)
         game_values_free(&job->found[i]);
     memory_free(job->found);
@@ -305,7 +305,7 @@ static void game_free(game_job *job)
 
 static xai_status allocate(game_job *job, xai_error **error)
 {
-    const size_t parts = job->inputs.float_count, rows = job->inputs.rows->rows;
+    const size_t parts = job->inputs.part_count, rows = job->inputs.rows->rows;
     bool done = true;
     job->values = memory_allocate_zeroed(parts, sizeof *job->values);
     job->scores = memory_allocate(rows * job->target_count, sizeof *job->scores);
@@ -326,7 +326,7 @@ static xai_status find_seen(masked_row *self, xai_error **error)
     self->seen = memory_allocate_zeroed(count, sizeof *self->seen);
     if (self->seen == NULL)
         return error_memory(error, "features", count);
-    for (size_t p = 0; p < self->inputs->float_count; p++)
+    for (size_t p = 0; p < self->inputs->part_count; p++)
         for (size_t b = 0; b < self->hidden.backgrounds; b++) {
             const size_t size = self->inputs->sizes[p];
             const int32_t *labels = self->parts->labels[p];
@@ -359,12 +359,12 @@ static xai_status store(game_job *job, explanation *out, size_t row, const game_
     const double *errors = found->errors;
     xai_status status = XAI_OK;
     features_spread(&job->parts, found->values, true, job->values);
-    for (size_t p = 0; status == XAI_OK && p < job->inputs.float_count; p++)
+    for (size_t p = 0; status == XAI_OK && p < job->inputs.part_count; p++)
         status = attribution_store(out, p, row, job->inputs.sizes[p], job->values[p], error);
     if (status != XAI_OK || !job->how->with_error)
         return status;
     features_spread(&job->parts, errors, true, job->values);
-    for (size_t p = 0; p < job->inputs.float_count; p++) {
+    for (size_t p = 0; p < job->inputs.part_count; p++) {
         const size_t size = job->inputs.sizes[p];
         float *to = (float *)out->parts[p].standard_error.data + row * size;
         for (size_t i = 0; i < size; i++)

@@ -79,7 +79,7 @@ static xai_status fill_between(void *user, const sample_place *at, float *const 
     if (row == NULL)
         return error_memory(error, "a sample", 0);
     references_read(self->background, self->of, drawn.row, point);
-    for (size_t p = 0; p < self->inputs->float_count; p++) {
+    for (size_t p = 0; p < self->inputs->part_count; p++) {
         read_row(self, at, p, row[p]);
         for (size_t i = 0; i < self->inputs->sizes[p]; i++)
             point[p][i] = (float)((1 - t) * point[p][i] + t * row[p][i]);
@@ -182,7 +182,7 @@ static xai_status set_base(explainer *of, const expectation *self, size_t row,
             sum += uses[wanted[k]] * base[k * target_count + t];
             weight += uses[wanted[k]];
         }
-        for (size_t p = 0; p < self->inputs->float_count; p++)
+        for (size_t p = 0; p < self->inputs->part_count; p++)
             for (size_t i = 0; i < self->inputs->sizes[p]; i++)
                 total += ((float *)to->parts[p].values.data)[row * self->inputs->sizes[p] + i];
         to->base_values[row] = sum / weight;

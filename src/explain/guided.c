@@ -42,7 +42,7 @@ static xai_status explain_by(explainer *self, const batch *rows, const xai_targe
                                   .target_count = target_count,
                                   .score = self->score,
                                   .wrt = inputs.ids,
-                                  .wrt_count = inputs.float_count,
+                                  .wrt_count = inputs.part_count,
                                   .rule = &rule,
                                   .body = attribute,
                                   .user = &to};

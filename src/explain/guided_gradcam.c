@@ -20,10 +20,10 @@ static xai_status run_method(explainer *self, const method_definition *method, i
     return status;
 }
 
-/* The part that the map belongs to; float_count when there is none. */
+/* The part that the map belongs to; part_count when there is none. */
 static size_t find_part(const attribution_inputs *inputs, const tensor *map)
 {
-    for (size_t p = 0; map->data != NULL && p < inputs->float_count; p++) {
+    for (size_t p = 0; map->data != NULL && p < inputs->part_count; p++) {
         const spatial *space = &inputs->spaces[p];
         bool same = space->rank == map->shape.rank - 1;
         for (int axis = 0; same && axis < space->rank; axis++)
@@ -31,14 +31,14 @@ static size_t find_part(const attribution_inputs *inputs, const tensor *map)
         if (same)
             return p;
     }
-    return inputs->float_count;
+    return inputs->part_count;
 }
 
 /* values *= the map at their pixel; other inputs have no place in the map and become zero. */
 static void multiply(const attribution_inputs *inputs, size_t part, const tensor *map,
                      explanation *out)
 {
-    for (size_t p = 0; p < inputs->float_count; p++) {
+    for (size_t p = 0; p < inputs->part_count; p++) {
         float *values = out->parts[p].values.data;
         const size_t count = inputs->sizes[p];
         const spatial *space = &inputs->spaces[p];
@@ -68,7 +68,7 @@ static xai_status combine(explainer *self, const attribution_inputs *inputs, con
                           explanation *out, xai_error **error)
 {
     const size_t part = find_part(inputs, &cam->map);
-    if (part == inputs->float_count)
+    if (part == inputs->part_count)
         return error_set(error, XAI_ERROR_UNSUPPORTED, cam->layer,
                          "no input has the spatial axes of this layer");
     char *layer = text_duplicate(cam->layer);

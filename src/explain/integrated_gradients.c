@@ -41,7 +41,7 @@ xai_status path_fill(const path *self, double a, tensor *inputs, xai_error **err
     float **values = attribution_rows_create(self->inputs);
     if (values == NULL)
         return error_memory(error, "a point of the path", 0);
-    for (size_t p = 0; p < self->inputs->float_count; p++)
+    for (size_t p = 0; p < self->inputs->part_count; p++)
         for (size_t i = 0; i < self->inputs->sizes[p]; i++)
             values[p][i] = (float)((1 - a) * self->from[p][i] + a * self->to[p][i]);
     attribution_write(self->inputs, self->row, (const float *const *)values, inputs);
@@ -53,7 +53,7 @@ xai_status path_store(const path *self, size_t t, double base, size_t points, in
                       explanation *out, xai_error **error)
 {
     const fixed_score *fixed = &self->scores[t];
-    const size_t parts = self->inputs->float_count;
+    const size_t parts = self->inputs->part_count;
     double total = 0;
     xai_status status = explanation_set_facts(out, self->self->engine.of, self->row, &fixed->chosen,
                                               fixed->source.output, fixed->score,
@@ -88,7 +88,7 @@ static xai_status add_gradients(void *user, const variant *of, xai_error **error
 {
     const legendre *self = user;
     const path *at = self->of;
-    const size_t parts = at->inputs->float_count;
+    const size_t parts = at->inputs->part_count;
     const double weight = self->weights[of->index];
     (void)error;
     for (size_t k = 0; k < at->target_count * parts; k++) {
@@ -130,8 +130,8 @@ static xai_status explain_row(path *at, double *base, explanation **out, xai_err
     const double tolerance = explainer_number(at->self, "tolerance");
     const size_t steps = explainer_count(at->self, "steps");
     size_t evaluations = 0;
-    for (size_t k = 0; k < at->target_count * at->inputs->float_count; k++)
-        memset(at->sums[k], 0, at->inputs->sizes[k % at->inputs->float_count] * sizeof(double));
+    for (size_t k = 0; k < at->target_count * at->inputs->part_count; k++)
+        memset(at->sums[k], 0, at->inputs->sizes[k % at->inputs->part_count] * sizeof(double));
     if (tolerance > 0)
         return path_integrate_adaptively(
             at, tolerance, option_given(&at->self->options, "steps") != NULL ? steps : 257, out,

@@ -108,7 +108,7 @@ static void fill_box(void *user, size_t index, const local_box *box, float *out)
 bool local_coalitions_fit(const local_coalitions *self)
 {
     const spatial *space = &self->inputs->spaces[0];
-    return self->inputs->float_count == 1 && space->rank == 2 && space->pixel_stride == 1 &&
+    return self->inputs->part_count == 1 && space->rank == 2 && space->pixel_stride == 1 &&
            space->channel_stride == space->pixels && space->offset == 0 && !self->parts->whole;
 }
 

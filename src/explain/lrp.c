@@ -72,7 +72,7 @@ static xai_status check_box(const attribution_inputs *inputs, const backward_rul
 {
     if (!rule->has_first || rule->first.kind != RELEVANCE_BOX)
         return XAI_OK;
-    for (size_t p = 0; p < inputs->float_count; p++) {
+    for (size_t p = 0; p < inputs->part_count; p++) {
         const tensor *input = inputs->rows->inputs[inputs->inputs[p]];
         for (size_t i = 0; i < tensor_count(input); i++) {
             const double value = tensor_get(input, i);
@@ -139,12 +139,12 @@ static xai_status lrp_explain(explainer *self, const batch *rows, const xai_targ
         status = choose_score(self, targets[0], &kind, error);
     for (size_t t = 0; status == XAI_OK && t < target_count; t++)
         status = attribution_create(&inputs, self, false, &out[t], error);
-    lrp_job to = {.self = self, .out = out, .parts = inputs.float_count};
+    lrp_job to = {.self = self, .out = out, .parts = inputs.part_count};
     const differentiation what = {.targets = targets,
                                   .target_count = target_count,
                                   .score = kind,
                                   .wrt = inputs.ids,
-                                  .wrt_count = inputs.float_count,
+                                  .wrt_count = inputs.part_count,
                                   .rule = &rule,
                                   .body = attribute,
                                   .user = &to};

@@ -85,7 +85,7 @@ static tensor absent_row(const masking *self, size_t part, size_t index)
 
 void masking_free(masking *self)
 {
-    for (size_t p = 0; self->inputs != NULL && p < self->inputs->float_count; p++) {
+    for (size_t p = 0; self->inputs != NULL && p < self->inputs->part_count; p++) {
         if (self->there != NULL)
             memory_free(self->there[p]);
         if (self->absent != NULL)
@@ -98,7 +98,7 @@ void masking_free(masking *self)
 
 static xai_status allocate(masking *self, xai_error **error)
 {
-    const size_t parts = self->inputs->float_count;
+    const size_t parts = self->inputs->part_count;
     self->there = memory_allocate_zeroed(parts, sizeof *self->there);
     self->absent = memory_allocate_zeroed(parts, sizeof *self->absent);
     bool done = self->there != NULL && self->absent != NULL;
@@ -115,7 +115,7 @@ static xai_status allocate(masking *self, xai_error **error)
 static xai_status read_background(masking *self, xai_error **error)
 {
     xai_status status = XAI_OK;
-    for (size_t p = 0; p < self->inputs->float_count; p++)
+    for (size_t p = 0; p < self->inputs->part_count; p++)
         for (size_t b = 0; status == XAI_OK && b < self->backgrounds; b++) {
             tensor out = absent_row(self, p, b);
             status = background_write(self->inputs, self->of, p, b, &out, error);
@@ -144,7 +144,7 @@ xai_status masking_init(masking *self, const attribution_inputs *inputs, const e
 xai_status masking_begin(masking *self, size_t row, xai_error **error)
 {
     xai_status status = XAI_OK;
-    for (size_t p = 0; status == XAI_OK && p < self->inputs->float_count; p++) {
+    for (size_t p = 0; status == XAI_OK && p < self->inputs->part_count; p++) {
         const size_t bytes = self->inputs->sizes[p] * width_of(self, p);
         if (bytes > 0)
             memcpy(self->there[p], variants_row(self->inputs->rows, row, self->inputs->inputs[p]),
@@ -161,7 +161,7 @@ void masking_write_absent(const masking *self, size_t row, size_t background, te
 {
     for (size_t i = 0; i < self->inputs->count; i++)
         variants_copy_row(self->inputs->rows, row, i, &inputs[i]);
-    for (size_t p = 0; p < self->inputs->float_count; p++) {
+    for (size_t p = 0; p < self->inputs->part_count; p++) {
         tensor *out = &inputs[self->inputs->inputs[p]];
         memcpy(out->data, absent_row(self, p, background).data, tensor_bytes(out));
     }

@@ -212,7 +212,7 @@ static xai_status store_target(occlusion_job *job, size_t t, explanation *out, x
 {
     size_t number = 0;
     xai_status status = XAI_OK;
-    for (size_t p = 0; status == XAI_OK && p < job->inputs.float_count; p++) {
+    for (size_t p = 0; status == XAI_OK && p < job->inputs.part_count; p++) {
         const size_t count = job->inputs.sizes[p];
         share_job at = {.sums = job->sums[p],
                         .hits = memory_allocate_zeroed(count, sizeof *at.hits)};
@@ -256,7 +256,7 @@ static xai_status open_local(occlusion_job *job, const fixed_score *fixed, bool 
 {
     const spatial *space = &job->spaces[0];
     *pays = false;
-    if (job->inputs.float_count != 1 || space->rank != 2 || space->pixel_stride != 1 ||
+    if (job->inputs.part_count != 1 || space->rank != 2 || space->pixel_stride != 1 ||
         space->channel_stride != space->pixels || space->offset != 0 || job->near.refused ||
         masking_floats(&job->hidden, 0) == NULL)
         return XAI_OK;
@@ -319,7 +319,7 @@ static xai_status explain_row(occlusion_job *job, size_t row, explanation **out,
 
 static xai_status allocate(occlusion_job *job, xai_error **error)
 {
-    const size_t parts = job->inputs.float_count;
+    const size_t parts = job->inputs.part_count;
     bool done = true;
     job->grids = memory_allocate_zeroed(parts, sizeof *job->grids);
     job->spaces = memory_allocate_zeroed(parts, sizeof *job->spaces);
@@ -343,7 +343,7 @@ static xai_status allocate(occlusion_job *job, xai_error **error)
 static void free_job(occlusion_job *job)
 {
     local_scores_free(&job->near);
-    for (size_t p = 0; job->sums != NULL && p < job->inputs.float_count; p++)
+    for (size_t p = 0; job->sums != NULL && p < job->inputs.part_count; p++)
         memory_free(job->sums[p]);
     masking_free(&job->hidden);
     memory_free(job->spaces);
@@ -358,9 +358,9 @@ static xai_status name_windows(const occlusion_job *job, explanation *out, xai_e
 {
     char made[80];
     size_t p = 0;
-    while (p < job->inputs.float_count && job->grids[p].rank == 0)
+    while (p < job->inputs.part_count && job->grids[p].rank == 0)
         p++;
-    if (p == job->inputs.float_count) {
+    if (p == job->inputs.part_count) {
         snprintf(made, sizeof made, "%zu elements", job->windows);
         return explanation_set_features(out, made, error);
     }

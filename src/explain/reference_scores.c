@@ -43,7 +43,7 @@ static void release(void *kept)
 
 static bool can_keep(const explainer *self, const references *of, const attribution_inputs *inputs)
 {
-    return !inputs->of_layer && inputs->float_count == inputs->count &&
+    return !inputs->of_layer && inputs->part_count == inputs->count &&
            references_are_shared(of, self);
 }
 

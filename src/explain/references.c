@@ -84,7 +84,7 @@ xai_status references_begin(references *self, explainer *of, size_t row, xai_err
     self->evaluations = 0;
     if (self->layer == NULL)
         return self->background ? XAI_OK : baseline_row(&self->inputs, of, row, self->row, error);
-    if (self->background && row > 0 && self->inputs.float_count == self->inputs.count)
+    if (self->background && row > 0 && self->inputs.part_count == self->inputs.count)
         return XAI_OK; /* nothing of the row is left in them */
     const xai_status status = masking_begin(&self->hidden, row, error);
     if (status != XAI_OK)
@@ -111,7 +111,7 @@ bool references_are_shared(const references *self, const explainer *of)
 void references_read(const references *self, const explainer *of, size_t index, float *const *out)
 {
     const attribution_inputs *parts = self->parts;
-    for (size_t p = 0; p < parts->float_count; p++) {
+    for (size_t p = 0; p < parts->part_count; p++) {
         if (self->layer != NULL)
             memcpy(out[p], self->layer + index * parts->sizes[p], parts->sizes[p] * sizeof(float));
         else if (self->background)

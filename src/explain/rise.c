@@ -272,7 +272,7 @@ static xai_status explain_row(rise_job *job, size_t row, explanation **out, floa
     const size_t pixels = job->space.pixels;
     job->row = row;
     job->used = 0;
-    for (size_t p = 0; p < job->inputs.float_count; p++)
+    for (size_t p = 0; p < job->inputs.part_count; p++)
         attribution_read_row(&job->inputs, row, p, job->original[p]);
     xai_status status = masking_begin(&job->hidden, row, error);
     memset(job->sums, 0, job->target_count * pixels * sizeof *job->sums);
@@ -296,7 +296,7 @@ static bool holds_integers(const rise_job *job, size_t part)
 /* The first input with spatial axes, else the first of tokens. */
 static xai_status choose_part(rise_job *job, xai_error **error)
 {
-    const size_t parts = job->inputs.float_count;
+    const size_t parts = job->inputs.part_count;
     size_t part = 0;
     while (part < parts && job->inputs.spaces[part].rank == 0)
         part++;
@@ -320,7 +320,7 @@ static xai_status choose_part(rise_job *job, xai_error **error)
 
 static xai_status allocate(rise_job *job, xai_error **error)
 {
-    const size_t parts = job->inputs.float_count;
+    const size_t parts = job->inputs.part_count;
     const xai_status status = choose_part(job, error);
     if (status != XAI_OK)
         return status;
@@ -349,7 +349,7 @@ static xai_status allocate(rise_job *job, xai_error **error)
 
 static void free_job(rise_job *job)
 {
-    for (size_t p = 0; p < job->inputs.float_count; p++) {
+    for (size_t p = 0; p < job->inputs.part_count; p++) {
         if (job->original != NULL)
             memory_free(job->original[p]);
         if (job->absent != NULL)

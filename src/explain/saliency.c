@@ -42,7 +42,7 @@ static xai_status explain_once(explainer *self, const batch *rows, const xai_tar
                                   .target_count = target_count,
                                   .score = self->score,
                                   .wrt = inputs.ids,
-                                  .wrt_count = inputs.float_count,
+                                  .wrt_count = inputs.part_count,
                                   .with_activations = times_value,
                                   .body = attribute,
                                   .user = &job};

@@ -53,7 +53,7 @@ static xai_status fill_sample(void *user, size_t index, tensor *inputs, xai_erro
 static void close_group(sampling_job *job)
 {
     const sampling *what = job->what;
-    const size_t parts = what->inputs->float_count, m = job->group_size;
+    const size_t parts = what->inputs->part_count, m = job->group_size;
     const double factor = m > 1 ? (double)m / (2 * ((double)m - 1)) : NAN;
     for (size_t s = 0; m > 0 && s < job->active_count; s++) {
         for (size_t p = 0; p < parts; p++) {
@@ -93,7 +93,7 @@ static xai_status add_sample(void *user, const variant *of, xai_error **error)
 {
     sampling_job *job = user;
     const sampling *what = job->what;
-    const size_t parts = what->inputs->float_count;
+    const size_t parts = what->inputs->part_count;
     const sample_place at = place_of(job, of->index);
     const size_t group = what->group != NULL ? what->group(what->user, &at) : 0;
     (void)error;
@@ -127,7 +127,7 @@ static bool finish_target(const sampling_job *job, size_t target, size_t count, 
                           double *error_norm, double *const *means, double *const *errors)
 {
     const sampling *what = job->what;
-    const size_t parts = what->inputs->float_count;
+    const size_t parts = what->inputs->part_count;
     *mean_norm = *error_norm = 0;
     for (size_t p = 0; p < parts; p++) {
         const sums *from = &job->sums[target * parts + p];
@@ -155,7 +155,7 @@ static xai_status store(const sampling_job *job, explanation *out, size_t count,
 {
     const sampling *what = job->what;
     xai_status status = XAI_OK;
-    for (size_t p = 0; status == XAI_OK && p < what->inputs->float_count; p++) {
+    for (size_t p = 0; status == XAI_OK && p < what->inputs->part_count; p++) {
         status = attribution_store(out, p, what->row, what->inputs->sizes[p], means[p], error);
         if (status == XAI_OK)
             attribution_store_error(out, p, what->row, what->inputs->sizes[p], errors[p]);
@@ -195,7 +195,7 @@ static void job_free(sampling_job *job)
 static xai_status job_init(sampling_job *job, const sampling *what, const fixed_score *scores,
                            size_t target_count, xai_error **error)
 {
-    const size_t parts = what->inputs->float_count;
+    const size_t parts = what->inputs->part_count;
     size_t largest = 1;
     *job = (sampling_job){.what = what};
     for (size_t p = 0; p < parts; p++)
@@ -246,11 +246,11 @@ xai_status sampling_run(const sampling *self, const fixed_score *scores, size_t 
             const size_t t = job.active_targets[s];
             double mean, deviation;
             const bool reached = finish_target(&job, t, job.done, &mean, &deviation, results,
-                                               results + self->inputs->float_count) &&
+                                               results + self->inputs->part_count) &&
                                  in_rounds;
             if (reached || job.done == self->samples) {
                 status = store(&job, out[t], job.done, in_rounds ? reached : -1, results,
-                               results + self->inputs->float_count, error);
+                               results + self->inputs->part_count, error);
             } else {
                 job.active[kept] = job.active[s];
                 job.active_targets[kept++] = t;

@@ -209,7 +209,7 @@ static xai_status make_tree(const features *parts, player_tree *out, xai_error *
 {
     const attribution_inputs *inputs = parts->inputs;
     const spatial *space = &inputs->spaces[0];
-    if (inputs->float_count == 1 && parts->whole && space->rank > 0) {
+    if (inputs->part_count == 1 && parts->whole && space->rank > 0) {
         /* The axes as they lie in memory: channels first or last. */
         const bool first = space->pixel_stride == 1;
         size_t dims[MAP_MAX_RANK + 1];

@@ -24,7 +24,7 @@ static xai_status fill_noisy(void *user, const sample_place *at, float *const *p
 {
     const noise_job *job = user;
     (void)error;
-    for (size_t p = 0; p < job->inputs->float_count; p++) {
+    for (size_t p = 0; p < job->inputs->part_count; p++) {
         memcpy(point[p], job->row[p], job->inputs->sizes[p] * sizeof(float));
         const uint64_t stream =
             random_stream(STREAM_NOISE + ((uint32_t)p << 16), (uint32_t)at->sample);
@@ -62,7 +62,7 @@ static void finish_variance(size_t count, double first, const double *sums, doub
 static void find_deviations(const explainer *self, noise_job *job)
 {
     const double given = explainer_number(self, "noise");
-    for (size_t p = 0; p < job->inputs->float_count; p++) {
+    for (size_t p = 0; p < job->inputs->part_count; p++) {
         double low = INFINITY, high = -INFINITY;
         for (size_t i = 0; i < job->inputs->sizes[p]; i++) {
             const double value = job->row[p][i];
@@ -95,7 +95,7 @@ static xai_status explain_noisy(explainer *self, const batch *rows,
     if (status != XAI_OK)
         goto done;
     job.row = attribution_rows_create(&inputs);
-    job.deviations = memory_allocate(inputs.float_count, sizeof *job.deviations);
+    job.deviations = memory_allocate(inputs.part_count, sizeof *job.deviations);
     if (job.row == NULL || job.deviations == NULL) {
         status = error_memory(error, "noise", 0);
         goto done;
