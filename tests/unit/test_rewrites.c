@@ -780,11 +780,27 @@ START_TEST(average_pool_goes_before_a_pointwise_convolution)
     check(&p, "c", "Conv AveragePool");
     p = pooled_convolution("strides", 2, one); /* nothing to gain */
     check(&p, NULL, "Conv AveragePool");
-    p = pooled_convolution("pads", 4, (int64_t[]){1, 1, 1, 1}); /* zeros have no bias */
+    p = pooled_convolution("strides", 2, two); /* counted zeros have no bias */
+    model_builder *m = p.builder;
+    model_ints_attribute(m, "pads", 4, (int64_t[]){1, 1, 0, 0});
+    model_int_attribute(m, "count_include_pad", 1);
+    check(&p, NULL, "Conv AveragePool");
+    p = pooled_convolution("strides", 2, two);
+    model_int_attribute(p.builder, "ceil_mode", 1);
+    check(&p, NULL, "Conv AveragePool");
+
+    p = start(17, 4, (int64_t[]){2, 6, 8, 6}); /* the convolution leaves out places itself */
+    m = p.builder;
+    model_random(m, "w", 4, (int64_t[]){3, 6, 1, 1}, 1);
+    model_node(m, "Conv", "x w", "c");
+    model_ints_attribute(m, "strides", 2, two);
+    model_node(m, "AveragePool", "c", "y");
+    model_ints_attribute(m, "kernel_shape", 2, two);
+    model_ints_attribute(m, "strides", 2, two);
     check(&p, NULL, "Conv AveragePool");
 
     p = start(17, 4, (int64_t[]){2, 6, 8, 6}); /* DenseNet's transition */
-    model_builder *m = p.builder;
+    m = p.builder;
     model_random(m, "w", 4, (int64_t[]){3, 6, 1, 1}, 1);
     batch_norm(m, "x", "n", 6);
     model_node(m, "Relu", "n", "r");
