@@ -195,7 +195,7 @@ def test_what_is_no_image_is_refused(tmp_path):
 
 
 def encapsulated(frames, syntax, **attributes):
-    """A data set of frames compressed here, by Pillow, which none of the decoders under test is."""
+    """A data set of frames compressed here, by Pillow or below: by none of the decoders under test."""
     made = make(np.stack([each for each, _ in frames]), **attributes)
     made.file_meta.TransferSyntaxUID = syntax
     made.PixelData = pydicom.encaps.encapsulate([data for _, data in frames])
@@ -259,3 +259,97 @@ def test_frames_of_32_bits_in_rle():
     plain, other = (read_or_skip(FILES / name) for name in ("rtdose.dcm", "rtdose_rle.dcm"))
     assert plain.values.shape == (15, 10, 10) and plain.values.max() > 0
     assert np.array_equal(plain.values, other.values) and np.array_equal(plain.grey, other.grey)
+
+
+def lossless_jpeg(planes, bits, predictor=1, restart=0):
+    """Write JPEG process 14 (ITU T.81, annex H): planes (C, H, W), interleaved, one Huffman table for all.
+
+    `restart`: lines between restart markers.
+    """
+    components, height, width = planes.shape
+    # Categories 0 to 16 with codes of five bits each: as good as any table for a test. None is all ones.
+    table = bytes([0, 0, 0, 0, 17, *[0] * 11, *range(17)])
+    segment = lambda marker, body: bytes([0xFF, marker]) + (len(body) + 2).to_bytes(2, "big") + body  # noqa: E731
+    size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    frame = bytes([bits]) + size + bytes([components])
+    frame += b"".join(bytes([c + 1, 0x11, 0]) for c in range(components))
+    scan = bytes([components]) + b"".join(bytes([c + 1, 0]) for c in range(components)) + bytes([predictor, 0, 0])
+    out = b"\xff\xd8" + segment(0xC3, frame) + segment(0xC4, b"\0" + table)
+    if restart:
+        out += segment(0xDD, (restart * width).to_bytes(2, "big"))
+    out += segment(0xDA, scan)
+    pixels, digits, interval = planes.astype(int), [], 0
+    for y in range(height):
+        if restart and y and y % restart == 0:
+            out += entropy_coded(digits) + bytes([0xFF, 0xD0 + interval % 8])
+            digits, interval = [], interval + 1
+        first = y == 0 or (restart and y % restart == 0)
+        for x in range(width):
+            for plane in pixels:
+                if x == 0:
+                    predicted = 1 << (bits - 1) if first else plane[y - 1, 0]
+                elif first:
+                    predicted = plane[y, x - 1]
+                else:
+                    a, b, c = plane[y, x - 1], plane[y - 1, x], plane[y - 1, x - 1]
+                    ways = [a, b, c, a + b - c, a + ((b - c) >> 1), b + ((a - c) >> 1), (a + b) >> 1]
+                    predicted = ways[predictor - 1]
+                difference = (plane[y, x] - predicted + 32768) % 65536 - 32768
+                category = int(abs(difference)).bit_length()  # 16 only for -32768, which has no further bits
+                digits.append(f"{category:05b}")
+                if 0 < category < 16:
+                    digits.append(f"{difference if difference > 0 else difference + (1 << category) - 1:0{category}b}")
+    return out + entropy_coded(digits) + b"\xff\xd9"
+
+
+def entropy_coded(digits):
+    text = "".join(digits)
+    text += "1" * (-len(text) % 8)
+    return int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\x00")
+
+
+SV1, PROCESS_14 = pydicom.uid.JPEGLosslessSV1, pydicom.uid.JPEGLossless
+
+
+@pytest.mark.parametrize("syntax, predictor", [(SV1, 1), *[(PROCESS_14, k) for k in range(1, 8)]])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_lossless_jpeg(bits, syntax, predictor):
+    """1.2.840.10008.1.2.4.70 and .57, as most archives hold radiographs: every stored value comes out."""
+    rng = np.random.default_rng(bits)
+    y, x = np.mgrid[0:37, 0:41]
+    stored = ((np.sin(x / 9) * np.cos(y / 7) + 1) * 2 ** (bits - 2)).astype(int) + rng.integers(0, 9, (37, 41))
+    stored[:4] = rng.integers(0, 2**bits, (4, 41))  # the largest differences, too
+    stored[0, :4] = 0, 2**bits - 1, 0, 2 ** (bits - 1)
+    made = encapsulated(
+        [(stored, lossless_jpeg(stored[None], bits, predictor))],
+        syntax,
+        bits=bits,
+        RescaleSlope=0.5,
+        RescaleIntercept=-3,
+        PixelSpacing=[0.143, 0.143],
+        PhotometricInterpretation="MONOCHROME1",
+    )
+    image = read_or_skip(made)
+    assert np.array_equal(image.values, stored * 0.5 - 3)
+    assert np.allclose(image.grey, 1 - stored / (2**bits - 1), atol=1e-6)
+    assert image.spacing == (0.143, 0.143)
+
+
+def test_frames_and_restarts_in_lossless_jpeg():
+    rng = np.random.default_rng(2)
+    stored = rng.integers(0, 4096, (3, 16, 20))
+    data = [lossless_jpeg(each[None], 12, restart=4 * i) for i, each in enumerate(stored)]
+    image = read_or_skip(encapsulated(list(zip(stored, data, strict=True)), SV1, bits=12))
+    assert np.array_equal(image.values, stored)
+
+
+def test_colour_in_lossless_jpeg():
+    """Written here, and by GDCM: two files that come with pydicom hold one picture."""
+    stored = np.random.default_rng(3).integers(0, 256, (3, 12, 18))
+    made = encapsulated([(stored[0], lossless_jpeg(stored, 8))], SV1, bits=8)
+    made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
+    assert np.allclose(read_or_skip(made).grey, stored.transpose(1, 2, 0) / 255, atol=1e-7)
+    theirs, other = (read_or_skip(FILES / name) for name in ("SC_rgb_jpeg_gdcm.dcm", "SC_rgb_rle.dcm"))
+    assert theirs.grey.shape == (100, 100, 3) and np.array_equal(theirs.grey, other.grey)
+    bars = [[255, 0, 0], [255, 128, 128], [0, 255, 0], [128, 255, 128], [0, 0, 255], [128, 128, 255]]
+    assert np.allclose(theirs.grey[5:65:10, 50], np.array(bars) / 255)
