@@ -87,6 +87,25 @@ static bool taps_init(axis_taps *self, int64_t from, int64_t to)
     return true;
 }
 
+/* The source line (width) that output line (z, y) is made of: up to four lines meet there. */
+static void blend_lines(const float *in, const int64_t *source, const axis_taps *taps, int64_t z,
+                        int64_t y, double *line)
+{
+    for (int64_t x = 0; x < source[2]; x++)
+        line[x] = 0;
+    for (int corner = 0; corner < 4; corner++) {
+        const double down = corner & 2 ? taps[0].weight[z] : 1 - taps[0].weight[z];
+        const double along = corner & 1 ? taps[1].weight[y] : 1 - taps[1].weight[y];
+        if (down * along == 0)
+            continue;
+        const int64_t cz = corner & 2 ? taps[0].high[z] : taps[0].low[z];
+        const int64_t cy = corner & 1 ? taps[1].high[y] : taps[1].low[y];
+        const float *from = in + (cz * source[1] + cy) * source[2];
+        for (int64_t x = 0; x < source[2]; x++)
+            line[x] += down * along * (double)from[x];
+    }
+}
+
 xai_status map_resize(const float *in, const int64_t *from, const int64_t *to, int rank, float *out,
                       xai_error **error)
 {
@@ -97,6 +116,7 @@ xai_status map_resize(const float *in, const int64_t *from, const int64_t *to, i
         target[3 - rank + axis] = to[axis];
     }
     axis_taps taps[3] = {{0}};
+    double *line = NULL; /* (source width) */
     xai_status status = XAI_OK;
     for (int axis = 0; axis < 3; axis++) {
         if (source[axis] <= 0 || target[axis] <= 0) {
@@ -108,30 +128,22 @@ xai_status map_resize(const float *in, const int64_t *from, const int64_t *to, i
             goto done;
         }
     }
-    for (int64_t z = 0; z < target[0]; z++) {
-        for (int64_t y = 0; y < target[1]; y++) {
-            /* The four source lines that meet here, and their weights. */
-            const float *lines[4];
-            double weights[4];
-            for (int corner = 0; corner < 4; corner++) {
-                const int64_t cz = corner & 2 ? taps[0].high[z] : taps[0].low[z];
-                const int64_t cy = corner & 1 ? taps[1].high[y] : taps[1].low[y];
-                lines[corner] = in + (cz * source[1] + cy) * source[2];
-                weights[corner] = (corner & 2 ? taps[0].weight[z] : 1 - taps[0].weight[z]) *
-                                  (corner & 1 ? taps[1].weight[y] : 1 - taps[1].weight[y]);
-            }
-            for (int64_t x = 0; x < target[2]; x++) {
-                const double w = taps[2].weight[x];
-                double sum = 0;
-                for (int corner = 0; corner < 4; corner++)
-                    sum += weights[corner] * ((1 - w) * (double)lines[corner][taps[2].low[x]] +
-                                              w * (double)lines[corner][taps[2].high[x]]);
-                *out++ = (float)sum;
-            }
-        }
+    line = memory_allocate((size_t)source[2], sizeof *line);
+    if (line == NULL) {
+        status = error_memory(error, "a resized map", (size_t)source[2] * sizeof *line);
+        goto done;
     }
+    for (int64_t z = 0; z < target[0]; z++)
+        for (int64_t y = 0; y < target[1]; y++, out += target[2]) {
+            blend_lines(in, source, taps, z, y, line);
+            const axis_taps *across = &taps[2];
+            for (int64_t x = 0; x < target[2]; x++)
+                out[x] = (float)((1 - across->weight[x]) * line[across->low[x]] +
+                                 across->weight[x] * line[across->high[x]]);
+        }
 done:
     for (int axis = 0; axis < 3; axis++)
         taps_free(&taps[axis]);
+    memory_free(line);
     return status;
 }
