@@ -123,6 +123,27 @@ static xai_status rule_of_scale_shift(builder *b, const graph_node *node)
                      (double)constant_max(&shift->constant));
 }
 
+/* A number is at most the root of the group's size away from the mean, in standard deviations. */
+static xai_status rule_of_norm(builder *b, const graph_node *node)
+{
+    float epsilon;
+    size_t groups;
+    const graph_value *x = &b->graph->values[node->inputs[0]],
+                      *scale = &b->graph->values[node->inputs[1]],
+                      *shift = &b->graph->values[node->inputs[2]];
+    if (!scale->is_constant || !shift->is_constant || x->is_constant || x->shape.rank < 2)
+        return XAI_OK;
+    const xai_status status = norm_settings(b, node, &groups, &epsilon);
+    if (status != XAI_OK)
+        return status;
+    const double factor = (double)constant_max(&scale->constant);
+    if (!(epsilon > 0) || groups == 0 || !(factor / sqrt((double)epsilon) <= LIMIT))
+        return XAI_OK;
+    double width = (double)layout_channels(x) / (double)groups * (double)layout_spatial(x);
+    return add_rule(b, (bound_rule){BOUND_UNLESS_LARGE, node->outputs[0], node->inputs[0], 1,
+                                    factor * sqrt(width) + (double)constant_max(&shift->constant)});
+}
+
 xai_status guard_rules(builder *b, int index)
 {
     const graph_node *node = &b->graph->nodes[index];
@@ -149,6 +170,8 @@ xai_status guard_rules(builder *b, int index)
         status = rule_of_all(b, node, BOUND_MAX);
     else if (node_is(node, "xai", "ScaleShift") && node->input_count == 3)
         status = rule_of_scale_shift(b, node);
+    else if (is_group_norm(node) && node->input_count == 3)
+        status = rule_of_norm(b, node);
     return status; /* any other node: unknown, so that it is measured where it matters */
 }
 
@@ -230,6 +253,9 @@ static void follow(run *self, size_t end)
             break;
         case BOUND_ADD:
             *out += value;
+            break;
+        case BOUND_UNLESS_LARGE:
+            *out = in <= LIMIT ? rule->summand : INFINITY;
             break;
         case BOUND_MULTIPLY:
             *out = value == 0 || *out == 0 ? 0 : *out * value;

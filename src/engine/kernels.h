@@ -91,6 +91,19 @@ void kernel_gate_backward(const float *x, const float *gate, const float *gy,
                           size_t channels, size_t spatial, int block, bool accumulate_x,
                           bool accumulate_gate, int threads);
 
+/* Group and instance normalisation, blocked: y = f(scale[c] (x - mean) / sqrt(variance + epsilon) + shift[c]) over the channels of
+ * each of `groups` groups and all positions; scale and shift have `channels` entries. factors: kernel_norm_factors() floats, what
+ * backward needs to know of x. scratch: kernel_norm_scratch() bytes, aligned for doubles. y may be x. */
+size_t kernel_norm_factors(size_t channels, int block);
+size_t kernel_norm_scratch(size_t channels, size_t spatial, int block);
+void kernel_norm(const float *x, const float *scale, const float *shift, float epsilon,
+                 const activation *f, float *y, float *factors, void *scratch, size_t channels,
+                 size_t groups, size_t spatial, int block, int threads);
+/* Whatever f is: its input is computed again. */
+void kernel_norm_backward(const float *x, const float *factors, const activation *f,
+                          const float *gy, float *gx, void *scratch, size_t channels, size_t groups,
+                          size_t spatial, int block, bool accumulate, int threads);
+
 /* Pools over blocked buffers, 1 to 3 spatial dimensions (w->rank). `argmax` (same element count as y) may be NULL; it holds the
  * winning input position within the channel plane. Max ignores padding; average divides by the window inside the input, or by
  * the window inside the padded input when include_pad (overhang of ceil_mode never counts), as ONNX does. */

@@ -250,6 +250,12 @@ KERNEL_LEAF void activate_backward_piece(activation_kind kind, float alpha, floa
         slope_piece(kind, alpha, beta, xy, gy, gx, n, false);
 }
 
+void kernel_activate_backward_piece(const activation *f, const float *xy, const float *gy,
+                                    float *gx, size_t n)
+{
+    activate_backward_piece(f->kind, f->alpha, f->beta, xy, gy, gx, n, false);
+}
+
 void kernel_activate_backward(const activation *f, const float *xy, const float *gy, float *gx,
                               size_t n, bool accumulate, int threads)
 {

@@ -79,6 +79,9 @@ static inline size_t kernel_pieces(size_t n, size_t piece)
 
 /* y = f(x) for one piece, in the calling thread; y may be x. */
 void kernel_activate_piece(const activation *f, const float *x, float *y, size_t n);
+/* gx = f'(.) gy likewise, `xy` as for kernel_activate_backward(); gx may be xy or gy. */
+void kernel_activate_backward_piece(const activation *f, const float *xy, const float *gy,
+                                    float *gx, size_t n);
 /* y += bias[c]; block 1 = plain (C, spatial). `bias` covers the padded channels, with zeros. */
 void kernel_add_bias(float *y, const float *bias, size_t channels, size_t spatial, int block,
                      int threads);

@@ -79,6 +79,8 @@ static layout decide(const builder *b, const graph_node *node)
                 return LAYOUT_BLOCKED;
         return LAYOUT_PLAIN;
     }
+    if (normalises_blocks(b, node))
+        return LAYOUT_BLOCKED;
     if (channels_last_to_blocks(b, node) || pads_blocks(b, node))
         return LAYOUT_BLOCKED;
     if (concat_over_channels(g, node))

@@ -47,7 +47,13 @@ typedef xai_status (*step_function)(const step *self, run *state, xai_error **er
 #define STEP_OPERANDS 7
 
 /* How the bound of a value follows from others; see guard.c. */
-typedef enum bound_combine { BOUND_SET, BOUND_MAX, BOUND_ADD, BOUND_MULTIPLY } bound_combine;
+typedef enum bound_combine {
+    BOUND_SET,
+    BOUND_MAX,
+    BOUND_ADD,
+    BOUND_MULTIPLY,
+    BOUND_UNLESS_LARGE /* the summand alone, when the input cannot overflow */
+} bound_combine;
 typedef struct bound_rule {
     bound_combine how;
     int out, in; /* value ids; in = GRAPH_NONE: only the summand */
@@ -131,6 +137,7 @@ struct unit {
     operand scale, shift;   /* constants of a scale-shift unit */
     const movement *repeat; /* how a constant is repeated, when not row by row; in the pool */
     operand argmax;         /* positions a max pool kept */
+    operand factors;        /* what a normalisation kept: see kernel_norm() */
     bool include_pad;
 };
 
@@ -276,6 +283,11 @@ xai_status lower_concat(builder *b, int node, bool *done);
 xai_status lower_matrix(builder *b, int node, bool *done);
 xai_status lower_rows(builder *b, int node,
                       bool *done); /* softmax, layer normalisation over the last axis */
+xai_status lower_norm(builder *b, int node, bool *done); /* group and instance normalisation */
+/* An InstanceNormalization or GroupNormalization that works on blocks. */
+bool normalises_blocks(const builder *b, const graph_node *node);
+bool is_group_norm(const graph_node *node); /* either of the two */
+xai_status norm_settings(const builder *b, const graph_node *node, size_t *groups, float *epsilon);
 xai_status lower_move(builder *b, int node, bool *done);
 xai_status lower_channels_last(builder *b, int node, bool *done);
 xai_status lower_pad(builder *b, int node, bool *done); /* zeros around maps, and crops */

@@ -8,11 +8,11 @@
 #include "graph/private.h"
 
 /* How many of the rules belong to each level of graph_rewrites. */
-enum { NEEDED_RULES = 1, LAYER_RULES = 10, ALL_RULES = 12 };
+enum { NEEDED_RULES = 1, LAYER_RULES = 11, ALL_RULES = 13 };
 static const rewrite_rule rules[ALL_RULES] = {
-    rewrite_quantise,   rewrite_identity,    rewrite_gemm,       rewrite_affine,
-    rewrite_activation, rewrite_gelu,        rewrite_layer_norm, rewrite_pad,
-    rewrite_pool,       rewrite_layer_scale, rewrite_transpose,  rewrite_pool_first,
+    rewrite_quantise,    rewrite_identity,   rewrite_gemm,       rewrite_affine, rewrite_activation,
+    rewrite_gelu,        rewrite_layer_norm, rewrite_group_norm, rewrite_pad,    rewrite_pool,
+    rewrite_layer_scale, rewrite_transpose,  rewrite_pool_first,
 };
 
 /* Each pass makes the graph smaller or more specific; more than this would be two rules that undo each other. */

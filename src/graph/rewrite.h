@@ -33,6 +33,8 @@ xai_status rewrite_activation(rewriter *self,
                               int node); /* Relu, HardSigmoid, HardSwish, Silu from their parts */
 xai_status rewrite_gelu(rewriter *self, int node);
 xai_status rewrite_layer_norm(rewriter *self, int node);
+/* InstanceNormalization between Reshapes -> GroupNormalization; its constants */
+xai_status rewrite_group_norm(rewriter *self, int node);
 xai_status rewrite_pad(rewriter *self, int node); /* Pad into the convolution or pool behind it */
 xai_status rewrite_pool(rewriter *self,
                         int node); /* means over the whole plane -> GlobalAveragePool */

@@ -729,6 +729,141 @@ START_TEST(convolutions_that_are_fast_one_way_only_agree)
 }
 END_TEST
 
+/* y = GroupNormalization of `from`; parameters a channel (opset 21), a group (18), or as PyTorch exports it (17). */
+static void group_norm(model_builder *m, const char *from, const char *to, int64_t opset,
+                       int64_t channels, int64_t groups, const int64_t *plane, int plane_rank)
+{
+    char names[6][32], inputs[128];
+    static const char *const kinds[] = {"scale", "shift", "part", "normal", "back", "scaled"};
+    for (int i = 0; i < 6; i++)
+        snprintf(names[i], sizeof names[i], "%s_%s", kinds[i], to);
+    if (opset >= 18) {
+        const int64_t count = opset >= 21 ? channels : groups;
+        model_positive(m, names[0], 1, &count, (unsigned)channels);
+        model_random(m, names[1], 1, &count, (unsigned)channels + 1);
+        snprintf(inputs, sizeof inputs, "%s %s %s", from, names[0], names[1]);
+        model_node(m, "GroupNormalization", inputs, to);
+        model_int_attribute(m, "num_groups", groups);
+        model_float_attribute(m, "epsilon", 1e-3f);
+        return;
+    }
+    const int64_t parameter[] = {channels, 1, 1, 1};
+    int64_t whole[5] = {1, channels};
+    for (int i = 0; i < plane_rank; i++)
+        whole[2 + i] = plane[i];
+    char ones[32], zeros[32], to_groups[32], to_whole[32];
+    snprintf(ones, sizeof ones, "ones_%s", to);
+    snprintf(zeros, sizeof zeros, "zeros_%s", to);
+    snprintf(to_groups, sizeof to_groups, "groups_%s", to);
+    snprintf(to_whole, sizeof to_whole, "whole_%s", to);
+    model_fill(m, ones, 1, &groups, 1);
+    model_fill(m, zeros, 1, &groups, 0);
+    model_ints(m, to_groups, 3, (int64_t[]){0, groups, -1});
+    model_ints(m, to_whole, (size_t)plane_rank + 2, whole);
+    model_positive(m, names[0], 1 + plane_rank, parameter, (unsigned)channels);
+    model_random(m, names[1], 1 + plane_rank, parameter, (unsigned)channels + 1);
+    snprintf(inputs, sizeof inputs, "%s %s", from, to_groups);
+    model_node(m, "Reshape", inputs, names[2]);
+    snprintf(inputs, sizeof inputs, "%s %s %s", names[2], ones, zeros);
+    model_node(m, "InstanceNormalization", inputs, names[3]);
+    snprintf(inputs, sizeof inputs, "%s %s", names[3], to_whole);
+    model_node(m, "Reshape", inputs, names[4]);
+    snprintf(inputs, sizeof inputs, "%s %s", names[4], names[0]);
+    model_node(m, "Mul", inputs, names[5]);
+    snprintf(inputs, sizeof inputs, "%s %s", names[5], names[1]);
+    model_node(m, "Add", inputs, to);
+}
+
+/* Convolutions, normalisations with activations behind them, a residual, and a value with two readers. */
+static model_builder *normalised(int64_t opset, int64_t channels, int64_t groups, int plane_rank)
+{
+    static const int64_t plane[] = {7, 5, 4};
+    static const char *const activations[] = {"Relu", "Sigmoid", "HardSwish"};
+    model_builder *m = model_create(opset);
+    int64_t dims[5] = {1, 3}, first[5] = {channels, 3, 3, 3, 3},
+            second[5] = {channels, channels, 3, 3, 3};
+    for (int i = 0; i < plane_rank; i++)
+        dims[2 + i] = plane[i];
+    const int64_t ones[] = {1, 1, 1, 1, 1, 1};
+    model_input(m, "x", DTYPE_FLOAT, 2 + plane_rank, dims);
+    model_random(m, "wa", 2 + plane_rank, first, 1);
+    model_node(m, "Conv", "x wa", "a");
+    model_ints_attribute(m, "pads", (size_t)plane_rank * 2, ones);
+    group_norm(m, "a", "n", opset, channels, groups, plane, plane_rank);
+    model_node(m, activations[plane_rank - 1], "n", "r");
+    model_random(m, "wb", 2 + plane_rank, second, 2);
+    model_node(m, "Conv", "r wb", "b");
+    model_ints_attribute(m, "pads", (size_t)plane_rank * 2, ones);
+    model_positive(m, "si", 1, &channels, 3);
+    model_random(m, "ti", 1, &channels, 4);
+    model_node(m, "InstanceNormalization", "b si ti", "i");
+    model_node(m, "Add", "i a", "sum"); /* a second gradient of a */
+    group_norm(m, "sum", "k", opset, channels, groups, plane, plane_rank);
+    model_node(m, "Sigmoid", "k", "gate");
+    model_node(m, "Mul", "k gate", "silu");
+    head(m, "silu", channels);
+    return m;
+}
+
+START_TEST(group_and_instance_norms_agree)
+{
+    static const int64_t sizes[][2] = {{16, 4}, {30, 5}, {5, 5}, {12, 1}, {36, 6}};
+    static const int64_t opsets[] = {17, 18, 21};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (int o = 0; o < 3; o++) {
+            const int rank = 1 + (int)(k + (size_t)o) % 3;
+            agrees(normalised(opsets[o], sizes[k][0], sizes[k][1], rank), "x a sum");
+            agrees(normalised(opsets[o], sizes[k][0], sizes[k][1], rank), "x r b n");
+            agrees(normalised(opsets[o], sizes[k][0], sizes[k][1], rank), "");
+        }
+}
+END_TEST
+
+/* One kernel a normalisation and direction, its activation within, in the convolutions' layout. */
+START_TEST(norms_are_one_step_between_convolutions)
+{
+    static const int64_t opsets[] = {17, 18, 21};
+    for (int o = 0; o < 3; o++) {
+        loaded self = load(normalised(opsets[o], 30, 5, 2));
+        const int x = network_graph(self.net)->inputs[0];
+        plan *p = compile(&self, &x, 1, ENGINE_PRECISION_STANDARD, 1);
+        int norms[2] = {0, 0};
+        for (size_t i = 0; primitive_available() && i < plan_step_count(p); i++) {
+            plan_step_facts facts;
+            plan_step(p, i, &facts);
+            ck_assert_msg(strcmp(facts.implementation, "portable") != 0 &&
+                              strcmp(facts.implementation, "activation") != 0,
+                          "%s by %s", facts.operator_name, facts.implementation);
+            ck_assert_msg(strcmp(facts.implementation, "reorder") != 0 || facts.bytes < 1000,
+                          "a reorder of %zu bytes", facts.bytes);
+            norms[facts.backward] += strcmp(facts.implementation, "norm") == 0;
+        }
+        ck_assert(!primitive_available() || (norms[0] == 3 && norms[1] == 3));
+        plan_free(p);
+        unload(&self);
+    }
+}
+END_TEST
+
+/* One position: every channel of an InstanceNormalization is its shift, and nothing comes back; a group has a variance. */
+START_TEST(norms_of_one_position_agree)
+{
+    model_builder *m = model_create(21);
+    image(m, 3, 6);
+    convolution(m, "x", "a", 3, 30, 3);
+    model_node(m, "GlobalAveragePool", "a", "p");
+    group_norm(m, "p", "n", 21, 30, 5, NULL, 0);
+    model_node(m, "Relu", "n", "r");
+    convolution(m, "r", "b", 30, 12, 1);
+    model_positive(m, "si", 1, (int64_t[]){12}, 3);
+    model_random(m, "ti", 1, (int64_t[]){12}, 4);
+    model_node(m, "InstanceNormalization", "b si ti", "i");
+    model_node(m, "Add", "i b", "y");
+    head(m, "y", 12);
+    agrees(m, "x p n");
+}
+END_TEST
+
 /* A gradient that the score does not depend on is zero, not garbage. */
 START_TEST(gradient_of_an_unrelated_value_is_zero)
 {
@@ -888,6 +1023,9 @@ int main(void)
     tcase_add_test(plans, padded_lanes_stay_zero_behind_a_square_root);
     tcase_add_test(plans, volumes_and_signals_agree);
     tcase_add_test(plans, convolutions_that_are_fast_one_way_only_agree);
+    tcase_add_test(plans, group_and_instance_norms_agree);
+    tcase_add_test(plans, norms_are_one_step_between_convolutions);
+    tcase_add_test(plans, norms_of_one_position_agree);
     tcase_add_test(plans, gradient_of_an_unrelated_value_is_zero);
     tcase_add_test(plans, no_convolution_falls_to_a_slow_kernel);
     tcase_add_test(plans, dense_block_is_concatenated_in_place);

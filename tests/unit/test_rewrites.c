@@ -628,6 +628,92 @@ START_TEST(layer_norm_is_found_with_and_without_scale_and_bias)
 }
 END_TEST
 
+/* GroupNorm of PyTorch's exporters: 4 channels of x, `groups` of them. */
+static void group_norm_parts(model_builder *m, int64_t groups, int affine)
+{
+    model_ints(m, "to_groups", 3, (int64_t[]){0, groups, -1});
+    model_ints(m, "to_image", 4, image);
+    model_positive(m, "ones", 1, &groups, 4); /* usually ones and zeros */
+    model_random(m, "zeros", 1, &groups, 3);
+    model_positive(m, "gamma", 3, (int64_t[]){4, 1, 1}, 5);
+    model_random(m, "beta", 4, (int64_t[]){1, 4, 1, 1}, 6);
+    model_node(m, "Reshape", "x to_groups", "grouped");
+    model_node(m, "InstanceNormalization", "grouped ones zeros", "normal");
+    model_float_attribute(m, "epsilon", 1e-3f);
+    model_node(m, "Reshape", "normal to_image", affine ? "n" : "y");
+    if (affine) {
+        model_node(m, "Mul", affine > 1 ? "gamma n" : "n gamma", "scaled");
+        model_node(m, "Add", affine > 1 ? "beta scaled" : "scaled beta", "y");
+    }
+}
+
+START_TEST(group_norm_is_found_with_and_without_scale_and_bias)
+{
+    for (int64_t groups = 1; groups <= 4; groups *= 2)
+        for (int affine = 0; affine < 3; affine++) {
+            pattern p = start(17, 4, image);
+            group_norm_parts(p.builder, groups, affine);
+            check(&p, NULL, "GroupNormalization");
+        }
+    pattern p = start(17, 4, image);
+    group_norm_parts(p.builder, 2, 1);
+    check(&p, "normal", "Reshape InstanceNormalization Reshape ScaleShift");
+    p = start(17, 4, image);
+    group_norm_parts(p.builder, 2, 1);
+    check(&p, "n", "GroupNormalization ScaleShift");
+    p = start(17, 4, image);
+    group_norm_parts(p.builder, 2, 1);
+    check(&p, "scaled", "GroupNormalization Add");
+}
+END_TEST
+
+START_TEST(constants_behind_a_norm_fold_into_it)
+{
+    for (int opset = 17; opset <= 21; opset++) {
+        pattern p = start(opset, 4, image);
+        const bool instance = opset == 17;
+        const int64_t count = instance ? 4 : opset < 21 ? 2 : 4;
+        model_positive(p.builder, "s", 1, &count, 4);
+        model_random(p.builder, "t", 1, &count, 3);
+        model_positive(p.builder, "gamma", 3, (int64_t[]){4, 1, 1}, 5);
+        model_scalar(p.builder, "beta", 0.25f);
+        model_node(p.builder, instance ? "InstanceNormalization" : "GroupNormalization", "x s t",
+                   "n");
+        if (!instance)
+            model_int_attribute(p.builder, "num_groups", 2);
+        model_node(p.builder, "Add", "n beta", "a");
+        model_node(p.builder, "Mul", "gamma a", "y");
+        check(&p, NULL, instance ? "InstanceNormalization" : "GroupNormalization");
+    }
+    /* One value a row of the plane is none a channel. */
+    pattern p = start(17, 4, image);
+    model_positive(p.builder, "s", 1, channels, 4);
+    model_random(p.builder, "t", 1, channels, 3);
+    model_positive(p.builder, "gamma", 2, (int64_t[]){6, 1}, 5);
+    model_node(p.builder, "InstanceNormalization", "x s t", "n");
+    model_node(p.builder, "Mul", "n gamma", "y");
+    check(&p, NULL, "InstanceNormalization Mul");
+}
+END_TEST
+
+/* Another order of the elements, or other groups than the channels': no GroupNormalization. */
+START_TEST(instances_that_are_no_groups_stay)
+{
+    static const int64_t parts[][3] = {{1, 4, 72}, {2, 8, 18}, {4, 2, 36}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        pattern p = start(17, 4, image);
+        model_ints(p.builder, "to_groups", 3, parts[i]);
+        model_ints(p.builder, "to_image", 4, image);
+        model_positive(p.builder, "s", 1, &parts[i][1], 4);
+        model_random(p.builder, "t", 1, &parts[i][1], 3);
+        model_node(p.builder, "Reshape", "x to_groups", "grouped");
+        model_node(p.builder, "InstanceNormalization", "grouped s t", "n");
+        model_node(p.builder, "Reshape", "n to_image", "y");
+        check(&p, NULL, "Reshape InstanceNormalization Reshape");
+    }
+}
+END_TEST
+
 static pattern padded(int64_t opset, float value)
 {
     pattern p = start(opset, 4, image);
@@ -1104,6 +1190,9 @@ int main(void)
     tcase_add_test(rules, gelu_with_erfc_is_found);
     tcase_add_test(rules, gelu_with_tanh_is_found);
     tcase_add_test(rules, layer_norm_is_found_with_and_without_scale_and_bias);
+    tcase_add_test(rules, group_norm_is_found_with_and_without_scale_and_bias);
+    tcase_add_test(rules, constants_behind_a_norm_fold_into_it);
+    tcase_add_test(rules, instances_that_are_no_groups_stay);
     tcase_add_test(rules, zero_pad_merges_into_convolution);
     tcase_add_test(rules, other_pads_stay);
     tcase_add_test(rules, zero_pad_merges_into_average_pool_by_counting);
