@@ -65,7 +65,8 @@ static bool has_channels(const tensor *constant, size_t channels)
            tensor_count(constant) == channels;
 }
 
-static bool read_batch_norm(const rewriter *self, const graph_node *node, affine *out)
+static bool read_batch_norm(const rewriter *self, const graph_node *node, affine *out,
+                            xai_status *status)
 {
     const tensor *constants[4]; /* gamma, beta, mean, variance */
     const double epsilon = rewrite_attribute_float(node, "epsilon", 1e-5f);
@@ -77,8 +78,10 @@ static bool read_batch_norm(const rewriter *self, const graph_node *node, affine
             return false;
     }
     double *buffer = memory_allocate(2 * out->channels, sizeof *buffer);
-    if (!buffer)
+    if (!buffer) {
+        *status = error_memory(self->error, "normalisation", 2 * out->channels * sizeof *buffer);
         return false;
+    }
     double *mean = buffer, *variance = buffer + out->channels;
     read_channels(constants[0], out->channels, out->scale);
     read_channels(constants[1], out->channels, out->shift);
@@ -137,12 +140,13 @@ static bool read_arithmetic(const rewriter *self, const graph_node *node, affine
     return true;
 }
 
-/* False when the node is not of this kind, or without memory. */
-static bool read_affine(const rewriter *self, const graph_node *node, affine *out)
+/* Without a scale when the node is not of this kind. */
+static xai_status read_affine(const rewriter *self, const graph_node *node, affine *out)
 {
+    xai_status status = XAI_OK;
     *out = (affine){.source = GRAPH_NONE};
     if (node->input_count < 2 || node->inputs[0] == GRAPH_NONE || node->inputs[1] == GRAPH_NONE)
-        return false;
+        return XAI_OK;
     const graph_value *result = rewrite_value(self, node->outputs[0]);
     const bool norm = is_batch_norm(node), scale_shift = is_scale_shift(node);
     const bool arithmetic = rewrite_is(node, "Add") || rewrite_is(node, "Sub") ||
@@ -150,16 +154,16 @@ static bool read_affine(const rewriter *self, const graph_node *node, affine *ou
     if ((!norm && !scale_shift && !arithmetic) || result->shape.rank < 2 ||
         result->shape.dims[1] < 1 ||
         (result->dtype != DTYPE_FLOAT && result->dtype != DTYPE_DOUBLE))
-        return false;
+        return XAI_OK;
     if (arithmetic && !rewrite_constant(self, node->inputs[0]) &&
         !rewrite_constant(self, node->inputs[1]))
-        return false;
+        return XAI_OK;
     out->channels = (size_t)result->shape.dims[1];
     out->scale = memory_allocate(2 * out->channels, sizeof *out->scale);
     if (!out->scale)
-        return false;
+        return error_memory(self->error, "channels", 2 * out->channels * sizeof *out->scale);
     out->shift = out->scale + out->channels;
-    bool read = norm          ? read_batch_norm(self, node, out)
+    bool read = norm          ? read_batch_norm(self, node, out, &status)
                 : scale_shift ? read_scale_shift(self, node, out)
                               : read_arithmetic(self, node, out);
     for (size_t c = 0; c < out->channels && read; c++) {
@@ -170,7 +174,7 @@ static bool read_affine(const rewriter *self, const graph_node *node, affine *ou
         memory_free(out->scale);
         out->scale = NULL;
     }
-    return read;
+    return status;
 }
 
 /* One rounding to the element type must not turn a finite number into infinity. */
@@ -343,13 +347,16 @@ done:
 }
 
 /* After another per-channel node: scale2 (scale1 x + shift1) + shift2. */
-static bool join_affine(const rewriter *self, affine *by)
+static xai_status join_affine(const rewriter *self, affine *by, bool *joined)
 {
     affine first;
     const int producer = rewrite_value(self, by->source)->producer;
-    if (producer == GRAPH_NONE || !rewrite_is_inner(self, by->source) ||
-        !read_affine(self, &self->graph->nodes[producer], &first))
-        return false;
+    *joined = false;
+    if (producer == GRAPH_NONE || !rewrite_is_inner(self, by->source))
+        return XAI_OK;
+    const xai_status status = read_affine(self, &self->graph->nodes[producer], &first);
+    if (status != XAI_OK || !first.scale)
+        return status;
     for (size_t c = 0; c < by->channels; c++) {
         by->shift[c] += by->scale[c] * first.shift[c];
         by->scale[c] *= first.scale[c];
@@ -357,7 +364,8 @@ static bool join_affine(const rewriter *self, affine *by)
     by->source = first.source;
     by->per_channel = by->per_channel || first.per_channel;
     memory_free(first.scale);
-    return true;
+    *joined = true;
+    return XAI_OK;
 }
 
 static xai_status make_scale_shift(rewriter *self, int index, const affine *by)
@@ -394,13 +402,17 @@ xai_status rewrite_affine(rewriter *self, int index)
     for (int k = 1; k < node->output_count; k++)
         if (node->outputs[k] != GRAPH_NONE)
             return XAI_OK;
-    if (node->outputs[0] == GRAPH_NONE || !read_affine(self, node, &by))
+    if (node->outputs[0] == GRAPH_NONE)
         return XAI_OK;
+    xai_status status = read_affine(self, node, &by);
+    if (status != XAI_OK || !by.scale)
+        return status;
     const bool norm = is_batch_norm(node), scale_shift = is_scale_shift(node);
-    bool applied = false;
-    xai_status status = fold_into_linear(self, index, &by, &applied);
+    bool applied = false, joined = false;
+    status = fold_into_linear(self, index, &by, &applied);
+    if (status == XAI_OK && !applied)
+        status = join_affine(self, &by, &joined);
     if (status == XAI_OK && !applied) {
-        const bool joined = join_affine(self, &by);
         /* A single Mul or Add stays, and chains of scalars do. */
         if (joined ? by.per_channel : norm && !scale_shift)
             status = make_scale_shift(self, index, &by);

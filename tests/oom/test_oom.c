@@ -353,6 +353,42 @@ START_TEST(opening_scoring_and_differentiating_survive)
 }
 END_TEST
 
+/* The network of the other tests with PyTorch's export of GroupNorm behind the convolution. */
+static model_builder *normalised_builder(void)
+{
+    static const int64_t image[] = {-1, 1, 4, 4}, kernel[] = {6, 1, 3, 3}, parameter[] = {6, 1, 1},
+                         matrix[] = {4, 24}, two[] = {2}, groups[] = {0, 2, -1},
+                         whole[] = {-1, 6, 2, 2};
+    model_builder *m = model_create(17);
+    model_input(m, "x", DTYPE_FLOAT, 4, image);
+    model_random(m, "conv1.weight", 4, kernel, 1);
+    model_fill(m, "ones", 1, two, 1);
+    model_fill(m, "zeros", 1, two, 0);
+    model_ints(m, "groups", 3, groups);
+    model_ints(m, "whole", 4, whole);
+    model_positive(m, "gamma", 3, parameter, 2);
+    model_random(m, "beta", 3, parameter, 3);
+    model_random(m, "fc1.weight", 2, matrix, 4);
+    model_node(m, "Conv", "x conv1.weight", "conv1");
+    model_node(m, "Reshape", "conv1 groups", "grouped");
+    model_node(m, "InstanceNormalization", "grouped ones zeros", "normal");
+    model_node(m, "Reshape", "normal whole", "norm1");
+    model_node(m, "Mul", "norm1 gamma", "scaled");
+    model_node(m, "Add", "scaled beta", "shifted");
+    model_node(m, "Relu", "shifted", "relu1");
+    model_node(m, "Flatten", "relu1", "flat");
+    model_node(m, "Gemm", "flat fc1.weight", "y");
+    model_int_attribute(m, "transB", 1);
+    model_output(m, "y");
+    return m;
+}
+
+START_TEST(normalising_survives)
+{
+    every_allocation_of(normalised_builder(), open_and_score);
+}
+END_TEST
+
 START_TEST(explaining_and_drawing_survive)
 {
     every_allocation(explain_and_draw);
@@ -460,6 +496,10 @@ int main(void)
     tcase_add_loop_test(every, explaining_tokens_survives, 0,
                         (int)(sizeof token_cases / sizeof token_cases[0]));
     suite_add_tcase(suite, every);
+    TCase *norms = tcase_create("normalisations");
+    tcase_set_timeout(norms, 300);
+    tcase_add_test(norms, normalising_survives);
+    suite_add_tcase(suite, norms);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     const int failed = srunner_ntests_failed(runner);

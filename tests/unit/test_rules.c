@@ -305,6 +305,35 @@ START_TEST(squeeze_and_excitation_adds_up)
 }
 END_TEST
 
+/* Normalisations in the convolutions' layout with what may be fused behind them. */
+static model_builder *normalised(void)
+{
+    const int64_t channels = 30;
+    model_builder *m = model_create(21);
+    image(m, 3, 7);
+    model_positive(m, "s", 1, &channels, 3);
+    model_random(m, "t", 1, &channels, 4);
+    convolution(m, "x", "a", 3, channels, 3);
+    model_node(m, "GroupNormalization", "a s t", "n");
+    model_int_attribute(m, "num_groups", 5);
+    model_node(m, "Relu", "n", "r");
+    convolution(m, "r", "b", channels, channels, 3);
+    model_node(m, "InstanceNormalization", "b s t", "i");
+    model_node(m, "Add", "i a", "sum");
+    model_node(m, "GroupNormalization", "sum s t", "k");
+    model_int_attribute(m, "num_groups", 1);
+    model_node(m, "LeakyRelu", "k", "l");
+    head(m, "l", channels);
+    return m;
+}
+
+START_TEST(group_and_instance_norms_add_up)
+{
+    adds_up(normalised(), 1, 1);
+    adds_up(normalised(), 0.3, 0);
+}
+END_TEST
+
 START_TEST(attention_adds_up)
 {
     model_builder *m = model_create(17);
@@ -530,6 +559,39 @@ START_TEST(guided_rules_agree_with_hand_computation)
                 plan_free(p);
                 unload(&self);
             }
+}
+END_TEST
+
+/* A ReLU that a normalisation took along, against the portable kernels. */
+START_TEST(guided_rules_agree_behind_norms)
+{
+    loaded self = load(normalised());
+    for (int rule = ENGINE_RULE_GUIDED; rule <= ENGINE_RULE_DECONVNET; rule++) {
+        outcome found[2];
+        for (int precision = 0; precision < 2; precision++) {
+            const graph *g = network_graph(self.net);
+            plan *p = compile(&self, rule, precision, 1);
+            run *state = NULL;
+            tensor input = random_input(&g->values[g->inputs[0]].shape, DTYPE_FLOAT, 1, 1);
+            const tensor *inputs[] = {&input}, *view;
+            const float seed[5] = {1, -2, 3, 0.5f, 1};
+            ok(run_create(p, &state, NULL), NULL);
+            ok(run_forward(state, inputs, NULL), NULL);
+            for (int repeat = 0; repeat < 2; repeat++)
+                ok(run_backward(state, g->outputs[0], seed, NULL), NULL);
+            ok(run_gradient(state, g->inputs[0], &view, NULL), NULL);
+            found[precision].count = tensor_count(view);
+            found[precision].multipliers = malloc(found[precision].count * sizeof(double));
+            tensor_read_doubles(view, 0, found[precision].count, found[precision].multipliers);
+            tensor_free(&input);
+            run_free(state);
+            plan_free(p);
+        }
+        ck_assert_double_le(distance(&found[0], &found[1]), 1e-5);
+        free(found[0].multipliers);
+        free(found[1].multipliers);
+    }
+    unload(&self);
 }
 END_TEST
 
@@ -799,10 +861,10 @@ START_TEST(layer_rules_agree_with_their_formulas)
 END_TEST
 
 /* Curves, gates, normalisation and attention: the fast kernels against the portable ones. */
-START_TEST(relevance_through_gates_and_attention_agrees_between_kernels)
+START_TEST(relevance_through_gates_attention_and_norms_agrees_between_kernels)
 {
-    for (int which = 0; which < 2; which++) {
-        model_builder *m = model_create(20);
+    for (int which = 0; which < 3; which++) {
+        model_builder *m = which == 2 ? normalised() : model_create(20);
         if (which == 0) {
             image(m, 3, 8);
             convolution(m, "x", "a", 3, 12, 3);
@@ -814,7 +876,7 @@ START_TEST(relevance_through_gates_and_attention_agrees_between_kernels)
             convolution(m, "y", "z", 12, 12, 3);
             model_node(m, "Gelu", "z", "curved");
             head(m, "curved", 12);
-        } else {
+        } else if (which == 1) {
             model_input(m, "x", DTYPE_FLOAT, 3, (int64_t[]){1, 7, 12});
             model_positive(m, "ls", 1, (int64_t[]){12}, 1);
             model_random(m, "lb", 1, (int64_t[]){12}, 2);
@@ -856,17 +918,19 @@ int main(void)
     tcase_add_test(deeplift, dense_blocks_add_up);
     tcase_add_test(deeplift, smooth_activations_add_up);
     tcase_add_test(deeplift, squeeze_and_excitation_adds_up);
+    tcase_add_test(deeplift, group_and_instance_norms_add_up);
     tcase_add_test(deeplift, attention_adds_up);
     tcase_add_test(deeplift, other_operators_add_up);
     tcase_add_test(deeplift, close_to_the_baseline_multipliers_are_gradients);
     tcase_add_test(deeplift, a_backward_pass_without_baseline_is_an_error);
     tcase_add_test(deeplift, operators_without_a_rule_are_named);
     tcase_add_test(guided, guided_rules_agree_with_hand_computation);
+    tcase_add_test(guided, guided_rules_agree_behind_norms);
     suite_add_tcase(suite, deeplift);
     tcase_add_test(lrp, epsilon_rule_without_epsilon_is_input_times_gradient);
     tcase_add_test(lrp, relevance_agrees_between_kernels_and_is_conserved_without_bias);
     tcase_add_test(lrp, layer_rules_agree_with_their_formulas);
-    tcase_add_test(lrp, relevance_through_gates_and_attention_agrees_between_kernels);
+    tcase_add_test(lrp, relevance_through_gates_attention_and_norms_agrees_between_kernels);
     suite_add_tcase(suite, guided);
     suite_add_tcase(suite, lrp);
     SRunner *runner = srunner_create(suite);
