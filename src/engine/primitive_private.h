@@ -28,6 +28,7 @@ typedef struct convolution_form {
     bool padded; /* the source is copied with its zeros around it, run has none */
     int64_t copied_begin[WINDOW_MAX_RANK]; /* how many before it; negative crops */
     bool in_phases;                        /* see primitive_phases.c */
+    bool channels_last; /* read and written as (spatial, C), converted from and to blocks */
     interleave phases;
 } convolution_form;
 

@@ -47,7 +47,10 @@ static const float *enter_source(const primitive *self, const float *source, cha
     bool plain = c->backward ? c->plain_output : c->plain_input;
     if (self->source_converts) {
         float *out = (float *)*scratch;
-        if (plain)
+        if (self->form.channels_last)
+            kernel_to_channels_last(source, out, channels, spatial_count(spatial, w->rank),
+                                    self->block, false, self->spec.threads);
+        else if (plain)
             kernel_block(source, out, channels, spatial_count(spatial, w->rank), self->block,
                          self->spec.threads);
         else
@@ -83,6 +86,9 @@ static void leave_destination(const primitive *self, const float *made, float *d
     const interleave *g = &self->form.phases;
     if (self->form.in_phases && (g->stride[0] > 1 || g->stride[1] > 1 || g->stride[2] > 1))
         kernel_interleave(g, made, destination, channels, plain, self->block, self->spec.threads);
+    else if (self->form.channels_last)
+        kernel_from_channels_last(made, destination, channels, spatial, self->block, false,
+                                  self->spec.threads);
     else if (plain)
         kernel_unblock(made, destination, channels, spatial, self->block, self->spec.threads);
     else

@@ -694,6 +694,7 @@ static const activation fused[] = {
 
 static const shape_case fused_cases[] = {
     CASE2("3x3", 16, 20, 1, 14, 14, 3, 1, 1, 1), /* 20 channels: four padded lanes in blocks of 8 */
+    CASE2("3x3 deep", 96, 128, 1, 7, 7, 3, 1, 1, 1),
     CASE2("1x1", 40, 20, 1, 14, 14, 1, 1, 1, 0),
     CASE2("depthwise", 20, 20, 20, 14, 14, 3, 1, 1, 1),
     CASE2("groups of 4", 32, 32, 8, 14, 14, 3, 1, 1, 1),
@@ -733,6 +734,10 @@ START_TEST(fused_operations_match_and_keep_padding_zero)
     float *x = floats(in_count, true), *weights = floats(weight_count, true),
           *bias = floats((size_t)c->output_channels, true);
     float *first = floats(out_count, true), *second = floats(out_count, true);
+    /* Sums of many products as large as those of few: what tanh leaves of them is at most 1. */
+    const double products = (double)weight_count / (double)c->output_channels;
+    for (size_t k = 0; products > 144 && k < weight_count; k++)
+        weights[k] *= (float)(12 / sqrt(products));
     double *sum = memory_allocate_zeroed(out_count, sizeof *sum),
            *y = memory_allocate(out_count, sizeof *y);
     for (size_t i = 0; i < out_count; i++)
@@ -1071,6 +1076,34 @@ START_TEST(equal_weight_keys_mean_equal_bytes)
 }
 END_TEST
 
+/* Many channels on small maps: with AVX2 oneDNN's kernel for channels last, but where something in
+ * blocks is added. Otherwise the case "3x3 deep" above would not test it. */
+START_TEST(deep_windows_run_with_channels_last)
+{
+    const shape_case deep = CASE2("", 96, 128, 1, 7, 7, 3, 1, 1, 1),
+                     wide = CASE2("", 96, 128, 1, 29, 29, 3, 1, 1, 1),
+                     shallow = CASE2("", 16, 32, 1, 7, 7, 3, 1, 1, 1);
+    const shape_case *const each[] = {&deep, &deep, &wide, &shallow};
+    for (int i = 0; i < 4; i++) {
+        primitive *p = NULL;
+        const primitive_spec spec = {.kind = PRIMITIVE_CONVOLUTION,
+                                     .threads = 1,
+                                     .geometry = window_of(each[i]),
+                                     .input_channels = each[i]->input_channels,
+                                     .output_channels = each[i]->output_channels,
+                                     .add_other = i == 1,
+                                     .post = {ACTIVATION_RELU, 0, 0}};
+        if (without_onednn() || primitive_block() != 8)
+            return;
+        ck_assert_int_eq(primitive_create(&spec, &p, NULL), XAI_OK);
+        const char *name = primitive_implementation(p);
+        if (strstr(name, "avx2") != NULL)
+            ck_assert_int_eq(strcmp(name, "brgconv:avx2") == 0, i == 0);
+        primitive_free(p);
+    }
+}
+END_TEST
+
 START_TEST(impossible_geometry_is_refused)
 {
     xai_error *error = NULL;
@@ -1110,6 +1143,7 @@ int main(void)
     tcase_add_test(shapes, one_primitive_runs_on_many_threads_at_once);
     tcase_add_test(shapes, thread_setting_of_the_caller_survives);
     tcase_add_test(shapes, equal_weight_keys_mean_equal_bytes);
+    tcase_add_test(shapes, deep_windows_run_with_channels_last);
     tcase_add_test(shapes, impossible_geometry_is_refused);
     suite_add_tcase(suite, shapes);
     SRunner *runner = srunner_create(suite);
