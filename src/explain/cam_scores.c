@@ -18,9 +18,13 @@ typedef struct channel_job {
     size_t *asked;       /* the channels that are evaluated */
 } channel_job;
 
-/* Bilinear with aligned corners, as in the authors' code: out (H, W) from a plane (h, w). */
-static void upsample(const float *in, const int64_t *from, const int64_t *to, float *out)
+/* Linear with aligned corners, as in the authors' code: out (H, W) from a plane (h, w), or (L) from
+ * (l). */
+static void upsample(const float *in, const spatial *layer, const spatial *input, float *out)
 {
+    const int64_t line[2][2] = {{1, layer->dims[0]}, {1, input->dims[0]}};
+    const int64_t *from = layer->rank == 1 ? line[0] : layer->dims;
+    const int64_t *to = input->rank == 1 ? line[1] : input->dims;
     for (int64_t y = 0; y < to[0]; y++) {
         const double fy = to[0] > 1 ? (double)y * (double)(from[0] - 1) / (double)(to[0] - 1) : 0;
         const int64_t y0 = (int64_t)fy, y1 = y0 + 1 < from[0] ? y0 + 1 : y0;
@@ -55,7 +59,7 @@ static xai_status fill_masked(void *user, size_t index, tensor *inputs, xai_erro
         status = error_memory(error, "a masked input", count * sizeof *pixels);
         goto done;
     }
-    upsample(job->planes + channel * layer->space.pixels, layer->space.dims, to->dims, mask);
+    upsample(job->planes + channel * layer->space.pixels, &layer->space, to, mask);
     float low = mask[0], high = mask[0];
     for (size_t p = 0; p < to->pixels; p++) {
         low = fminf(low, mask[p]);
@@ -240,14 +244,12 @@ static xai_status find_spaces(cam_job *cam, shape *shapes, bool masks_input, xai
             status = layer_find_spatial(specialised, cam->values[v], &layout, &layer->space,
                                         &layer->input_space, &layer->input, error);
         if (status == XAI_OK && masks_input &&
-            (layer->space.rank != 2 || layer->input_space.rank != 2))
-            status = error_set(error, XAI_ERROR_UNSUPPORTED, layer->name,
-                               "'%s' masks images: layer and input must have two spatial axes",
-                               cam->self->method->name);
-        /* How the pixels of that input lie in a row. */
-        if (status == XAI_OK && masks_input)
+            (layer->input_space.rank < 1 || layer->input_space.rank > 2))
             status =
-                layer_find_input_spatial(specialised, layer->input, &layer->input_space, error);
+                error_set(error, XAI_ERROR_UNSUPPORTED, layer->name,
+                          "'%s' masks pictures and signals: layer and input must have the same "
+                          "one or two spatial axes",
+                          cam->self->method->name);
     }
     return status == XAI_OK ? cam_create_maps(cam, error) : status;
 }

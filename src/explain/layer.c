@@ -76,6 +76,13 @@ static bool spatial_of(const shape *dims, const layer_layout *layout, spatial *o
         return false;
     *out = (spatial){.channels = (size_t)dims->dims[layout->channel_axis]};
     set_dims(out, layout->spatial_rank, layout->dims);
+    if (layout->time_major) {
+        for (int axis = 1; axis < dims->rank - 1; axis++)
+            out->channels *= (size_t)dims->dims[axis];
+        out->channel_stride = 1;
+        out->pixel_stride = out->channels;
+        return true;
+    }
     size_t expected =
         out->channels * (out->pixels + (layout->tokens ? (size_t)layout->prefix_tokens : 0));
     for (int axis = 1; axis < dims->rank; axis++)
@@ -98,23 +105,53 @@ static bool spatial_of(const shape *dims, const layer_layout *layout, spatial *o
     return true;
 }
 
-/* The axes of one row of input `i`, when it has `rank` spatial ones. `channel_axes` of all
- * values. */
-static bool input_spatial(const graph *specialised, const signed char *channel_axes, size_t i,
-                          int rank, spatial *out)
+/* (N, C, spatial...), (N, spatial..., C) or, without a channel axis, (N, spatial...). */
+static spatial space_of_input(const shape *dims, int channel_axis)
 {
-    const int value = specialised->inputs[i];
-    const shape *dims = &specialised->values[value].shape;
-    *out = (spatial){.channels = 1, .channel_stride = 1, .pixel_stride = 1};
-    if (dims->rank == rank + 1) { /* (N, spatial...) */
-        set_dims(out, rank, dims->dims + 1);
+    spatial found = {.channels = 1, .pixel_stride = 1};
+    if (channel_axis < 0) {
+        set_dims(&found, dims->rank - 1, dims->dims + 1);
+        found.channel_stride = found.pixels;
+        return found;
+    }
+    const bool last = channel_axis == dims->rank - 1;
+    set_dims(&found, dims->rank - 2, dims->dims + (last ? 1 : 2));
+    found.channels = (size_t)dims->dims[last ? dims->rank - 1 : 1];
+    found.channel_stride = last ? 1 : found.pixels;
+    found.pixel_stride = last ? found.channels : 1;
+    return found;
+}
+
+/* Without the axes of one position: the layer (C, 1, L) of a signal. */
+static spatial squeezed(const spatial *space)
+{
+    spatial found = *space;
+    found.rank = 0;
+    for (int axis = 0; axis < space->rank; axis++)
+        if (space->dims[axis] != 1)
+            found.dims[found.rank++] = space->dims[axis];
+    if (found.rank == 0)
+        found.dims[found.rank++] = 1;
+    return found;
+}
+
+/* The first input with `rank` spatial axes. `liberal`: nothing tells that an axis of it is that of
+ * channels, so that it may have none. */
+static bool find_input(const graph *specialised, const signed char *channel_axes, int rank,
+                       bool liberal, size_t *input, spatial *out)
+{
+    for (size_t i = 0; i < specialised->input_count; i++) {
+        const int value = specialised->inputs[i], axis = channel_axes[value];
+        const shape *dims = &specialised->values[value].shape;
+        const bool fits = liberal ? dims->rank == rank + 1 && (rank == 1 || axis != dims->rank - 1)
+                                  : dims->rank >= 3 && dims->rank == rank + (axis < 0 ? 1 : 2);
+        if (!fits)
+            continue;
+        *input = i;
+        *out = space_of_input(dims, liberal ? -1 : axis);
         return true;
     }
-    if (dims->rank != rank + 2)
-        return false;
-    /* (N, spatial..., C), or channels first, also where the graph does not tell */
-    set_dims(out, rank, dims->dims + (channel_axes[value] == rank + 1 ? 1 : 2));
-    return true;
+    return false;
 }
 
 xai_status layer_find_spatial(const graph *specialised, int layer, const row_layout *layout,
@@ -128,23 +165,24 @@ xai_status layer_find_spatial(const graph *specialised, int layer, const row_lay
     const xai_status status = graph_layer_layout(specialised, layer, &axes, error);
     if (status != XAI_OK)
         return status;
-    if (!layout->has_axis || !shape_count(&layout->row, &count) || count == 0 ||
-        !spatial_of(&value->shape, &axes, layer_space))
+    if ((!layout->has_axis && !axes.time_major) || !shape_count(&layout->row, &count) ||
+        count == 0 || !spatial_of(&value->shape, &axes, layer_space))
         return error_set(error, XAI_ERROR_UNSUPPORTED, value->name,
                          "shape %s has no spatial axes to draw a map of",
                          shape_text(&value->shape, dims));
     signed char *channel_axes = graph_channel_axes(specialised);
     if (channel_axes == NULL)
         return error_memory(error, "the channel axes of a graph", specialised->value_count);
+    const spatial narrow = squeezed(layer_space);
     *input = 0;
-    size_t i = 0;
-    while (i < specialised->input_count &&
-           !input_spatial(specialised, channel_axes, i, layer_space->rank, input_space))
-        i++;
-    if (i < specialised->input_count)
-        *input = i;
-    else
-        *input_space = (spatial){0};
+    *input_space = (spatial){0};
+    for (int way = 0; way < 4; way++) {
+        const spatial *space = way % 2 == 0 ? layer_space : &narrow;
+        if (!find_input(specialised, channel_axes, space->rank, way >= 2, input, input_space))
+            continue;
+        *layer_space = *space;
+        break;
+    }
     memory_free(channel_axes);
     return XAI_OK;
 }
@@ -162,16 +200,7 @@ xai_status layer_find_input_spatial(const graph *specialised, size_t input, spat
         return error_memory(error, "the channel axes of a graph", specialised->value_count);
     const int axis = channel_axes[value];
     memory_free(channel_axes);
-    *out = (spatial){.channels = 1, .pixel_stride = 1};
-    if (dims->rank == 3 && axis < 0) {
-        set_dims(out, 2, dims->dims + 1);
-        out->channel_stride = out->pixels;
-        return XAI_OK;
-    }
-    const bool last = axis == dims->rank - 1;
-    set_dims(out, dims->rank - 2, dims->dims + (last ? 1 : 2));
-    out->channels = (size_t)dims->dims[last ? dims->rank - 1 : 1];
-    out->channel_stride = last ? 1 : out->pixels;
-    out->pixel_stride = last ? out->channels : 1;
+    if (axis >= 0 || dims->rank <= MAP_MAX_RANK + 1)
+        *out = space_of_input(dims, axis);
     return XAI_OK;
 }

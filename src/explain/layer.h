@@ -22,15 +22,16 @@ xai_status layer_find_default_again(layer_memo *memo, const subject *of, const s
 void layer_memo_free(layer_memo *self);
 
 /* `layer_space`: axes of one row of the layer. `input_space`: of one row of the first input with
- * as many spatial axes; rank 0 when there is none. XAI_ERROR_UNSUPPORTED for a layer without
+ * as many spatial axes; rank 0 when there is none. Axes of one position do not count where an input
+ * has fewer: converters of signals write (C, 1, L). XAI_ERROR_UNSUPPORTED for a layer without
  * spatial axes. */
 xai_status layer_find_spatial(const graph *specialised, int layer, const row_layout *layout,
                               spatial *layer_space, spatial *input_space, size_t *input,
                               xai_error **error);
 
 /* The axes of one row of input `input`; rank 0 when it has no spatial axes (a table, tokens). An
- * input of rank 3 to 5 has channels, first or last as the graph tells; one of rank 3 without a
- * channel axis is an image (N, H, W). */
+ * input of rank 3 to 5 has channels, first or last as the graph tells; where the graph tells that it
+ * has none, it is an image (N, H, W) or a volume. */
 xai_status layer_find_input_spatial(const graph *specialised, size_t input, spatial *out,
                                     xai_error **error);
 

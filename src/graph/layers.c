@@ -59,7 +59,12 @@ static bool is_spatial(const graph *self, int value, const signed char *axes)
     for (int i = 1; i < of->shape.rank; i++)
         if (i != axes[value] && of->shape.dims[i] > 1)
             positions = 2;
-    return positions > 1;
+    return graph_is_time_major(self, value, axes) || positions > 1;
+}
+
+static bool is_recurrent(const graph_node *node)
+{
+    return is(node, "LSTM") || is(node, "GRU") || is(node, "RNN");
 }
 
 /* Nodes that only move bytes: their input shows the same activations, closer to the layer that
@@ -71,15 +76,32 @@ static bool is_view(const graph_node *node)
            is(node, "Dropout") || is(node, "Cast");
 }
 
+/* The value behind them; rows stay on axis 0, where they are on it. */
 static int behind_views(const graph *self, int value, const signed char *axes)
 {
     const graph_node *node = producer_of(self, value);
     while (node && is_view(node) && node->inputs[0] != GRAPH_NONE &&
-           is_spatial(self, node->inputs[0], axes) && producer_of(self, node->inputs[0])) {
+           is_spatial(self, node->inputs[0], axes) && producer_of(self, node->inputs[0]) &&
+           (graph_is_time_major(self, value, axes) ||
+            !graph_is_time_major(self, node->inputs[0], axes))) {
         value = node->inputs[0];
         node = producer_of(self, value);
     }
     return value;
+}
+
+/* Whether a value is made from an input by nodes that compute nothing. */
+static bool only_moves(const graph *self, int value)
+{
+    const graph_node *node = producer_of(self, value);
+    while (node &&
+           (is_view(node) || is(node, "ReverseSequence") || is(node, "Slice") ||
+            is(node, "Gather") || is(node, "Pad")) &&
+           node->inputs[0] != GRAPH_NONE) {
+        value = node->inputs[0];
+        node = producer_of(self, value);
+    }
+    return node == NULL;
 }
 
 static bool selects(const graph_node *node)
@@ -105,10 +127,13 @@ static void mark_picked(const graph *self, const signed char *axes, bool *picked
         }
         const bool takes = selects(node) && source != GRAPH_NONE &&
                            self->values[source].shape.rank == 3 && is_spatial(self, source, axes);
+        /* Behind its first output a recurrent layer has the last state of each direction. */
         for (int k = 0; k < node->output_count; k++)
             if (node->outputs[k] != GRAPH_NONE)
                 picked[node->outputs[k]] =
-                    (any && all) || (takes && !is_spatial(self, node->outputs[k], axes));
+                    is_recurrent(node)
+                        ? k > 0
+                        : (any && all) || (takes && !is_spatial(self, node->outputs[k], axes));
     }
 }
 
@@ -212,6 +237,18 @@ static int find_attention_input(const graph *self, int tokens, bool *scratch)
     return found;
 }
 
+/* The sequence that the recurrent layer reads whose last step `value` (its output, moved) is taken
+ * from; `value` when there is no such layer. */
+static int find_read_sequence(const graph *self, int value, const signed char *axes)
+{
+    const graph_node *node = producer_of(self, value);
+    while (node && is_view(node) && node->inputs[0] != GRAPH_NONE)
+        node = producer_of(self, node->inputs[0]);
+    if (!is_recurrent(node) || !is_spatial(self, node->inputs[0], axes))
+        return value;
+    return node->inputs[0];
+}
+
 /* For an output that is a map: the input of the last linear layer, behind activations, resizing
  * and views; of several that are added up, the latest. */
 static int find_map_input(const graph *self, int output, const signed char *axes, bool *scratch)
@@ -260,7 +297,10 @@ xai_status graph_default_layer(const graph *self, int output, int *out, xai_erro
         layer = find_map_input(self, output, axes, scratch);
     } else {
         layer = find_head_input(self, output, axes, scratch, &selecting);
-        if (layer != GRAPH_NONE && selecting && self->values[layer].shape.rank == 3) {
+        if (layer != GRAPH_NONE && selecting && self->values[layer].shape.rank >= 3 &&
+            find_read_sequence(self, layer, axes) != layer) {
+            layer = behind_views(self, find_read_sequence(self, layer, axes), axes);
+        } else if (layer != GRAPH_NONE && selecting && self->values[layer].shape.rank == 3) {
             const int attended = find_attention_input(self, layer, scratch);
             layer = attended == GRAPH_NONE ? layer : attended;
         } else if (layer != GRAPH_NONE) {
@@ -272,7 +312,7 @@ xai_status graph_default_layer(const graph *self, int output, int *out, xai_erro
     }
     memory_free(axes);
     memory_free(scratch);
-    if (layer != GRAPH_NONE && self->values[layer].producer != GRAPH_NONE)
+    if (layer != GRAPH_NONE && !only_moves(self, layer))
         *out = layer;
     return XAI_OK;
 }

@@ -1,13 +1,14 @@
 /* Where the channels of a value lie. ONNX does not say; the operators around a value do:
- * convolutions have them on axis 1, layer normalisation and products with a constant matrix on
- * the last axis, everything else hands them on. */
+ * convolutions have them on axis 1, layer normalisation, products with a constant matrix and
+ * recurrent layers on the last axis, everything else hands them on. */
 #include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "graph/layers.h"
 
-enum { UNKNOWN = -1, MAX_PREFIX_TOKENS = 16 };
+/* ABSENT: known to have no channel axis, such as the grey image (N, H, W) that becomes (N, 1, H, W). */
+enum { UNKNOWN = -1, ABSENT = -2, MAX_PREFIX_TOKENS = 16 };
 
 static bool is(const graph_node *node, const char *op)
 {
@@ -52,6 +53,27 @@ static bool keeps_axes(const graph_node *node)
     return is_any(node, ops);
 }
 
+static bool is_recurrent(const graph_node *node)
+{
+    static const char *const ops[] = {"LSTM", "GRU", "RNN", NULL};
+    return is_any(node, ops);
+}
+
+/* The axis that a Gather of one index takes away; -1 for other nodes. */
+static int taken_axis(const graph *self, const graph_node *node)
+{
+    if (!is(node, "Gather") || node->input_count < 2 || node->inputs[1] == GRAPH_NONE ||
+        self->values[node->inputs[1]].shape.rank != 0)
+        return -1;
+    int64_t axis = 0;
+    for (size_t i = 0; i < node->attribute_count; i++)
+        if (strcmp(node->attributes[i].name, "axis") == 0)
+            axis = node->attributes[i].i;
+    const int rank = self->values[node->inputs[0]].shape.rank;
+    axis = axis < 0 ? axis + rank : axis;
+    return axis >= 0 && axis < rank ? (int)axis : -1;
+}
+
 static bool is_dense(const graph *self, const graph_node *node)
 {
     return is(node, "MatMul") && node->inputs[1] != GRAPH_NONE &&
@@ -74,7 +96,18 @@ static int reshaped_axis(const shape *from, int axis, const shape *to)
             single = i;
         now *= to->dims[i];
     }
-    return from->dims[axis] == 1 && singles == 1 ? single : UNKNOWN;
+    if (from->dims[axis] == 1)
+        return singles == 1                                 ? single
+               : singles == 0 && to->rank == from->rank - 1 ? ABSENT
+                                                            : UNKNOWN;
+    /* Heads or directions that become channels: (N, T, heads, C) -> (N, T, heads C), and for one row
+     * (L, directions, 1, H) -> (1, L, directions H). */
+    bool merged = axis == from->rank - 1 && axis >= 3 && to->rank == 3;
+    int64_t product = merged ? from->dims[axis] : 0;
+    for (int i = axis - 1; merged && i > 0 && product < to->dims[2]; i--)
+        product *= from->dims[i];
+    merged = merged && product == to->dims[2] && to->dims[0] * to->dims[1] > 1;
+    return merged ? 2 : UNKNOWN;
 }
 
 static bool permutation(const graph_node *node, int rank, int axes[SHAPE_MAX_RANK])
@@ -104,11 +137,15 @@ static int forward_axis(const graph *self, const graph_node *node, int output,
         return 1;
     if (is(node, "Gemm"))
         return 1;
-    if (is_dense(self, node) || is(node, "LayerNormalization") || is(node, "RMSNormalization"))
+    if (is_dense(self, node) || is_recurrent(node) || is(node, "LayerNormalization") ||
+        is(node, "RMSNormalization"))
         return to->rank - 1;
+    const int taken = taken_axis(self, node);
+    if (taken >= 0 && axes[node->inputs[0]] >= 0 && axes[node->inputs[0]] != taken)
+        return axes[node->inputs[0]] - (axes[node->inputs[0]] > taken);
     for (int k = 0; k < node->input_count; k++) {
         const int input = node->inputs[k];
-        if (input == GRAPH_NONE || self->values[input].is_constant || axes[input] == UNKNOWN)
+        if (input == GRAPH_NONE || self->values[input].is_constant || axes[input] < 0)
             continue;
         const shape *from = &self->values[input].shape;
         int order[SHAPE_MAX_RANK];
@@ -117,7 +154,8 @@ static int forward_axis(const graph *self, const graph_node *node, int output,
                 if (order[i] == axes[input])
                     return i;
         } else if (node->definition->flags & OPERATOR_VIEW) {
-            return reshaped_axis(from, axes[input], to);
+            const int axis = reshaped_axis(from, axes[input], to);
+            return axis == ABSENT ? UNKNOWN : axis; /* a picture of one channel, flattened, say */
         } else if (from->rank == to->rank && (shape_equal(from, to) || keeps_axes(node))) {
             return axes[input];
         } else if (from->rank == to->rank && strncmp(node->definition->name, "Reduce", 6) == 0) {
@@ -136,13 +174,19 @@ static int backward_axis(const graph *self, const graph_node *node, int input,
         return UNKNOWN;
     if (has_channels_first(node) && from->rank >= 3)
         return 1;
-    if (is_dense(self, node) || is(node, "LayerNormalization"))
+    if (is_dense(self, node) || is_recurrent(node) || is(node, "LayerNormalization") ||
+        is(node, "Gemm"))
         return from->rank - 1;
     const int output = node->outputs[0];
     if (output == GRAPH_NONE || axes[output] == UNKNOWN)
         return UNKNOWN;
     const shape *to = &self->values[output].shape;
     int order[SHAPE_MAX_RANK];
+    const int taken = taken_axis(self, node);
+    if (axes[output] == ABSENT)
+        return from->rank == to->rank ? ABSENT : UNKNOWN;
+    if (taken >= 0)
+        return axes[output] + (axes[output] >= taken);
     if (is(node, "Transpose"))
         return permutation(node, to->rank, order) ? order[axes[output]] : UNKNOWN;
     if (node->definition->flags & OPERATOR_VIEW)
@@ -177,6 +221,10 @@ signed char *graph_channel_axes(const graph *self)
     /* What nobody told: images of a few channels at the end, else the convention (N, C, ...). */
     for (size_t i = 0; i < self->value_count; i++) {
         const graph_value *value = &self->values[i];
+        if (axes[i] == ABSENT) {
+            axes[i] = UNKNOWN;
+            continue;
+        }
         if (axes[i] != UNKNOWN || value->removed || value->is_constant || value->shape.rank < 3)
             continue;
         const int last = value->shape.rank - 1;
@@ -185,6 +233,17 @@ signed char *graph_channel_axes(const graph *self)
         axes[i] = (signed char)(at_end ? last : 1);
     }
     return axes;
+}
+
+bool graph_is_time_major(const graph *self, int value, const signed char *axes)
+{
+    const shape *dims = &self->values[value].shape;
+    const shape *input = self->input_count > 0 ? &self->values[self->inputs[0]].shape : NULL;
+    if (input == NULL || input->rank < 1 || input->dims[0] != 1 || dims->dims[0] < 2 ||
+        axes[value] != dims->rank - 1)
+        return false;
+    return (dims->rank == 3 && dims->dims[1] == 1) ||
+           (dims->rank == 4 && dims->dims[2] == 1 && dims->dims[1] <= 2);
 }
 
 /* Values that `value` is computed from; NULL without memory. */
@@ -267,11 +326,14 @@ xai_status graph_layer_layout(const graph *self, int value, layer_layout *out, x
         return error_memory(error, "the layout of a layer", self->value_count * 2);
     }
     out->channel_axis = axes[value] > 0 ? axes[value] : 1;
-    for (int i = 1; i < dims->rank; i++)
+    out->time_major = graph_is_time_major(self, value, axes);
+    if (out->time_major)
+        out->dims[out->spatial_rank++] = dims->dims[0];
+    for (int i = 1; !out->time_major && i < dims->rank; i++)
         if (i != out->channel_axis)
             out->dims[out->spatial_rank++] = dims->dims[i];
     int64_t grid[2];
-    if (dims->rank == 3 && out->channel_axis == 2 &&
+    if (dims->rank == 3 && out->channel_axis == 2 && !out->time_major &&
         find_token_grid(self, ancestors, axes, dims->dims[1], grid, &out->prefix_tokens)) {
         out->tokens = true;
         out->spatial_rank = 2;

@@ -14,7 +14,7 @@ from ._picture import resize, smooth, strongest
 if TYPE_CHECKING:
     from ._explanation import Explanation
 
-KINDS = ("image", "overlay", "contour", "signed", "bar")
+KINDS = ("image", "overlay", "contour", "signed", "bar", "signal")
 # Both read evenly in lightness and without red and green: for colour-blind eyes and in print.
 POSITIVE = "inferno"
 DIVERGING = "PuOr_r"
@@ -67,9 +67,14 @@ def signed_of(explanation: Explanation, row: int) -> np.ndarray:
     return found if heat is None or heat.ndim != 2 else resize(found, *heat.shape)
 
 
+def _is_signal(explanation: Explanation) -> bool:
+    """Whether the map of a row has one axis: time."""
+    return explanation.map is not None and np.ndim(row_of(explanation, explanation.map, 0)) == 1
+
+
 def _default(explanation: Explanation) -> str:
     if explanation.map is not None:
-        return "overlay"
+        return "signal" if _is_signal(explanation) else "overlay"
     values = explanation.values
     single = 0 if explanation._single else 1
     return "bar" if not isinstance(values, dict) and values.ndim == 1 + single else "signed"
@@ -99,6 +104,54 @@ def _bar(axes: Any, explanation: Explanation, row: int, names: Sequence[str] | N
     axes.barh(shown, values[order], color=[high if values[i] > 0 else low for i in order])
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel("attribution")
+
+
+def _traces(explanation: Explanation, given: Any, row: int, length: int) -> np.ndarray:
+    """Find what to draw over a map of `length` places: (length, traces)."""
+    shapes = [np.shape(each[row]) for each in explanation._inputs]
+    found = np.asarray(given) if given is not None else None
+    for i, shape in enumerate(shapes):
+        if found is None and length in shape and len(shape) <= 2:
+            found = np.asarray(explanation._inputs[i][row], np.float64)
+    if found is None or found.ndim not in (1, 2) or length not in found.shape:
+        raise ArgumentError(f"image: a signal of {length} places is needed", "image")
+    if found.ndim == 1:
+        return found[:, None]
+    return found if found.shape[0] == length else found.T
+
+
+def _signal(axes: Any, explanation: Explanation, given: Any, row: int, kind: str, how: Any) -> None:
+    """Traces over time on the map's colours."""
+    heat = np.asarray(row_of(explanation, explanation.map, row))
+    length = len(heat)
+    traces = _traces(explanation, given, row, length)
+    signed = kind == "signed"
+    if signed:
+        if explanation.signed_map is None:
+            raise UnsupportedError(f"'{explanation.method}' has no signed map", "signed")
+        heat = np.asarray(row_of(explanation, explanation.signed_map, row))
+    if how.smoothing > 0:
+        heat = smooth(heat[None], how.smoothing)[0]
+    reach = strongest(np.abs(heat)[None], how.percentile) or 1.0
+    low, high = float(traces.min()), float(traces.max())
+    margin = 0.05 * (high - low) or 1.0
+    extent = (-0.5, length - 0.5, low - margin, high + margin)
+    if kind != "image":
+        drawn = axes.imshow(
+            heat[None],
+            cmap=DIVERGING if signed else POSITIVE,
+            vmin=-reach if signed else 0,
+            vmax=reach,
+            alpha=how.alpha * np.clip(np.abs(heat)[None] / reach, 0, 1),
+            extent=extent,
+            aspect="auto",
+        )
+        _colour_bar(axes, drawn, how, signed)
+    for i in range(traces.shape[1]):
+        axes.plot(np.arange(length), traces[:, i], color=str(0.5 * i / traces.shape[1]))
+    axes.set_xlim(extent[:2])
+    axes.set_ylim(extent[2:])
+    axes.set_xlabel("sample" if kind == "image" or heat.any() else "no positive evidence")
 
 
 class Display(NamedTuple):
@@ -139,6 +192,13 @@ def draw(
     if kind == "bar":
         _bar(axes, explanation, row, names)
         return
+    if _is_signal(explanation):
+        if kind not in ("image", "signal", "signed"):
+            raise UnsupportedError(f"'{kind}' is for pictures; this is a signal", "kind")
+        _signal(axes, explanation, image, row, kind, how)
+        return
+    if kind == "signal":
+        raise UnsupportedError(f"'{explanation.method}' gives no map over time", "signal")
     picture = picture_of(explanation, image, row)
     rows, columns = picture.shape[:2]
     across, along = (1.0, 1.0) if spacing is None else (float(spacing[0]), float(spacing[1]))
@@ -209,13 +269,15 @@ def plot(
     explanations : Explanation or list of Explanation
         Several methods or targets of one input, for example.
     image : array, optional
-        (H, W) or (H, W, 3) to draw on; the explained input by default.
+        (H, W) or (H, W, 3) to draw on, (L,) or (L, traces) for signals; the explained input by
+        default.
     row : int
         Row of the batch.
-    kind : {"image", "overlay", "contour", "signed", "bar"}, optional
+    kind : {"image", "overlay", "contour", "signed", "bar", "signal"}, optional
         "overlay": the map with a colour bar; "contour": its line at `threshold`; "signed": for
         and against in a diverging scale with zero in its middle; "bar": the attributions of a
-        table. By default what the explanation has.
+        table; "signal": traces over time on the colours of the map. By default what the
+        explanation has.
     threshold : float
         Of the contour, in (0, 1]: a share of where the colours are strongest.
     alpha : float
