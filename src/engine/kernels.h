@@ -99,7 +99,7 @@ size_t kernel_norm_scratch(size_t channels, size_t spatial, int block);
 void kernel_norm(const float *x, const float *scale, const float *shift, float epsilon,
                  const activation *f, float *y, float *factors, void *scratch, size_t channels,
                  size_t groups, size_t spatial, int block, int threads);
-/* Whatever f is: its input is computed again. */
+/* Whatever f is: its input is computed again. gx may not be gy. */
 void kernel_norm_backward(const float *x, const float *factors, const activation *f,
                           const float *gy, float *gx, void *scratch, size_t channels, size_t groups,
                           size_t spatial, int block, bool accumulate, int threads);

@@ -111,6 +111,25 @@ KERNEL_LEAF void normalise_piece(const float *x, const float *factors, float *y,
     }
 }
 
+/* out = [scale normal + shift > 0] gy; NaN stays NaN */
+KERNEL_LEAF void rectify_piece(const float *x, const float *factors, const float *gy, float *out,
+                               size_t n, size_t block)
+{
+    const lanes zero = {0};
+    for (size_t lane = 0; lane < block; lane += LANES) {
+        const lanes mean = LANES_OF(factors + MEAN * block + lane),
+                    rest = LANES_OF(factors + MEAN_REST * block + lane),
+                    factor = LANES_OF(factors + FACTOR * block + lane),
+                    shift = LANES_OF(factors + SHIFT * block + lane);
+        for (size_t s = 0; s < n; s++) {
+            const size_t i = s * block + lane;
+            const lanes v = ((LANES_OF(x + i) - mean) - rest) * factor + shift;
+            LANES_AT(out + i) =
+                LANES_SELECT(v > zero, LANES_OF(gy + i), LANES_SELECT(v <= zero, zero, v));
+        }
+    }
+}
+
 KERNEL_LEAF void gradient_piece(const float *x, const float *h, const float *factors,
                                 const float *terms, float *gx, size_t n, size_t block,
                                 bool accumulate)
@@ -132,12 +151,16 @@ KERNEL_LEAF void gradient_piece(const float *x, const float *h, const float *fac
     }
 }
 
-/* f'(scale normal + shift) gy of a tile; in `room` unless it is gy itself. */
+/* f'(scale normal + shift) gy of a tile; in `room` unless it is gy itself. room may not be gy. */
 static const float *before_activation(const activation *f, const float *x, const float *factors,
                                       const float *gy, float *room, size_t n, size_t block)
 {
     if (f->kind == ACTIVATION_NONE)
         return gy;
+    if (f->kind == ACTIVATION_RELU) {
+        rectify_piece(x, factors, gy, room, n, block);
+        return room;
+    }
     normalise_piece(x, factors, room, n, block, false);
     if (activation_backward_uses_output(f))
         kernel_activate_piece(f, room, room, n * block);
@@ -268,7 +291,9 @@ void kernel_norm_backward(const float *x, const float *factors, const activation
         float room[TILE * MAX_BLOCK];
         for (size_t s = begin; s < end; s += TILE) {
             const size_t n = kernel_minimum(end - s, TILE), offset = c * spatial + s * b;
-            const float *h = before_activation(f, x + offset, of, gy + offset, room, n, b);
+            /* Nothing to add to: gx holds h until the second pass. */
+            const float *h = before_activation(f, x + offset, of, gy + offset,
+                                               accumulate ? room : gx + offset, n, b);
             add_products(x + offset, h, of, n, b, sums);
         }
         memcpy(partial + item * 2 * b, sums, 2 * b * sizeof *sums);
@@ -282,7 +307,9 @@ void kernel_norm_backward(const float *x, const float *factors, const activation
                      n = kernel_minimum(spatial - begin, TILE), offset = c * spatial + begin * b;
         const float *of = factors + c * FACTOR_KINDS;
         float room[TILE * MAX_BLOCK];
-        const float *h = before_activation(f, x + offset, of, gy + offset, room, n, b);
+        const float *h = f->kind == ACTIVATION_NONE || accumulate
+                             ? before_activation(f, x + offset, of, gy + offset, room, n, b)
+                             : gx + offset;
         gradient_piece(x + offset, h, of, terms + c * TERM_KINDS, gx + offset, n, b, accumulate);
     }
 }
