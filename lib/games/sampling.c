@@ -8,6 +8,7 @@
 #include "games/private.h"
 
 #define FIRST_DRAWS 4    /* a player, before variances are believed */
+#define PRIOR 4          /* draws that the mean variance of all players counts for in each one's */
 #define DRAW_COST 4      /* evaluations: S, S + i, and both for the mirror image of S */
 #define DEFAULT_DRAWS 16 /* a player */
 
@@ -37,17 +38,33 @@ static xai_status add_draw(coalition_batch *batch, size_t *order, size_t i, size
     return XAI_OK;
 }
 
+/* Variances of single draws. Those of a few draws vary by more than they differ among players, and
+ * who seems certain by chance would get no more draws, stay so, and report too small an error. So
+ * each is drawn towards their mean; one that never varied beside others that do keeps a little. */
+static void find_variances(const moments *sums, size_t m, double *out)
+{
+    double mean = 0;
+    for (size_t i = 0; i < m; i++) {
+        out[i] = sums[i].squares / (double)(sums[i].count - 1);
+        mean += out[i] / (double)m;
+    }
+    for (size_t i = 0; i < m; i++) {
+        const double draws = (double)(sums[i].count - 1);
+        out[i] = (draws * out[i] + PRIOR * mean) / (draws + PRIOR);
+    }
+}
+
 /* How many more draws each player gets: proportional to its standard deviation (Neyman), so that
  * the sum of the variances falls fastest. */
-static void share_out(const moments *sums, size_t m, size_t draws, size_t *more)
+static void share_out(const double *variances, size_t m, size_t draws, size_t *more)
 {
     double total = 0;
     for (size_t i = 0; i < m; i++)
-        total += sqrt(sums[i].squares / (double)(sums[i].count - 1));
+        total += sqrt(variances[i]);
     size_t given = 0;
     double ahead = 0;
     for (size_t i = 0; i < m; i++) {
-        const double deviation = sqrt(sums[i].squares / (double)(sums[i].count - 1));
+        const double deviation = sqrt(variances[i]);
         ahead += total > 0 ? deviation / total * (double)draws : 0;
         more[i] = (size_t)floor(ahead + 1e-9) - given;
         given += more[i];
@@ -73,13 +90,14 @@ static xai_status draw_round(coalition_batch *batch, size_t *order, const size_t
 
 /* Values whose sum is v(all) - v(nobody): what the independent means miss is shared out in
  * proportion to their variances, the change of least weighted squares. */
-static void settle(game_values *out, const moments *sums)
+static void settle(game_values *out, const moments *sums, double *found)
 {
     const size_t m = out->players;
+    find_variances(sums, m, found);
     double gap = out->full - out->empty, variances = 0;
     for (size_t i = 0; i < m; i++) {
         out->values[i] = sums[i].mean;
-        out->errors[i] = moments_error(&sums[i]);
+        out->errors[i] = sqrt(found[i] / (double)sums[i].count);
         gap -= sums[i].mean;
         variances += out->errors[i] * out->errors[i];
     }
@@ -117,7 +135,8 @@ xai_status shapley_sampling(const set_function *of, const game_options *options,
     size_t *more = memory_allocate(m, sizeof *more);
     moments *sums = memory_allocate_zeroed(m, sizeof *sums);
     double *scores = memory_allocate(draws * DRAW_COST, sizeof *scores);
-    if (order == NULL || more == NULL || sums == NULL || scores == NULL) {
+    double *variances = memory_allocate(m, sizeof *variances);
+    if (order == NULL || more == NULL || sums == NULL || scores == NULL || variances == NULL) {
         status = error_memory(error, "draws of players", draws * DRAW_COST * sizeof *scores);
         goto done;
     }
@@ -129,14 +148,14 @@ xai_status shapley_sampling(const set_function *of, const game_options *options,
         status = draw_round(&batch, order, more, sums, scores, options->seed, error);
     size_t left = draws - first * m;
     while (status == XAI_OK) {
-        settle(out, sums);
+        settle(out, sums, variances);
         if (left == 0 ||
             (options->tolerance > 0 && game_values_relative_error(out) <= options->tolerance))
             break;
         /* Rounds of a draw a player and more, so that the variances are looked at again. */
         const size_t wished = options->tolerance > 0 ? (draws - left) / 2 : left / 2;
         const size_t round = left < 2 * m ? left : wished > m ? wished : m;
-        share_out(sums, m, round, more);
+        share_out(variances, m, round, more);
         status = draw_round(&batch, order, more, sums, scores, options->seed, error);
         size_t used = 0;
         for (size_t i = 0; i < m; i++)
@@ -151,5 +170,6 @@ done:
     memory_free(more);
     memory_free(sums);
     memory_free(scores);
+    memory_free(variances);
     return status;
 }

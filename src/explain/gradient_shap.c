@@ -14,7 +14,8 @@
  * The pairs (b, t) are not drawn independently. Where a round has at least two samples a background
  * row, each row gets its share of samples, with t in equal strata: t = (j + u) / m. Otherwise t is
  * stratified over the round, and background rows come in random order, each once before any comes
- * again. The variance is that of neighbours, which sees most of this gain. */
+ * again. The variance is that of second differences of neighbours, which sees this gain, but in the
+ * last case also how background rows differ, of which a pass over all of them is free. */
 enum { STREAM_T = 0x6501, STREAM_ORDER = 0x6502, STREAM_NOISE = 0x6503 };
 
 typedef struct expectation {

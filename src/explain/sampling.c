@@ -9,9 +9,10 @@
 typedef struct sums {
     double *first;     /* y of the first sample, from which differences are taken */
     double *powers[4]; /* sum d, sum d^2, ... */
-    double *last;      /* y of the sample before */
-    double *squares;   /* sum of (y - last)^2, scaled to the variance of the total; stratified */
-    double *group;     /* the same of the stratum at work */
+    double *last;      /* y of the sample before, when stratified */
+    double *before;    /* and of the one before that */
+    double *squares;   /* squared differences, scaled to the variance of the total */
+    double *group;     /* squared differences of the stratum at work */
 } sums;
 
 typedef struct sampling_job {
@@ -25,7 +26,7 @@ typedef struct sampling_job {
     size_t group, group_size;       /* of the sample before */
 } sampling_job;
 
-enum { STORES = 8 };
+enum { STORES = 9 };
 
 static sample_place place_of(const sampling_job *job, size_t index)
 {
@@ -48,13 +49,14 @@ static xai_status fill_sample(void *user, size_t index, tensor *inputs, xai_erro
     return status;
 }
 
-/* The variance of a sum of m stratified samples from differences of neighbours:
- * m / (2 (m - 1)) sum (y_k+1 - y_k)^2. */
+/* The variance of a sum of m samples, one a stratum, from second differences of neighbours:
+ * m / (6 (m - 2)) sum (y_k - 2 y_k+1 + y_k+2)^2. They leave out how y rises from stratum to stratum,
+ * which is no error of the sum; first differences, all that two samples have, take it for one. */
 static void close_group(sampling_job *job)
 {
     const sampling *what = job->what;
     const size_t parts = what->inputs->part_count, m = job->group_size;
-    const double factor = m > 1 ? (double)m / (2 * ((double)m - 1)) : NAN;
+    const double factor = m > 2 ? (double)m / (6 * ((double)m - 2)) : m == 2 ? 1 : NAN;
     for (size_t s = 0; m > 0 && s < job->active_count; s++) {
         for (size_t p = 0; p < parts; p++) {
             sums *to = &job->sums[job->active_targets[s] * parts + p];
@@ -81,9 +83,14 @@ static void add_values(const sampling_job *job, sums *to, size_t count, bool fir
             power *= d;
         }
         if (job->what->stratified) {
-            const double step = y - to->last[i];
-            if (job->group_size > 0)
-                to->group[i] += step * step;
+            const double step = y - to->last[i], bend = step - (to->last[i] - to->before[i]);
+            if (job->group_size == 1)
+                to->group[i] = step * step;
+            else if (job->group_size == 2)
+                to->group[i] = bend * bend;
+            else if (job->group_size > 2)
+                to->group[i] += bend * bend;
+            to->before[i] = to->last[i];
             to->last[i] = y;
         }
     }
@@ -215,8 +222,9 @@ static xai_status job_init(sampling_job *job, const sampling *what, const fixed_
                 (sums){.first = from[0],
                        .powers = {from[parts], from[2 * parts], from[3 * parts], from[4 * parts]},
                        .last = from[5 * parts],
-                       .squares = from[6 * parts],
-                       .group = from[7 * parts]};
+                       .before = from[6 * parts],
+                       .squares = from[7 * parts],
+                       .group = from[8 * parts]};
         }
         job->active[t] = scores[t];
         job->active_targets[t] = t;

@@ -25,7 +25,7 @@ typedef struct sampling {
     size_t samples; /* at most */
     double tolerance;
     /* false: samples are independent. true: samples are sorted into strata within a round, and the
-     * variance is that of neighbours (each within its `group`). */
+     * variance is that of second differences of neighbours (each within its `group`). */
     bool stratified;
     /* Power sums of the differences to the first sample: 2, or 4 for the error of a variance. */
     int moments;

@@ -381,14 +381,16 @@ static xai_status count_background(job *self, xai_error **error)
     batch rows = {0};
     if (option_given(&of->options, "background") == NULL)
         return XAI_OK;
-    const xai_status status = batch_check(&of->engine, &given, 1, &rows, error);
+    xai_error *why = NULL; /* it names the input as the place */
+    xai_status status = batch_check(&of->engine, &given, 1, &rows, &why);
     if (status == XAI_OK && rows.has_rows)
         self->background_count = rows.rows;
-    else
-        error_add_place(error, "background");
     batch_free(&rows);
-    if (status == XAI_OK && self->background_count == 0)
-        return error_set(error, XAI_ERROR_SHAPE, "background", "rows (B, F) are needed");
+    if (status != XAI_OK)
+        status = error_set(error, status, "background", "%s", xai_error_message(why));
+    else if (self->background_count == 0)
+        status = error_set(error, XAI_ERROR_SHAPE, "background", "rows (B, F) are needed");
+    xai_error_free(why);
     return status;
 }
 
