@@ -40,7 +40,7 @@ void plan_step(const plan *self, size_t index, plan_step_facts *out)
         .implementation = s->implementation,
         .backward = index >= self->forward_count,
         .bytes = s->bytes,
-        .operations = s->program ? primitive_operations(s->program) : 0,
+        .operations = s->program ? primitive_operations(s->program) : s->operations,
     };
 }
 

@@ -17,6 +17,12 @@ void node_call_close(node_call *self);
 
 xai_status lower_activation_backward(builder *b, const unit *self);
 xai_status lower_gate_backward(builder *b, const unit *self);
+/* From input 0 to output `index` of a Transpose, Slice, Split or Gather; *known = false for a Gather of more than one place. */
+xai_status movement_of(builder *b, const graph_node *node, int index, movement *out, bool *known);
+/* The gradient of a value in plain layout. */
+xai_status read_plain_gradient(builder *b, int value, operand *out);
+/* A Softmax or LayerNormalization over its input's last axis. */
+xai_status rows_over_last_axis(builder *b, const graph_node *node, bool *yes, float *epsilon);
 xai_status lower_window(builder *b, const graph_node *node, window *out);
 
 #endif

@@ -163,12 +163,16 @@ static xai_status gather_movement(builder *b, const graph_node *node, movement *
     return status;
 }
 
-static xai_status movement_of(builder *b, const graph_node *node, int index, movement *out)
+xai_status movement_of(builder *b, const graph_node *node, int index, movement *out, bool *known)
 {
     int axis = 0;
     *out = (movement){0};
-    if (node_is(node, "", "Gather"))
-        return gather_movement(b, node, out);
+    *known = true;
+    if (node_is(node, "", "Gather")) {
+        int64_t at;
+        const xai_status status = gather_index(b, node, &axis, &at, known);
+        return status == XAI_OK && *known ? gather_movement(b, node, out) : status;
+    }
     if (node_is(node, "", "Slice"))
         return slice_movement(b, node, out);
     if (node_is(node, "", "Transpose"))
@@ -206,8 +210,7 @@ static xai_status emit_move(builder *b, int node, const movement *how, bool back
     return XAI_OK;
 }
 
-/* The gradient of a plain value, in plain layout. */
-static xai_status read_plain_gradient(builder *b, int value, operand *out)
+xai_status read_plain_gradient(builder *b, int value, operand *out)
 {
     operand primary;
     xai_status status = gradient_read(b, value, &primary);
@@ -244,7 +247,8 @@ static xai_status move_backward(builder *b, const unit *self)
     for (int i = 0; status == XAI_OK && i < node->output_count; i++) {
         movement how;
         operand gradient;
-        status = movement_of(b, node, i, &how);
+        bool known;
+        status = movement_of(b, node, i, &how, &known);
         if (status == XAI_OK)
             status = read_plain_gradient(b, node->outputs[i], &gradient);
         if (status == XAI_OK)
@@ -359,7 +363,8 @@ xai_status lower_move(builder *b, int index, bool *done)
     for (int i = 0; status == XAI_OK && i < node->output_count; i++) {
         const int y = node->outputs[i];
         movement how;
-        status = movement_of(b, node, i, &how);
+        bool known;
+        status = movement_of(b, node, i, &how, &known);
         if (status == XAI_OK)
             status = builder_output(b, y, LAYOUT_PLAIN, &destination);
         if (status == XAI_OK)

@@ -87,8 +87,7 @@ static xai_status backward(builder *b, const unit *self)
     return direct ? XAI_OK : gradient_add(b, x, target, LAYOUT_PLAIN, true);
 }
 
-/* The node's axis is its input's last. */
-static xai_status over_last_axis(builder *b, const graph_node *node, bool *yes, float *epsilon)
+xai_status rows_over_last_axis(builder *b, const graph_node *node, bool *yes, float *epsilon)
 {
     node_call call;
     int64_t axis;
@@ -123,7 +122,7 @@ xai_status lower_rows(builder *b, int index, bool *done)
     for (int i = 1; i < node->output_count; i++)
         if (node->outputs[i] != GRAPH_NONE)
             return XAI_OK;
-    xai_status status = over_last_axis(b, node, &last, &epsilon);
+    xai_status status = rows_over_last_axis(b, node, &last, &epsilon);
     if (status != XAI_OK || !last)
         return status;
     unit self = {.emit_backward = backward,

@@ -108,9 +108,10 @@ static xai_status make_inputs(builder *b)
 }
 
 static const lowering fast_lowerings[] = {
-    lower_convolution,   lower_scale_shift, lower_pool,        lower_activation, lower_binary,
-    lower_concat,        lower_norm,        lower_pad,         lower_matrix,     lower_rows,
-    lower_channels_last, lower_move,        lower_affine_rows, lower_view,       lower_portable,
+    lower_attention,  lower_convolution, lower_scale_shift, lower_pool,
+    lower_activation, lower_binary,      lower_concat,      lower_norm,
+    lower_pad,        lower_matrix,      lower_rows,        lower_channels_last,
+    lower_move,       lower_affine_rows, lower_view,        lower_portable,
 };
 static const lowering reference_lowerings[] = {lower_view, lower_portable};
 
@@ -322,8 +323,9 @@ static xai_status build(plan *self, const plan_request *request, xai_error **err
         b.error = &own; /* lowerings that fall back look at and clear it */
     b.values = memory_allocate_zeroed(self->graph->value_count + 1, sizeof *b.values);
     b.node_done = memory_allocate_zeroed(self->graph->node_count + 1, sizeof *b.node_done);
+    b.attentions = memory_allocate_zeroed(self->graph->node_count + 1, sizeof *b.attentions);
     self->plain = memory_allocate_zeroed(self->graph->value_count + 1, sizeof *self->plain);
-    if (!b.values || !b.node_done || !self->plain) {
+    if (!b.values || !b.node_done || !b.attentions || !self->plain) {
         status = error_memory(error, "plan", self->graph->value_count * sizeof *b.values);
         goto done;
     }
@@ -331,6 +333,8 @@ static xai_status build(plan *self, const plan_request *request, xai_error **err
     status = relevance_check(&b);
     if (status == XAI_OK)
         status = layout_decide(&b);
+    if (status == XAI_OK)
+        status = match_attentions(&b);
     if (status == XAI_OK)
         status = make_inputs(&b);
     if (status == XAI_OK)
@@ -347,6 +351,7 @@ done:
     xai_error_free(own);
     memory_free(b.values);
     memory_free(b.node_done);
+    memory_free(b.attentions);
     memory_free(b.units);
     memory_free(b.roots);
     return status;

@@ -69,6 +69,8 @@ typedef struct guard {
 
 /* What a portable step needs to call an operator; see lower_portable.c. */
 typedef struct portable portable;
+/* Attention as one unit; see lower_attention.h. */
+typedef struct fused_attention fused_attention;
 
 struct step {
     step_function execute;
@@ -81,10 +83,12 @@ struct step {
     float epsilon;
     activation post;
     window geometry;
-    const primitive *program; /* owned by the plan */
-    const movement *moves;    /* in the plan's pool */
-    const guard *check;       /* in the plan's pool; NULL = nothing to check */
-    const portable *call;     /* owned by the plan's pool */
+    const primitive *program;     /* owned by the plan */
+    const movement *moves;        /* in the plan's pool */
+    const guard *check;           /* in the plan's pool; NULL = nothing to check */
+    const portable *call;         /* owned by the plan's pool */
+    const fused_attention *heads; /* in the plan's pool */
+    double operations;            /* of steps without a program, where known */
 };
 
 /* One value in one layout. */
@@ -139,6 +143,7 @@ struct unit {
     operand argmax;         /* positions a max pool kept */
     operand factors;        /* what a normalisation kept: see kernel_norm() */
     bool include_pad;
+    const fused_attention *heads; /* in the pool */
 };
 
 /* A backward program: the steps that answer run_backward() from one seed value. */
@@ -185,7 +190,8 @@ struct builder {
     value_state *values; /* one per graph value */
     unit *units;
     size_t unit_count, unit_capacity;
-    bool *node_done; /* fused into an earlier unit */
+    bool *node_done;              /* fused into an earlier unit */
+    fused_attention **attentions; /* by node: the second product of each; in the pool */
     gradient_root *roots;
     size_t root_count, root_capacity;
     bool any_gradient; /* the plan has backward programs */
@@ -281,6 +287,8 @@ xai_status lower_scale_shift(builder *b, int node, bool *done);
 xai_status lower_binary(builder *b, int node, bool *done);
 xai_status lower_concat(builder *b, int node, bool *done);
 xai_status lower_matrix(builder *b, int node, bool *done);
+xai_status match_attentions(builder *b); /* before the first lowering */
+xai_status lower_attention(builder *b, int node, bool *done);
 xai_status lower_rows(builder *b, int node,
                       bool *done); /* softmax, layer normalisation over the last axis */
 xai_status lower_norm(builder *b, int node, bool *done); /* group and instance normalisation */

@@ -389,6 +389,49 @@ START_TEST(normalising_survives)
 }
 END_TEST
 
+/* Four tokens of four numbers attend to each other, two heads; a mask. */
+static model_builder *attention_builder(void)
+{
+    static const int64_t image[] = {-1, 1, 4, 4}, matrix[] = {4, 12}, five[] = {0, 4, 3, 2, 2},
+                         perm[] = {2, 0, 3, 1, 4}, mask[] = {1, 4}, four[] = {1, 1, 1},
+                         axis[] = {0}, middle[] = {1}, back[] = {0, 2, 1, 3}, swap[] = {0, 1, 3, 2};
+    model_builder *m = model_create(17);
+    model_input(m, "x", DTYPE_FLOAT, 4, image);
+    model_random(m, "w", 2, matrix, 1);
+    model_random(m, "mask", 2, mask, 2);
+    model_ints(m, "one", 1, middle);
+    model_ints(m, "five", 5, five);
+    model_ints(m, "parts", 3, four);
+    model_ints(m, "axis", 1, axis);
+    model_node(m, "Relu", "x", "relu1");
+    model_node(m, "Squeeze", "relu1 one", "tokens");
+    model_node(m, "MatMul", "tokens w", "packed");
+    model_node(m, "Reshape", "packed five", "heads");
+    model_node(m, "Transpose", "heads", "moved");
+    model_ints_attribute(m, "perm", 5, perm);
+    model_node(m, "Split", "moved parts", "q5 k5 v5");
+    model_node(m, "Squeeze", "q5 axis", "q");
+    model_node(m, "Squeeze", "k5 axis", "k");
+    model_node(m, "Squeeze", "v5 axis", "v");
+    model_node(m, "Transpose", "k", "kt");
+    model_ints_attribute(m, "perm", 4, swap);
+    model_node(m, "MatMul", "q kt", "scores");
+    model_node(m, "Add", "scores mask", "masked");
+    model_node(m, "Softmax", "masked", "weights");
+    model_node(m, "MatMul", "weights v", "mixed");
+    model_node(m, "Transpose", "mixed", "back");
+    model_ints_attribute(m, "perm", 4, back);
+    model_node(m, "Flatten", "back", "y");
+    model_output(m, "y");
+    return m;
+}
+
+START_TEST(attention_survives)
+{
+    every_allocation_of(attention_builder(), open_and_score);
+}
+END_TEST
+
 START_TEST(explaining_and_drawing_survive)
 {
     every_allocation(explain_and_draw);
@@ -489,6 +532,7 @@ int main(void)
     TCase *every = tcase_create("every allocation");
     tcase_set_timeout(every, 300);
     tcase_add_test(every, opening_scoring_and_differentiating_survive);
+    tcase_add_test(every, attention_survives);
     tcase_add_test(every, explaining_and_drawing_survive);
     tcase_add_loop_test(every, every_method_survives, 0, (int)(sizeof methods / sizeof methods[0]));
     tcase_add_test(every, explaining_by_rules_survives);
