@@ -4,6 +4,7 @@
  *
  * The system allocator is replaced at link time (--wrap), so only allocations of libxai and of
  * this file are counted, not those inside oneDNN. */
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "../unit/explain_models.h"
@@ -13,12 +14,12 @@ void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *block, size_t size);
 void *__real_aligned_alloc(size_t alignment, size_t size);
 
-/* Test state; the scenarios run on one thread. */
-static size_t allocations, failing; /* failing = 0: none */
+/* Test state; some scenarios allocate on two threads. */
+static atomic_size_t allocations, failing; /* failing = 0: none */
 
 static int denied(void)
 {
-    return ++allocations == failing;
+    return atomic_fetch_add(&allocations, 1) + 1 == failing;
 }
 
 void *__wrap_malloc(size_t size);
