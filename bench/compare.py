@@ -396,7 +396,9 @@ def main() -> None:
                 print(f"{network.name}, {threads} threads, batch {batch}", file=sys.stderr)
                 turns = rounds if batch == 1 else max(rounds // 3, 1)
                 wanted = [task for task in tasks if network.can(task)]
-                figures += race(served, network.name, threads, batch, turns, arguments.quiet, wanted)
+                made = race(served, network.name, threads, batch, turns, arguments.quiet, wanted)
+                print(tables(made, []), file=sys.stderr)  # a long run that is stopped has not been in vain
+                figures += made
             for contestant in served:
                 contestant.close()
 
