@@ -289,6 +289,28 @@ class Norms(nn.Module):
         return self.head(self.layers(x))
 
 
+class GroupNorms(nn.Module):
+    """Groups of six channels, which straddle blocks of channels, one group of all, and a normalisation without
+    weights, with the activations of the U-Nets of diffusion models."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 18, 3, padding=1)
+        self.block = nn.Sequential(
+            *(nn.GroupNorm(3, 18), nn.SiLU(), nn.Conv2d(18, 18, 3, padding=1)),
+            *(nn.GroupNorm(9, 18), nn.ReLU(), nn.Conv2d(18, 18, 3, padding=1)),
+        )
+        self.down = nn.Sequential(
+            *(nn.Conv2d(18, 20, 3, stride=2, padding=1), nn.GroupNorm(1, 20), nn.GELU()),
+            *(nn.Conv2d(20, 12, 1), nn.GroupNorm(2, 12, affine=False), nn.Sigmoid()),
+        )
+        self.head = Head(12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(self.down(x + self.block(x)))
+
+
 class Attention(nn.Module):
     """Self-attention written out, as timm does without a fused kernel."""
 
@@ -496,6 +518,7 @@ NETWORKS = {
     "signal": (Signal, "features", (2, 61), "as_planes", False),
     "volume": (Volume, "features", (1, 8, 10, 10), "as_planes", False),
     "norms": (Norms, "layers", IMAGE, "as_planes", True),
+    "groupnorms": (GroupNorms, "block", IMAGE, "as_planes", False),
     "vit": (Vit, "blocks.1.norm1", IMAGE, "tokens_as_planes", True),
     "windows": (Windows, "merge", IMAGE, "channels_last_as_planes", True),
     "convnext": (ConvNext, "second", IMAGE, "as_planes", True),
