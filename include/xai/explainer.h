@@ -75,7 +75,8 @@ XAI_API xai_status xai_explainer_options_create(xai_explainer_options **out, xai
 /**
  * An option of the method, by name: which there are, with defaults, xai_method_option_name() lists
  * and docs/methods describes. Names and values are checked by xai_explainer_create(), which knows
- * the method. Setting an option again replaces its value.
+ * the method. Setting an option again replaces its value. A count of 0 ("samples", "steps", "window",
+ * "cells", ...) is the default, whatever the method.
  *
  * @param name   such as "samples", "steps", "seed", "noise", "tolerance" or "baseline"; copied
  * @return XAI_OK; XAI_ERROR_ARGUMENT; XAI_ERROR_MEMORY

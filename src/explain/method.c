@@ -82,6 +82,8 @@ xai_status explainer_init(explainer *self, const subject *of, const char *method
         status = option_list_check(settings->options, self->method->options, method, error);
     if (status == XAI_OK && settings->options != NULL)
         status = option_list_copy(&self->options, settings->options, error);
+    if (status == XAI_OK)
+        option_list_drop_zeros(&self->options, self->method->options);
     if (status == XAI_OK && option_given(&self->options, "baseline") != NULL &&
         option_given(&self->options, "background") != NULL)
         status = error_set(error, XAI_ERROR_ARGUMENT, "baseline",

@@ -44,13 +44,13 @@ static xai_status read_sizes(const explainer *self, const char *name, int rank,
     for (int axis = 0; given != NULL; axis++) {
         char *end = NULL;
         const unsigned long size = strtoul(given, &end, 10);
-        if (end == given || (*end != ',' && *end != '\0') || size < 1 || size > INT32_MAX ||
-            axis >= rank)
+        if (end == given || (*end != ',' && *end != '\0') || size > INT32_MAX || axis >= rank ||
+            given[0] == '-')
             return error_set(error, XAI_ERROR_ARGUMENT, name,
                              "a size for each of %d spatial axes is needed, such as 16 or 16,16",
                              rank);
         for (int a = axis; a < rank; a++)
-            out[a] = size; /* one number serves the axes that follow */
+            out[a] = size > 0 ? size : otherwise[a]; /* one serves the axes that follow */
         if (*end == '\0' && axis != 0 && axis != rank - 1)
             return error_set(error, XAI_ERROR_ARGUMENT, name, "%d sizes for %d spatial axes",
                              axis + 1, rank);

@@ -239,11 +239,29 @@ static xai_status wrong_kind(const option_definition *wanted, xai_error **error)
                      names[wanted->kinds & 7], wanted->description);
 }
 
+/* A count of 0 is none: it asks for the default. */
+static bool is_default(const option_value *self, const option_definition *wanted)
+{
+    return self->kind == OPTION_NUMBER && (wanted->kinds & OPTION_NUMBER) != 0 && wanted->whole &&
+           wanted->lowest > 0 && self->number == 0;
+}
+
+void option_list_drop_zeros(option_list *self, const option_definition *table)
+{
+    for (size_t i = self->count; i-- > 0;) {
+        const option_definition *wanted = option_find(table, self->items[i].name);
+        if (wanted != NULL && is_default(&self->items[i], wanted))
+            option_list_remove(self, wanted->name);
+    }
+}
+
 static xai_status check_value(const option_value *self, const option_definition *wanted,
                               xai_error **error)
 {
     if ((wanted->kinds & self->kind) == 0)
         return wrong_kind(wanted, error);
+    if (is_default(self, wanted))
+        return XAI_OK;
     if (self->kind == OPTION_NUMBER) {
         const double number = self->number;
         if (!(number >= wanted->lowest && number <= wanted->highest))

@@ -15,7 +15,7 @@ typedef struct option_definition {
     int kinds;     /* OPTION_* */
     double number; /* the default of a number */
     double lowest, highest;
-    bool whole;       /* the number must be an integer */
+    bool whole;       /* the number must be an integer; 0 below `lowest` stands for the default */
     const char *text; /* the default as text, for the user: "50", "0", "none" */
     /* Texts that are taken, separated by '|'; one that ends in ':' takes anything behind it. NULL =
      * any text. */
@@ -112,6 +112,9 @@ xai_status option_list_set_tensor(option_list *self, const char *name, size_t in
 void option_list_remove(option_list *self, const char *name);
 xai_status option_list_copy(option_list *self, const option_list *from, xai_error **error);
 void option_list_free(option_list *self);
+
+/* Take out the zeros that stand for the default. */
+void option_list_drop_zeros(option_list *self, const option_definition *table);
 
 /* XAI_ERROR_ARGUMENT when an option is not in the method's table, or its value is not allowed. */
 xai_status option_list_check(const option_list *self, const option_definition *table,

@@ -73,6 +73,25 @@ def test_every_method_is_looked_at():
     assert sorted(SEGMENTED) == sorted(name for name in EVERY if "segments" in libxai.method_options(name))
 
 
+COUNTS = {"samples", "steps", "window", "stride", "cells"}
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_a_count_of_zero_is_the_default(model, x, trees, method):
+    here, row = (trees[0], trees[1]) if method == "tree_shap" else (model, x[:1])
+    others = {**options_of(method, row), "target": 1}
+    if method == "tree_shap":
+        others["target"] = 0
+    for name in COUNTS & set(libxai.method_options(method)):
+        rest = {key: value for key, value in others.items() if key != name}
+        plain, zero = (libxai.explain(here, row, method, **rest, **more) for more in ({}, {name: 0}))
+        assert np.array_equal(plain.values, zero.values) and plain.evaluations == zero.evaluations
+        with pytest.raises(libxai.ArgumentError, match=name):
+            libxai.explain(here, row, method, **rest, **{name: -1})
+        if name in ("window", "stride"):
+            assert np.array_equal(plain.values, libxai.explain(here, row, method, **rest, **{name: "0,0"}).values)
+
+
 @pytest.mark.parametrize("method", IMAGES)
 def test_facts(model, x, method):
     found = explain(model, x, method)
