@@ -68,6 +68,28 @@ const method_definition *method_find(const char *name)
     return NULL;
 }
 
+/* An input of the model may be the layer, when it holds float32 as layers do. */
+static xai_status check_layer(const explainer *self, xai_error **error)
+{
+    const graph *source = network_graph(self->engine.of->net);
+    for (size_t i = 0; self->layer != GRAPH_NONE && i < source->input_count; i++) {
+        const graph_value *input = &source->values[source->inputs[i]];
+        if (source->inputs[i] != self->layer || input->dtype == DTYPE_FLOAT)
+            continue;
+        if (dtype_is_float(input->dtype))
+            return error_set(
+                error, XAI_ERROR_UNSUPPORTED, "layer",
+                "the input '%.80s' holds %s, layers hold float32: leave the option out "
+                "to attribute to inputs",
+                input->name, dtype_name(input->dtype));
+        return error_set(error, XAI_ERROR_UNSUPPORTED, "layer",
+                         "the input '%.80s' holds %s, which have no gradient: give the layer "
+                         "that embeds them, or mask them (docs/start/tokens.md)",
+                         input->name, dtype_name(input->dtype));
+    }
+    return XAI_OK;
+}
+
 xai_status explainer_init(explainer *self, const subject *of, const char *method,
                           const explainer_settings *settings, xai_error **error)
 {
@@ -92,7 +114,7 @@ xai_status explainer_init(explainer *self, const subject *of, const char *method
     const char *layer = option_text(&self->options, "layer");
     if (status == XAI_OK && layer != NULL)
         status = evaluator_find_value(&self->engine, layer, &self->layer, error);
-    return status;
+    return status == XAI_OK ? check_layer(self, error) : status;
 }
 
 void explainer_free(explainer *self)

@@ -101,6 +101,7 @@ typedef struct variant_job {
     size_t *outputs;   /* of each score in the outputs, one row */
     size_t output_count;
     size_t per_plan, runs;
+    size_t input_start; /* the input that variants start at; SIZE_MAX = none */
 } variant_job;
 
 static void slot_free(slot_data *self)
@@ -136,16 +137,28 @@ static slot_data *slot_create(const variant_job *job)
     return made;
 }
 
+/* Which input of the model the start is, when there is one and it is an input: then nothing of the
+ * network lies before it, and its variants are written to the input itself. */
+static size_t find_input_start(const graph *source, const variants *what)
+{
+    for (size_t i = 0; what->start_count == 1 && i < source->input_count; i++)
+        if (source->inputs[i] == what->starts[0])
+            return i;
+    return SIZE_MAX;
+}
+
 /* One row of each input of the run at a time; the last run may hold its last variant again. */
 static xai_status fill_run(void *user, size_t index, tensor *inputs, xai_error **error)
 {
     const variant_job *job = user;
     const variants *what = job->what;
     const batch *rows = what->rows;
-    const size_t count = network_graph(job->self->of->net)->input_count + what->start_count;
-    if (job->per_plan == 1)
+    const bool at_input = job->input_start != SIZE_MAX;
+    const size_t own = network_graph(job->self->of->net)->input_count;
+    const size_t count = own + (at_input ? 0 : what->start_count);
+    if (job->per_plan == 1 && !at_input)
         return what->fill(what->user, index, inputs, error);
-    tensor *views = memory_allocate(count, sizeof *views);
+    tensor *views = memory_allocate(count + 1, sizeof *views);
     if (views == NULL)
         return error_memory(error, "variants", count * sizeof *views);
     xai_status status = XAI_OK;
@@ -153,9 +166,13 @@ static xai_status fill_run(void *user, size_t index, tensor *inputs, xai_error *
         for (size_t i = 0; i < count; i++) {
             views[i] = inputs[i];
             views[i].owned = false;
+            if (job->per_plan == 1)
+                continue;
             views[i].shape.dims[0] = 1;
             views[i].data = (char *)inputs[i].data + b * tensor_bytes(&views[i]);
         }
+        if (at_input)
+            views[count] = views[job->input_start];
         const size_t at = index * rows->per_plan + b;
         status = what->fill(what->user, at < what->count ? at : what->count - 1, views, error);
     }
@@ -375,7 +392,7 @@ static xai_status find_plan(const variant_job *job, bool one_thread, plan **out,
     const plan_wish wish = {
         .ids = {wanted, seeds, what->wrt, what->starts},
         .counts = {wanted_count, what->wrt_count > 0 ? seed_count : 0, what->wrt_count,
-                   what->start_count},
+                   job->input_start == SIZE_MAX ? what->start_count : 0},
         .start_shapes = what->start_shapes,
         .one_thread = one_thread,
     };
@@ -404,6 +421,7 @@ static int worker_count(const evaluator *self, size_t runs, const plan *program)
 xai_status evaluator_run_variants(evaluator *self, const variants *what, xai_error **error)
 {
     variant_job job = {.self = self, .what = what, .per_plan = what->rows->per_plan};
+    job.input_start = find_input_start(network_graph(self->of->net), what);
     plan *program = NULL;
     xai_status status = XAI_OK;
     if (what->count == 0)

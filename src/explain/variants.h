@@ -46,7 +46,8 @@ typedef struct variants {
     bool with_outputs;
     /* A tail of the network: inner values that fill() writes besides the inputs, with their static
      * shapes of one run (see evaluator_value_shape). What they alone depend on is not computed.
-     * They follow the model's inputs in what fill() gets. */
+     * They follow the model's inputs in what fill() gets. One alone may be an input of the model,
+     * whose own tensor fill() then has to write before it. */
     const int *starts;
     const shape *start_shapes;
     size_t start_count;
