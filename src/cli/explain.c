@@ -9,6 +9,7 @@
 #include "cli.h"
 #include "files.h"
 #include "input.h"
+#include "values.h"
 
 enum { INPUT_LIMIT = 32 };
 
@@ -289,6 +290,7 @@ static int explain(request *wanted, const char *const *paths, size_t given)
     xai_explanation *result = NULL;
     xai_error *error = NULL;
     input_set inputs = {0};
+    values_files others = {0};
     output outputs[4] = {{0}};
     output *overlay = &outputs[0], *json = &outputs[1], *npy = &outputs[2], *values = &outputs[3];
     int code = EXIT_FAILED;
@@ -315,21 +317,26 @@ static int explain(request *wanted, const char *const *paths, size_t given)
         goto failed;
     progress_end();
     if (!write_overlay(wanted, result, &inputs, overlay) || !write_json(wanted, result, json) ||
-        !write_map(result, npy) ||
-        (values->path && !npy_write(values->path, values->file, xai_explanation_values(result))))
+        !write_map(result, npy) || !values_write(&others, values, result, paths))
         goto done;
     for (size_t i = 0; i < 4; i++)
         if (!output_finish(&outputs[i]))
             goto done;
+    if (!values_finish(&others))
+        goto done;
     for (size_t i = 0; i < 4; i++)
         if (!output_commit(&outputs[i]))
             goto done;
+    if (!values_commit(&others))
+        goto done;
     if (overlay->file != stdout && json->file != stdout && npy->file != stdout &&
         values->file != stdout) {
         print_facts(wanted, result);
         for (size_t i = 0; i < 4; i++)
             if (outputs[i].path)
                 printf("wrote %s\n", outputs[i].path);
+        for (size_t i = 0; i < others.count; i++)
+            printf("wrote %s\n", others.paths[i]);
     }
     code = EXIT_OK;
     goto done;
@@ -338,6 +345,7 @@ failed:
 done:
     for (size_t i = 0; i < 4; i++)
         output_discard(&outputs[i]);
+    values_free(&others);
     input_set_free(&inputs);
     xai_explanation_free(result);
     xai_target_free(target);

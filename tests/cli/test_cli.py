@@ -10,8 +10,10 @@ import sys
 import time
 
 import numpy as np
+import onnx
 import pytest
 from conftest import CARD, make_model, read_png, scores_of, write_png
+from onnx import helper
 
 
 def succeeds(process):
@@ -255,6 +257,48 @@ def test_a_label_wins_over_an_index(xai, model, image):
 def test_without_a_target_the_highest_score_is_explained(xai, model, image):
     best = next(iter(printed_scores(succeeds(xai("run", model, image, "--top", "1")))))
     assert succeeds(xai("explain", model, image)).startswith(best + " ")
+
+
+@pytest.fixture
+def three(tmp_path):
+    """The sum of three inputs times their weights; two names differ in what files cannot carry alone."""
+    names = ["picture", "patient/age", "sex"]
+    weights = {name: np.random.default_rng(i).standard_normal((4, 1)).astype("f") for i, name in enumerate(names)}
+    nodes = [helper.make_node("MatMul", [name, f"w{i}"], [f"s{i}"]) for i, name in enumerate(names)]
+    nodes.append(helper.make_node("Sum", ["s0", "s1", "s2"], ["score"]))
+    given = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in names]
+    score = helper.make_tensor_value_info("score", onnx.TensorProto.FLOAT, [1, 1])
+    tensors = [onnx.numpy_helper.from_array(weights[name], f"w{i}") for i, name in enumerate(names)]
+    graph = helper.make_graph(nodes, "three", given, [score], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    rows = {name: np.random.default_rng(9 + i).standard_normal((1, 4)).astype("f") for i, name in enumerate(names)}
+    for i, name in enumerate(names):
+        np.save(tmp_path / f"x{i}.npy", rows[name])
+    files = [tmp_path / f"x{i}.npy" for i in range(3)]
+    return tmp_path / "m.onnx", files, [rows[name] * weights[name].T for name in names]
+
+
+def test_values_of_every_input_are_written(xai, three, tmp_path):
+    model, files, wanted = three
+    folder = tmp_path / "a.b"  # a point in the folder's name is no ending
+    folder.mkdir()
+    arguments = ["explain", model, *files, "--method", "input_x_gradient", "--target", "0", "--values"]
+    told = succeeds(xai(*arguments, folder / "v.npy"))
+    written = [folder / name for name in ("v.npy", "v.patient_age.npy", "v.sex.npy")]
+    assert sorted(folder.iterdir()) == written
+    for path, values in zip(written, wanted, strict=True):
+        assert f"wrote {path}\n" in told
+        np.testing.assert_allclose(np.load(path), values, rtol=1e-6)
+    succeeds(xai(*arguments, folder / "plain"))
+    assert (folder / "plain.sex").exists() and (folder / "plain.patient_age").exists()
+
+
+def test_values_that_cannot_be_written_leave_nothing(xai, three, tmp_path):
+    model, files, _ = three
+    (tmp_path / "v.sex.npy").mkdir()
+    done = xai("explain", model, *files, "--method", "saliency", "--target", "0", "--values", tmp_path / "v.npy")
+    assert done.returncode == 1 and "v.sex.npy: it is a folder" in done.stderr
+    assert not (tmp_path / "v.npy").exists() and not (tmp_path / "v.patient_age.npy").exists()
 
 
 def test_facts_say_what_a_sampled_explanation_rests_on(xai, model, image):
