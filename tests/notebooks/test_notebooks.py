@@ -1,7 +1,14 @@
-"""Every notebook of examples/notebooks runs from the first cell to the last, in a kernel of its own."""
+"""Every notebook of examples/notebooks runs from the first cell to the last, in a kernel of its own.
+
+XAI_PEERS_PYTHON names an interpreter with ipykernel and what a notebook needs besides that is not installed here.
+"""
 
 import importlib.util
+import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -11,15 +18,30 @@ FOLDER = pathlib.Path(__file__).resolve().parents[2] / "examples/notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
+def interpreter(needed):
+    """The first Python that has all of it."""
+    missing = [package for package in needed if importlib.util.find_spec(package) is None]
+    if not missing:
+        return sys.executable
+    other = os.environ.get("XAI_PEERS_PYTHON")
+    imports = f"import {', '.join([*needed, 'ipykernel'])}"
+    if other and subprocess.run([other, "-c", imports], capture_output=True, check=False).returncode == 0:
+        return other
+    return pytest.skip(f"{', '.join(missing)} is not installed (tools/setup --peers)")
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs(path, monkeypatch):
+def test_runs(path, monkeypatch, tmp_path):
     notebook = nbformat.read(path, as_version=4)
-    for package in notebook.metadata.get("libxai", {}).get("needs", []):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
+    python = interpreter(notebook.metadata.get("libxai", {}).get("needs", []))
+    kernel = tmp_path / "kernels/chosen/kernel.json"
+    kernel.parent.mkdir(parents=True)
+    command = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    kernel.write_text(json.dumps({"argv": command, "display_name": "chosen", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     client = nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": FOLDER}}
+        notebook, timeout=300, kernel_name="chosen", resources={"metadata": {"path": FOLDER}}
     )
     client.execute()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -79,11 +79,9 @@ def test_map_of_the_layer(file, method):
     assert error(found.values, expected(file, method.replace("++", "_plus_plus"))) <= LIMIT
 
 
-@pytest.mark.parametrize("file", NETWORKS)
+@pytest.mark.parametrize("file", [each for each in NETWORKS if (expected(each, "targets") >= 0).all()])  # no maps
 def test_highest_score_is_the_target_of_a_row(file):
     targets = expected(file, "targets")
-    if (targets < 0).any():
-        pytest.skip("the scores are maps")
     x = expected(file, "image")
     assert libxai.explain(model(file), x, layer=layer(file)).target.tolist() == targets.tolist()
     assert np.array_equal(model(file).gradient(x), model(file).gradient(x, targets))

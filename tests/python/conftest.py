@@ -1,5 +1,7 @@
-"""Small models, made here with the package onnx."""
+"""Small models, made here with the package onnx; and which tests need packages that others do not (mark `needs`)."""
 
+import importlib.util
+import os
 import pathlib
 
 import libxai
@@ -10,6 +12,24 @@ from onnx import TensorProto, helper, numpy_helper
 
 PHANTOM = pathlib.Path(__file__).resolve().parents[2] / "examples/phantom/models"
 LABELS = ["Effusion", "Nodule", "Pneumothorax", "Fracture"]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs(*packages): skipped where one of them is not installed")
+
+
+def pytest_collection_modifyitems(config, items):
+    """XAI_PEERS=only runs the tests that need packages, XAI_PEERS=elsewhere all others: tests/run runs both."""
+    chosen, left = [], []
+    for item in items:
+        needed = [package for mark in item.iter_markers("needs") for package in mark.args]
+        missing = [package for package in needed if importlib.util.find_spec(package) is None]
+        here = {"only": needed, "elsewhere": not needed}.get(os.environ.get("XAI_PEERS"), True)
+        (chosen if here else left).append(item)
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=f"{', '.join(missing)} is not installed"))
+    items[:] = chosen
+    config.hook.pytest_deselected(items=left)
 
 
 def save(nodes, inputs, outputs, weights, card=None, opset=17):

@@ -238,8 +238,8 @@ def test_explanation_outlives_model_and_explainer(data, x):
     assert found.overlay(np.zeros((20, 24), np.uint8)).shape == (20, 24, 3)
 
 
+@pytest.mark.needs("shap")
 def test_to_shap(model, x):
     """For methods that attribute to the input; the CAM methods attribute to a layer."""
-    pytest.importorskip("shap")
     with pytest.raises(libxai.UnsupportedError):
         libxai.explain(model, x, "gradcam").to_shap()

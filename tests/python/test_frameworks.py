@@ -1,5 +1,6 @@
 """Arrays and models of other libraries, skipped where they are not installed; a small exporter of DLPack stands in."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -92,10 +93,11 @@ def test_card_is_appended():
     assert made.labels == labels and made.metadata["note"] == ""
 
 
+@pytest.mark.needs("torch")
 class TestTorch:
     @pytest.fixture
     def torch(self):
-        return pytest.importorskip("torch", reason="PyTorch is not installed")
+        return importlib.import_module("torch")
 
     @pytest.fixture
     def module(self, torch):
@@ -201,10 +203,15 @@ class TestSklearn:
             libxai.from_sklearn(Own())
 
 
-def test_keras():
+def import_keras():
     if importlib.util.find_spec("tensorflow") is None:
         os.environ.setdefault("KERAS_BACKEND", "torch")
-    keras = pytest.importorskip("keras", reason="Keras is not installed")
+    return importlib.import_module("keras")
+
+
+@pytest.mark.needs("keras", "torch")
+def test_keras():
+    keras = import_keras()
     keras.utils.set_random_seed(0)
     layers = keras.layers
     image = keras.Input((16, 16, 1))
@@ -217,10 +224,9 @@ def test_keras():
     assert libxai.explain(made, x, "gradcam", "a").map.shape == (3, 16, 16)
 
 
+@pytest.mark.needs("keras", "torch")
 def test_keras_subclass_needs_an_example():
-    if importlib.util.find_spec("tensorflow") is None:
-        os.environ.setdefault("KERAS_BACKEND", "torch")
-    keras = pytest.importorskip("keras", reason="Keras is not installed")
+    keras = import_keras()
 
     class Own(keras.Model):
         def __init__(self):
@@ -237,8 +243,9 @@ def test_keras_subclass_needs_an_example():
     assert np.allclose(made(x), np.asarray(network.predict(x, verbose=0)), atol=1e-6)
 
 
+@pytest.mark.needs("jax")
 def test_jax(model, x):
-    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    jax = importlib.import_module("jax")
     array = jax.numpy.asarray(x)
     assert to_array(array, 1).ctypes.data == array.unsafe_buffer_pointer()  # not copied
     assert np.array_equal(model(array), model(x))

@@ -1,5 +1,5 @@
-"""The option layer with the name of an input of the model: attributions are those of the input, maps follow the formulas with
-the picture in place of a layer's channels."""
+"""The option layer with the name of an input of the model: attributions are those of the input, and maps follow the
+formulas with the picture in place of a layer's channels."""
 
 import conftest
 import libxai

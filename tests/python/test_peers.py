@@ -1,5 +1,7 @@
 """The shapes that other packages expect: shap's plots, Captum's classes, Quantus's explain_func."""
 
+import importlib
+
 import conftest
 import libxai
 import numpy as np
@@ -44,11 +46,12 @@ def test_bars_of_a_table(shapley):
         shapley.plot(names=["one"])
 
 
+@pytest.mark.needs("shap", "matplotlib")
 class TestShap:
     @pytest.fixture
     def shap(self):
-        pytest.importorskip("matplotlib", reason="matplotlib is not installed").use("Agg")
-        return pytest.importorskip("shap", reason="shap is not installed")
+        importlib.import_module("matplotlib").use("Agg")
+        return importlib.import_module("shap")
 
     def test_explanation(self, shap, shapley, table):
         made = shapley.to_shap(["a", "b", "c", "d", "e"])
@@ -86,8 +89,8 @@ class TestShap:
         plt.close("all")
 
 
+@pytest.mark.needs("shap")
 def test_to_shap_of_a_layer_is_refused(model, x):
-    pytest.importorskip("shap", reason="shap is not installed")
     with pytest.raises(libxai.UnsupportedError, match="does not attribute"):
         libxai.explain(model, x, "gradcam").to_shap()
 
@@ -110,9 +113,9 @@ class TestCaptumStyle:
         made = captum_style.LayerGradCam(model, "act2").attribute(x, target=2)
         assert np.array_equal(made[:, 0], libxai.explain(model, x, "gradcam", 2, layer="act2").values)
 
+    @pytest.mark.needs("torch", "captum")
     def test_modules_and_tensors(self):
-        torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-        captum = pytest.importorskip("captum.attr", reason="Captum is not installed")
+        torch, captum = importlib.import_module("torch"), importlib.import_module("captum.attr")
         from libxai import captum_style
 
         torch.manual_seed(0)
@@ -126,6 +129,7 @@ class TestCaptumStyle:
         ]
         assert torch.allclose(ours, torch.cat(theirs).to(ours.dtype), atol=1e-5)
 
+    @pytest.mark.needs("torch", "captum")
     @pytest.mark.parametrize(
         "name, options",
         [
@@ -136,28 +140,24 @@ class TestCaptumStyle:
         ],
     )
     def test_same_numbers_as_captum(self, name, options):
-        torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-        captum = pytest.importorskip("captum.attr", reason="Captum is not installed")
+        torch, captum = importlib.import_module("torch"), importlib.import_module("captum.attr")
         from libxai import captum_style
 
         ours = getattr(captum_style, name)
         torch.manual_seed(0)
         module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
         x = torch.randn(5, 4)
-        try:
-            found = ours(module).attribute(x, target=1, **options)
-        except libxai.NotFoundError as error:
-            pytest.skip(str(error))
+        found = ours(module).attribute(x, target=1, **options)
         theirs = getattr(captum, name)(module).attribute(x, target=1, **options)
         tolerance = 2e-3 if name == "IntegratedGradients" else 1e-5  # other nodes of the same integral
         assert torch.allclose(found, theirs.detach().to(found.dtype), atol=tolerance)
 
 
+@pytest.mark.needs("torch", "quantus")
 class TestQuantus:
     @pytest.fixture
     def quantus(self):
-        pytest.importorskip("torch", reason="PyTorch is not installed")
-        return pytest.importorskip("quantus", reason="Quantus is not installed")
+        return importlib.import_module("quantus")
 
     def test_metrics_take_it(self, quantus):
         import torch
