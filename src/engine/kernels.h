@@ -45,6 +45,11 @@ void kernel_activate(const activation *f, const float *x, float *y, size_t n, in
 void kernel_activate_backward(const activation *f, const float *xy, const float *gy, float *gx,
                               size_t n, bool accumulate, int threads);
 
+/* y = f(x) and slopes = f'(x) at once, for activations that share most of the work: GELU and SiLU. */
+bool activation_gives_slopes(const activation *f);
+void kernel_activate_both(const activation *f, const float *x, float *y, float *slopes, size_t n,
+                          int threads);
+
 /* y = f(a + b) and y = a * b; y may be a or b. */
 void kernel_add(const float *a, const float *b, float *y, size_t n, const activation *f,
                 int threads);

@@ -268,3 +268,45 @@ void kernel_activate_backward(const activation *f, const float *xy, const float 
                                 kernel_minimum(n - begin, KERNEL_PIECE), accumulate);
     }
 }
+
+#define EACH_BOTH(function)                \
+    do {                                   \
+        KERNEL_SIMD                        \
+        for (size_t i = 0; i < n; i++) {   \
+            float slope;                   \
+            y[i] = function(x[i], &slope); \
+            slopes[i] = slope;             \
+        }                                  \
+    } while (0)
+
+KERNEL_LEAF void activate_both_piece(activation_kind kind, const float *x, float *y, float *slopes,
+                                     size_t n)
+{
+    if (kind == ACTIVATION_GELU)
+        EACH_BOTH(math_gelu_both);
+    else if (kind == ACTIVATION_GELU_TANH)
+        EACH_BOTH(math_gelu_tanh_both);
+    else
+        EACH_BOTH(math_silu_both);
+}
+
+#undef EACH_BOTH
+
+bool activation_gives_slopes(const activation *f)
+{
+    return f->kind == ACTIVATION_GELU || f->kind == ACTIVATION_GELU_TANH ||
+           f->kind == ACTIVATION_SILU;
+}
+
+void kernel_activate_both(const activation *f, const float *x, float *y, float *slopes, size_t n,
+                          int threads)
+{
+    const int team = kernel_threads(threads, n);
+    const size_t pieces = kernel_pieces(n, KERNEL_PIECE);
+    KERNEL_PARALLEL(team)
+    for (size_t p = 0; p < pieces; p++) {
+        const size_t begin = p * KERNEL_PIECE;
+        activate_both_piece(f->kind, x + begin, y + begin, slopes + begin,
+                            kernel_minimum(n - begin, KERNEL_PIECE));
+    }
+}

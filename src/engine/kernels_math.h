@@ -125,7 +125,10 @@ KERNEL_INLINE float math_normal_cdf(float x, float *density_exp)
     const float magnitude = x < 0 ? -x : x;
     /* min before squaring: no infinity minus infinity in the split */
     const float bounded = magnitude > 15.0f ? 15.0f : magnitude;
-    const float e = math_exp_minus(0.5 * (double)bounded * (double)bounded);
+    /* x^2 / 2 to twice float's precision: the square of the first 12 bits is exact, and the rest of the sum is kept. */
+    const float head = math_from_bits(math_bits(bounded) & 0xFFFFF000u), rest = bounded - head;
+    const float half = 0.5f * head * head, low = rest * (head + 0.5f * rest), sum = half + low;
+    const float e = math_exp(-sum) * (1.0f - (low - (sum - half)));
     const float t = 1.0f / (1.0f + 0.3f * bounded);
     float m = -0.00383641675f;
     m = m * t + 0.0582751686f;
@@ -158,6 +161,16 @@ KERNEL_INLINE float math_gelu_slope(float x)
     return p + bounded * e * 0.398942280f;
 }
 
+/* math_gelu() and math_gelu_slope() at once. */
+KERNEL_INLINE float math_gelu_both(float x, float *slope)
+{
+    float e;
+    const float p = math_normal_cdf(x, &e), y = x * p;
+    const float bounded = x < -15.0f ? -15.0f : (x > 15.0f ? 15.0f : x);
+    *slope = p + bounded * e * 0.398942280f;
+    return x < -15.0f ? -0.0f : y;
+}
+
 /* 2 u of GELU's tanh form, u = sqrt(2/pi) (x + 0.044715 x^3), bounded so that nothing overflows */
 KERNEL_INLINE double math_gelu_tanh_argument(float x)
 {
@@ -186,6 +199,23 @@ KERNEL_INLINE float math_gelu_tanh_slope(float x)
     const float bounded = x < -30.0f ? -30.0f : (x > 30.0f ? 30.0f : x);
     const float s = math_gelu_tanh_share(x);
     return s + bounded * s * (1.0f - s) * (1.59576912f + 0.214064449f * bounded * bounded);
+}
+
+KERNEL_INLINE float math_gelu_tanh_both(float x, float *slope)
+{
+    const float bounded = x < -30.0f ? -30.0f : (x > 30.0f ? 30.0f : x);
+    const float s = math_gelu_tanh_share(x), y = x * s;
+    *slope = s + bounded * s * (1.0f - s) * (1.59576912f + 0.214064449f * bounded * bounded);
+    return x < -30.0f ? -0.0f : y;
+}
+
+/* x sigmoid(x) and its slope, which share the exponential. */
+KERNEL_INLINE float math_silu_both(float x, float *slope)
+{
+    const float bounded = x < -104.0f ? -104.0f : (x > 104.0f ? 104.0f : x);
+    const float s = math_sigmoid(bounded), y = x * s;
+    *slope = s * (1.0f + bounded * (1.0f - s));
+    return x < -104.0f ? -0.0f : y;
 }
 
 /* d/dx x sigmoid(x) = s (1 + x (1 - s)) */

@@ -6,6 +6,32 @@
 #include "engine/lower.h"
 #include "engine/steps.h"
 
+static xai_status step_activate_both(const step *self, run *state, xai_error **error)
+{
+    (void)error;
+    kernel_activate_both(
+        &self->post, run_address(state, self->operands[0]), run_address(state, self->operands[1]),
+        run_address(state, self->operands[2]), self->count, state->program->threads);
+    return XAI_OK;
+}
+
+/* gx (+)= slopes gy */
+static xai_status step_slopes(const step *self, run *state, xai_error **error)
+{
+    (void)error;
+    kernel_multiply(run_address(state, self->operands[0]), run_address(state, self->operands[1]),
+                    run_address(state, self->operands[2]), self->count, self->accumulate,
+                    state->program->threads);
+    return XAI_OK;
+}
+
+/* The forward pass keeps the slopes of the curves that backward passes would compute anew, in place of their inputs. */
+static bool keeps_slopes(const builder *b, const unit *self, int x)
+{
+    return b->any_gradient && b->values[x].needs_gradient && b->rule != ENGINE_RULE_DEEPLIFT &&
+           b->rule != ENGINE_RULE_LRP && activation_gives_slopes(&self->post);
+}
+
 xai_status lower_activation(builder *b, int index, bool *done)
 {
     const graph_node *node = &b->graph->nodes[index];
@@ -25,8 +51,14 @@ xai_status lower_activation(builder *b, int index, bool *done)
     xai_status status = builder_input(b, node->inputs[0], form, &source);
     if (status == XAI_OK)
         status = builder_output(b, self.output, form, &destination);
+    self.keeps_slopes = keeps_slopes(b, &self, node->inputs[0]);
+    if (status == XAI_OK && self.keeps_slopes) {
+        self.slopes = builder_buffer(b, layout_bytes(b, self.output, form));
+        status = self.slopes.buffer == BUFFER_NONE ? XAI_ERROR_MEMORY : XAI_OK;
+    }
     if (status == XAI_OK)
-        status = builder_step(b, step_activate, index, "activation", &s);
+        status = builder_step(b, self.keeps_slopes ? step_activate_both : step_activate, index,
+                              "activation", &s);
     if (status != XAI_OK)
         return status;
     s->post = self.post;
@@ -37,6 +69,8 @@ xai_status lower_activation(builder *b, int index, bool *done)
     }
     builder_read(b, s, 0, source);
     builder_write(b, s, 1, destination, s->count * sizeof(float));
+    if (self.keeps_slopes)
+        builder_write(b, s, 2, self.slopes, s->count * sizeof(float));
     return builder_unit(b, &self);
 }
 
@@ -54,7 +88,8 @@ xai_status lower_activation_backward(builder *b, const unit *self)
     xai_status status = gradient_read(b, self->output, &gradient);
     if (status == XAI_OK)
         status = rule_guide(b, self, &gradient, &post);
-    if (status == XAI_OK)
+    known = self->slopes;
+    if (status == XAI_OK && !self->keeps_slopes)
         status = builder_input(b, activation_backward_uses_output(&post) ? self->output : x, form,
                                &known);
     if (status == XAI_OK && direct)
@@ -64,7 +99,8 @@ xai_status lower_activation_backward(builder *b, const unit *self)
         status = target.buffer == BUFFER_NONE ? XAI_ERROR_MEMORY : XAI_OK;
     }
     if (status == XAI_OK)
-        status = builder_step(b, step_activate_backward, self->node, "activation", &s);
+        status = builder_step(b, self->keeps_slopes ? step_slopes : step_activate_backward,
+                              self->node, "activation", &s);
     if (status != XAI_OK)
         return status;
     s->post = post;

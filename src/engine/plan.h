@@ -142,6 +142,8 @@ struct unit {
     const movement *repeat; /* how a constant is repeated, when not row by row; in the pool */
     operand argmax;         /* positions a max pool kept */
     operand factors;        /* what a normalisation kept: see kernel_norm() */
+    operand slopes;         /* of an activation, when it keeps them */
+    bool keeps_slopes;
     bool include_pad;
     const fused_attention *heads; /* in the pool */
 };

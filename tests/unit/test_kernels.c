@@ -172,6 +172,45 @@ START_TEST(activations_are_accurate_over_all_floats)
 }
 END_TEST
 
+/* Value and slope at once: the value as above, the slope as the backward kernel has it. */
+START_TEST(values_and_slopes_at_once_agree)
+{
+    static const activation kinds[] = {
+        {ACTIVATION_GELU, 0, 0}, {ACTIVATION_GELU_TANH, 0, 0}, {ACTIVATION_SILU, 0, 0}};
+    const activation *f = &kinds[_i];
+    float *x = floats(1u << 18, false), *y = floats(1u << 18, false),
+          *slopes = floats(1u << 18, false), *want = floats(1u << 18, false),
+          *ones = floats(1u << 18, false);
+    ck_assert(activation_gives_slopes(f));
+    size_t n = float_sweep(x);
+    x[n++] = INFINITY;
+    x[n++] = -INFINITY;
+    x[n++] = NAN;
+    for (size_t i = 0; i < n; i++)
+        ones[i] = 1;
+    kernel_activate_both(f, x, y, slopes, n, 2);
+    kernel_activate_backward(f, x, ones, want, n, false, 2);
+    for (size_t i = 0; i < n; i++) {
+        if (isnan(x[i])) {
+            ck_assert(isnan(y[i]) && isnan(slopes[i]));
+            continue;
+        }
+        const double value =
+            isinf(x[i]) ? (x[i] > 0 ? (double)x[i] : 0) : reference_activation(f, (double)x[i]);
+        if (!isinf(value) && !isnan(value)) /* the formula's own infinity over infinity */
+            assert_close((double)y[i], value, 1e-6 * fabs(value) + 1e-42, "value", i);
+        /* Where neither is a normal number the two are cut off at different places. */
+        assert_close((double)slopes[i], (double)want[i], 1e-6 * fabs((double)want[i]) + 5e-42,
+                     "slope", i);
+    }
+    memory_free(x);
+    memory_free(y);
+    memory_free(slopes);
+    memory_free(want);
+    memory_free(ones);
+}
+END_TEST
+
 START_TEST(activations_propagate_nan_and_accept_infinities)
 {
     const activation *f = &activations[_i];
@@ -863,6 +902,7 @@ int main(void)
     TCase *all = tcase_create("kernels");
     tcase_set_timeout(all, 300);
     tcase_add_loop_test(all, activations_are_accurate_over_all_floats, 0, ACTIVATION_COUNT);
+    tcase_add_loop_test(all, values_and_slopes_at_once_agree, 0, 3);
     tcase_add_loop_test(all, activations_propagate_nan_and_accept_infinities, 0, ACTIVATION_COUNT);
     tcase_add_loop_test(all, activation_slopes_match_differences, 0, ACTIVATION_COUNT);
     tcase_add_test(all, relu_has_slope_zero_at_zero);
