@@ -318,7 +318,8 @@ START_TEST(option_values_are_checked)
         double number;
         const char *part; /* of the message; NULL = it is allowed */
     } cases[] = {
-        {"samples", NULL, 5, NULL},          {"samples", NULL, 0, "not in [1"},
+        {"samples", NULL, 5, NULL},          {"samples", NULL, -1, "not in [1"},
+        {"samples", NULL, 0, NULL}, /* the default */
         {"samples", NULL, 2.5, "whole"},     {"samples", NULL, NAN, "not in"},
         {"samples", "many", 0, "a number"},  {"baseline", "mean", 0, NULL},
         {"baseline", "median", 0, "mean|b"}, {"baseline", NULL, -1.5, NULL},
