@@ -3,7 +3,8 @@
  *   Clip(x + b, 0, m) / m                   -> HardSigmoid(x; alpha = 1/m, beta = b/m)
  *   x HardSigmoid(x; 1/6, 1/2)              -> HardSwish(x)
  *   x Clip(x + 3, 0, 6) / 6                 -> HardSwish(x)
- *   x Sigmoid(x), Swish(x; alpha = 1)       -> xai.Silu(x) */
+ *   x Sigmoid(x), Swish(x; alpha = 1)       -> xai.Silu(x)
+ *   PRelu(x, one slope)                     -> LeakyRelu(x; alpha) */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -135,6 +136,24 @@ static xai_status rewrite_gated(rewriter *self, int index)
     return XAI_OK;
 }
 
+/* PRelu of one slope for all channels, as MONAI's networks have it. */
+static xai_status rewrite_single_slope(rewriter *self, int index)
+{
+    const graph_node *node = &self->graph->nodes[index];
+    double slope;
+    if (!rewrite_scalar(self, node->inputs[1], &slope) || !isfinite(slope))
+        return XAI_OK;
+    const onnx_attribute alpha = {.name = "alpha", .type = ONNX_ATTRIBUTE_FLOAT, .f = (float)slope};
+    const replacement with = {.domain = "",
+                              .op = "LeakyRelu",
+                              .inputs = node->inputs,
+                              .input_count = 1,
+                              .attributes = &alpha,
+                              .attribute_count = 1,
+                              .opset = 16};
+    return rewrite_replace(self, index, &with, NULL);
+}
+
 xai_status rewrite_activation(rewriter *self, int index)
 {
     const graph_node *node = &self->graph->nodes[index];
@@ -152,6 +171,8 @@ xai_status rewrite_activation(rewriter *self, int index)
         double low;
         if (rewrite_scalar_operand(self, node, &source, &low) && low == 0)
             return replace_unary(self, index, "", "Relu", source, 14);
+    } else if (rewrite_is(node, "PRelu")) {
+        return rewrite_single_slope(self, index);
     } else if (rewrite_is(node, "Swish")) {
         if (rewrite_attribute_float(node, "alpha", 1) == 1)
             return replace_unary(self, index, "xai", "Silu", node->inputs[0], 1);

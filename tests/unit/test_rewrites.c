@@ -504,6 +504,19 @@ static void erf_gate(model_builder *m, bool divide)
     model_node(m, "Add", divide ? "b one" : "one b", "g");
 }
 
+START_TEST(one_slope_is_a_leaky_relu)
+{
+    pattern p = start(16, 4, image);
+    model_fill(p.builder, "slope", 3, (int64_t[]){1, 1, 1}, -0.3f);
+    model_node(p.builder, "PRelu", "x slope", "y");
+    check(&p, NULL, "LeakyRelu");
+    p = start(16, 4, image);
+    model_random(p.builder, "slope", 3, (int64_t[]){4, 1, 1}, 1);
+    model_node(p.builder, "PRelu", "x slope", "y");
+    check(&p, NULL, "PRelu");
+}
+END_TEST
+
 START_TEST(gelu_is_found_in_every_order)
 {
     static const char *const products[][4] = {
@@ -1186,6 +1199,7 @@ int main(void)
     tcase_add_test(rules, silu_is_found_in_both_orders);
     tcase_add_test(rules, hard_swish_is_found_in_its_exports);
     tcase_add_test(rules, clip_at_zero_is_relu);
+    tcase_add_test(rules, one_slope_is_a_leaky_relu);
     tcase_add_test(rules, gelu_is_found_in_every_order);
     tcase_add_test(rules, gelu_with_erfc_is_found);
     tcase_add_test(rules, gelu_with_tanh_is_found);
