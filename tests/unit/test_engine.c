@@ -845,6 +845,25 @@ START_TEST(norms_are_one_step_between_convolutions)
 }
 END_TEST
 
+/* x in plain layout: taken into blocks where it fills them, left to the portable kernel where it does not (an image). */
+START_TEST(norms_of_plain_maps_agree)
+{
+    for (int64_t channels = 3; channels <= 19; channels += 16) {
+        model_builder *m = model_create(21);
+        image(m, channels, 6);
+        model_positive(m, "si", 1, &channels, 3);
+        model_random(m, "ti", 1, &channels, 4);
+        model_node(m, "Tanh", "x", "t");
+        model_node(m, "InstanceNormalization", "t si ti", "i");
+        model_node(m, "Elu", "i", "e");
+        model_node(m, "Add", "e t", "sum");
+        convolution(m, "sum", "y", channels, 6, 3);
+        head(m, "y", 6);
+        agrees(m, "x t");
+    }
+}
+END_TEST
+
 /* One position: every channel of an InstanceNormalization is its shift, and nothing comes back; a group has a variance. */
 START_TEST(norms_of_one_position_agree)
 {
@@ -1025,6 +1044,7 @@ int main(void)
     tcase_add_test(plans, convolutions_that_are_fast_one_way_only_agree);
     tcase_add_test(plans, group_and_instance_norms_agree);
     tcase_add_test(plans, norms_are_one_step_between_convolutions);
+    tcase_add_test(plans, norms_of_plain_maps_agree);
     tcase_add_test(plans, norms_of_one_position_agree);
     tcase_add_test(plans, gradient_of_an_unrelated_value_is_zero);
     tcase_add_test(plans, no_convolution_falls_to_a_slow_kernel);
