@@ -29,6 +29,7 @@ typedef struct match {
     int products[2], softmax, transpose; /* node indices; transpose GRAPH_NONE when not taken in */
     int between[CHAIN], between_count;   /* from the first product to the softmax */
     chain chains[3];                     /* of q, k, v */
+    bool keys_in_rows;                   /* the first product reads k as (keys, depth) */
 } match;
 
 static bool is_free(const builder *b, int value)
@@ -61,6 +62,48 @@ static int scaled_operand(const graph *g, const graph_node *node, float *factor)
         return isfinite(*factor) && *factor != 0 ? i : -1;
     }
     return -1;
+}
+
+/* A batch of matrix products: a MatMul, or an Einsum that says the same with letters, "bhid,bhdj->bhij", or with the second operand
+ * transposed, "bhid,bhjd->bhij" (*transposed). */
+static bool is_product(const graph_node *node, bool *transposed)
+{
+    char letters[3][SHAPE_MAX_RANK + 1] = {{0}};
+    size_t counts[3] = {0};
+    const char *at = NULL;
+    int term = 0;
+    *transposed = false;
+    if (node_is(node, "", "MatMul"))
+        return true;
+    for (size_t i = 0; node_is(node, "", "Einsum") && i < node->attribute_count; i++)
+        if (strcmp(node->attributes[i].name, "equation") == 0 &&
+            node->attributes[i].type == ONNX_ATTRIBUTE_STRING)
+            at = node->attributes[i].s;
+    if (!at || node->input_count != 2)
+        return false;
+    for (; *at; at++) {
+        if (*at == ',' || *at == '-') {
+            if (++term > 2)
+                return false;
+        } else if (*at != ' ' && *at != '>') {
+            if (*at == '.' || counts[term] == SHAPE_MAX_RANK)
+                return false;
+            letters[term][counts[term]++] = *at;
+        }
+    }
+    const size_t n = counts[0];
+    if (term != 2 || n < 2 || counts[1] != n || counts[2] != n ||
+        strncmp(letters[0], letters[1], n - 2) != 0 || strncmp(letters[0], letters[2], n - 2) != 0)
+        return false;
+    const char i = letters[0][n - 2], d = letters[0][n - 1], j = letters[2][n - 1];
+    *transposed = letters[1][n - 1] == d;
+    if (letters[2][n - 2] != i || i == d || i == j || j == d)
+        return false;
+    for (size_t k = 0; k + 2 < n; k++)
+        for (size_t l = k + 1; l < n; l++)
+            if (letters[0][k] == letters[0][l] || letters[0][k] == j)
+                return false;
+    return *transposed ? letters[1][n - 2] == j : letters[1][n - 2] == d && letters[1][n - 1] == j;
 }
 
 static int output_index(const graph_node *node, int value)
@@ -254,7 +297,7 @@ static bool ends_alike(const shape *a, const shape *b)
 static int scores_operand(const builder *b, const graph_node *add)
 {
     const graph *g = b->graph;
-    static const char *const makers[] = {"MatMul", "Add", "Mul", "Div"};
+    static const char *const makers[] = {"MatMul", "Einsum", "Add", "Mul", "Div"};
     for (int i = 0; i < 2; i++) {
         const graph_value *v = &g->values[add->inputs[i]];
         if (!is_free(b, add->inputs[i]) || v->producer == GRAPH_NONE ||
@@ -285,7 +328,7 @@ static bool climb(match *m, fused_attention *out)
         int from = 0;
         if (b->node_done[index] || b->attentions[index] != NULL)
             return false;
-        if (node_is(node, "", "MatMul")) {
+        if (is_product(node, &m->keys_in_rows)) {
             m->products[0] = index;
             return true;
         }
@@ -476,9 +519,10 @@ static bool find_products(match *m, fused_attention *f)
     const builder *b = m->b;
     const graph *g = b->graph;
     const int weights = g->nodes[m->softmax].outputs[0], next = builder_only_consumer(b, weights);
-    if (!is_free(b, weights) || next == GRAPH_NONE || !node_is(&g->nodes[next], "", "MatMul") ||
-        g->nodes[next].inputs[0] != weights || !multiplies_alike(g, &g->nodes[next]) ||
-        b->node_done[next])
+    bool transposed;
+    if (!is_free(b, weights) || next == GRAPH_NONE || b->node_done[next] ||
+        !is_product(&g->nodes[next], &transposed) || transposed ||
+        g->nodes[next].inputs[0] != weights || !multiplies_alike(g, &g->nodes[next]))
         return false;
     m->products[1] = next;
     f->shape.scale = 1;
@@ -550,7 +594,7 @@ static xai_status match_softmax(builder *b, int index)
             return XAI_OK;
     }
     f.shape.q = matrices_of(&parts[0], false);
-    f.shape.k = matrices_of(&parts[1], true);
+    f.shape.k = matrices_of(&parts[1], !m.keys_in_rows);
     f.shape.v = matrices_of(&parts[2], false);
     f.shape.scale *= chain_factor(b->graph, &m.chains[0]) * chain_factor(b->graph, &m.chains[1]);
     if (!isfinite(f.shape.scale) || f.shape.scale == 0)

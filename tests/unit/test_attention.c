@@ -612,6 +612,35 @@ START_TEST(heads_as_rows_in_two_layers)
 }
 END_TEST
 
+/* As einops' users and MONAI write it; other equations are no batch of products. */
+static model_builder *by_letters(const char *first, const char *second)
+{
+    model_builder *m = packed(2, 3);
+    gathers(m);
+    model_scalar(m, "scale", 0.35f);
+    model_random(m, "bias", 4, (int64_t[]){1, HEADS, TOKENS, TOKENS}, 71);
+    model_node(m, "Einsum", "q k", "dots");
+    model_text_attribute(m, "equation", first);
+    model_node(m, "Mul", "dots scale", "small");
+    model_node(m, "Add", "small bias", "scores");
+    model_node(m, "Softmax", "scores", "weights");
+    model_int_attribute(m, "axis", -1);
+    model_node(m, "Einsum", "weights v", "mixed");
+    model_text_attribute(m, "equation", second);
+    leave(m, 2);
+    return m;
+}
+
+START_TEST(products_by_letters)
+{
+    agrees(by_letters("bhid,bhjd->bhij", "b h i j , b h j d -> b h i d"), "x", NULL, 1);
+    agrees(by_letters("blxd,blyd->blxy", "bhxy,bhyd->bhxd"), NULL, NULL, 1);
+    agrees(by_letters("bhid,bhjd->bhji", "bhij,bhjd->bhid"), "x", NULL, 0);
+    agrees(by_letters("bhid,bhjd->bhij", "bhji,bhjd->bhid"), "x", NULL, 0);
+    agrees(by_letters("bhid,bgjd->bhij", "bhij,bhjd->bhid"), "x", NULL, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("attention");
@@ -626,6 +655,7 @@ int main(void)
     tcase_add_test(all, parts_that_overlap);
     tcase_add_test(all, parts_of_a_larger_value);
     tcase_add_test(all, heads_as_rows_in_two_layers);
+    tcase_add_test(all, products_by_letters);
     suite_add_tcase(suite, all);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
