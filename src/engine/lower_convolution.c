@@ -88,6 +88,10 @@ static xai_status backward(builder *b, const unit *self)
     operand gradient, weights, target = OPERAND_NONE;
     bool may_keep = false, accumulate = false;
     xai_status status = gradient_through(b, self, &gradient, &may_keep);
+    if (status == XAI_OK && relevance_splits(b, self)) {
+        const primitive_spec spec = backward_spec(&self->spec);
+        return relevance_split(b, self, &spec, gradient);
+    }
     if (status == XAI_OK)
         status = relevance_scale(b, self, &gradient, &may_keep);
     if (status == XAI_OK && b->values[x].needs_gradient) {

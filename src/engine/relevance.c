@@ -1,5 +1,6 @@
 /* Layer-wise relevance propagation: which unit follows which rule, and the fast steps of the epsilon
- * rule. Other rules of layers with weights run on the portable kernels. */
+ * rule. relevance_split.c has those of other rules for convolutions; other layers with weights, and the rules of first
+ * layers, run on the portable kernels. */
 #include "engine/lower.h"
 
 #include <math.h>
@@ -236,8 +237,9 @@ xai_status relevance_backward(builder *b, const unit *self)
         const int x = node->inputs[b->graph->values[node->inputs[0]].is_constant ? 1 : 0];
         if (gives_relevance(rule) && b->values[x].needs_gradient)
             b->values[x].holds_relevance = true;
-        return rule->kind == RELEVANCE_EPSILON ? self->emit_backward(b, self)
-                                               : lower_portable_backward(b, self);
+        return rule->kind == RELEVANCE_EPSILON || relevance_splits(b, self)
+                   ? self->emit_backward(b, self)
+                   : lower_portable_backward(b, self);
     }
     if (role == RELEVANCE_WEIGHTED)
         return lower_portable_backward(b, self);

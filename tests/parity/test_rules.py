@@ -144,3 +144,15 @@ def test_threads_and_batches_leave_the_bits(method, file):
     assert np.array_equal(libxai.explain(m, x, method, target=1).values, one)
     rows = [libxai.explain(m, x[i : i + 1], method, target=1).values for i in range(len(x))]
     assert np.array_equal(np.concatenate(rows), one)
+
+
+@pytest.mark.parametrize("rule", ["gamma", "alpha_beta", "z_plus"])
+@pytest.mark.parametrize("file", FILES)
+def test_relevance_by_signs_agrees_with_the_formulas_in_double(file, rule):
+    """The portable kernels follow the formulas pair by pair; the fast ones convolve with the weights of one sign."""
+    exact = libxai.Model(FOLDER / f"{file}.onnx", threads=1, precision="reference")
+    fast, slow = (
+        libxai.explain(m, image(file)[:1], "lrp", target=target(file), rule=rule).values for m in (model(file), exact)
+    )
+    assert np.abs(slow).max() > 0
+    assert np.linalg.norm(fast - slow) <= 5e-4 * np.linalg.norm(slow)  # quotients of small sums magnify rounding
