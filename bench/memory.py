@@ -17,25 +17,26 @@ from pathlib import Path
 
 from compare import environment, prepare
 
-GRID = {"segments": "grid:7", "samples": 400}
+GRID = {"segments": "grid:4", "samples": 80}
 BACKGROUND = {"background": "rows.npy"}  # 10 rows
-# What is run beside or instead of a method's defaults, where these are too little or too much to say something.
+# What is run instead of a method's defaults. Memory does not grow with the evaluations: a few for each thread tell it.
 WORK: dict[str, tuple[dict, ...]] = {
-    "integrated_gradients": ({"steps": 50}, {"tolerance": 0.01}),
-    "smoothgrad": ({"samples": 50},),
-    "vargrad": ({"samples": 50},),
-    "gradient_shap": ({"samples": 50}, {"samples": 50, **BACKGROUND}),
+    "integrated_gradients": ({"steps": 10}, {"tolerance": 0.1}),
+    "smoothgrad": ({"samples": 10},),
+    "vargrad": ({"samples": 10},),
+    "gradient_shap": ({"samples": 10}, {"samples": 10, **BACKGROUND}),
     "deepshap": (BACKGROUND,),
-    "lrp": ({}, {"rule": "gamma"}, {"rule": "z_plus"}),
-    "kernel_shap": (GRID, {"segments": "grid:4", "samples": 40, **BACKGROUND}),
-    "partition_shap": ({"samples": 300},),
-    "permutation_shap": (GRID, {"segments": "grid:4", "samples": 40, **BACKGROUND}),
-    "sampling_shap": (GRID,),
-    "exact_shap": ({"segments": "grid:3"}, {"segments": "grid:3", "interactions": 1}),
+    "lrp": ({}, {"rule": "gamma"}, {"rule": "alpha_beta"}),
+    "kernel_shap": (GRID, {"segments": "grid:2", "samples": 14, **BACKGROUND}),
+    "partition_shap": ({"samples": 40},),
+    "permutation_shap": ({**GRID, "segments": "grid:7", "samples": 200}, {"segments": "grid:2", **BACKGROUND}),
+    "sampling_shap": ({"segments": "grid:2", "samples": 40},),
+    "exact_shap": ({"segments": "grid:3"}, {"segments": "grid:2", "interactions": 1}),
     "lime": (GRID,),
-    "feature_ablation": ({"segments": "grid:7"}, {"segments": "grid:3", **BACKGROUND}),
-    "occlusion": ({"window": 16, "stride": 16},),
-    "rise": ({"samples": 300},),
+    "feature_ablation": ({"segments": "grid:7"}, {"segments": "grid:2", **BACKGROUND}),
+    "occlusion": ({"window": 16, "stride": 16}, {"window": 32, "stride": 32}),
+    "rise": ({"samples": 40},),
+    "aise": ({"samples": 30},),
 }
 SCRIPT = """
 import json, sys

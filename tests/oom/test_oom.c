@@ -209,7 +209,7 @@ static xai_status explain_by_method(const file_bytes *file, xai_error **error)
     return status;
 }
 
-/* DeepSHAP with activations kept and computed again, LRP by the portable rules. */
+/* DeepSHAP with activations kept and computed again, LRP with the weights of one sign. */
 static xai_status explain_by_rules(const file_bytes *file, xai_error **error)
 {
     xai_model *model = NULL;
