@@ -48,9 +48,11 @@ static xai_status specialise(plan *self, const plan_request *request, xai_error 
         keep[n++] = request->seeds[i];
     for (size_t i = 0; i < request->gradient_count; i++)
         keep[n++] = request->gradients[i];
-    const xai_status status = graph_specialise_from(
+    xai_status status = graph_specialise_from(
         network_graph(self->net), request->input_shapes, request->starts, request->start_shapes,
         request->start_count, keep, count, rewrites(self), &self->graph, error);
+    for (size_t i = request->wanted_count; i < count && status == XAI_OK; i++)
+        status = graph_check_static(self->graph, keep[i], error); /* it would need a gradient */
     memory_free(keep);
     return status;
 }
@@ -62,7 +64,8 @@ static void mark(builder *b, const plan_request *request)
     for (size_t i = 0; i < g->output_count; i++)
         b->values[g->outputs[i]].wanted = true;
     for (size_t i = 0; i < p->wanted_count; i++)
-        b->values[p->wanted[i]].wanted = true;
+        if (!g->values[p->wanted[i]].late) /* graph_finish() makes it of the frontier */
+            b->values[p->wanted[i]].wanted = true;
     for (size_t i = 0; i < request->seed_count; i++) {
         value_state *seed = &b->values[request->seeds[i]];
         seed->wanted = seed->own_gradient = true;

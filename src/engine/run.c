@@ -151,6 +151,8 @@ xai_status run_forward(run *self, const tensor *const *inputs, xai_error **error
 xai_status run_value(run *self, int value, const tensor **out, xai_error **error)
 {
     const plan *p = self->program;
+    if (value >= 0 && (size_t)value < p->graph->value_count && p->graph->values[value].late)
+        return graph_check_static(p->graph, value, error);
     if (value < 0 || (size_t)value >= p->graph->value_count || !self->has_forward ||
         !(p->plain[value].exists || p->graph->values[value].is_constant))
         return error_set(error, XAI_ERROR_INTERNAL, NULL,

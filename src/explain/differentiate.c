@@ -90,6 +90,9 @@ static xai_status find_layout(const job *self, const plan *program, int value, r
 {
     const graph_value *found = &plan_graph(program)->values[value];
     char dims[SHAPE_TEXT_SIZE];
+    const xai_status status = graph_check_static(plan_graph(program), value, error);
+    if (status != XAI_OK)
+        return status;
     if (found->removed || found->is_constant || !dtype_is_float(found->dtype))
         return error_set(error, XAI_ERROR_UNSUPPORTED, name_of(self, value),
                          "no gradient: the value is %s",

@@ -311,34 +311,49 @@ xai_status evaluator_run_made(evaluator *self, plan *program, size_t runs, int w
 
 typedef struct value_rows {
     const evaluator *self;
+    const plan *program;
     const int *values;
     size_t count;
-    const tensor *out;
+    tensor *out;
 } value_rows;
+
+xai_status value_check_finite(const evaluator *self, int value, const tensor *of, size_t row,
+                              xai_error **error)
+{
+    if (self->options.allow_nonfinite || !dtype_is_float(of->dtype))
+        return XAI_OK;
+    const size_t bad = tensor_find_nonfinite(of);
+    if (bad == SIZE_MAX)
+        return XAI_OK;
+    return error_set(error, XAI_ERROR_NUMERIC, network_graph(self->of->net)->values[value].name,
+                     "element %zu of row %zu came out as NaN or infinite", bad, row);
+}
 
 static xai_status copy_values(void *user, run *state, size_t row, xai_error **error)
 {
     const value_rows *job = user;
-    const graph *source = network_graph(job->self->of->net);
+    const graph *planned = plan_graph(job->program);
     for (size_t i = 0; i < job->count; i++) {
         const tensor *value = NULL;
-        const xai_status status = run_value(state, job->values[i], &value, error);
+        if (planned->values[job->values[i]].late != NULL)
+            continue;
+        xai_status status = run_value(state, job->values[i], &value, error);
         if (status != XAI_OK)
             return status;
         const size_t bytes = tensor_bytes(value), begin = row * bytes;
         if (begin + bytes > tensor_bytes(&job->out[i]))
-            return error_set(error, XAI_ERROR_INTERNAL, source->values[job->values[i]].name,
+            return error_set(error, XAI_ERROR_INTERNAL, planned->values[job->values[i]].name,
                              "row %zu does not fit", row);
         if (bytes > 0)
             memcpy((char *)job->out[i].data + begin, value->data, bytes);
-        if (job->self->options.allow_nonfinite || !dtype_is_float(value->dtype))
-            continue;
-        const size_t bad = tensor_find_nonfinite(value);
-        if (bad != SIZE_MAX)
-            return error_set(error, XAI_ERROR_NUMERIC, source->values[job->values[i]].name,
-                             "element %zu of row %zu came out as NaN or infinite", bad, row);
+        status = value_check_finite(job->self, job->values[i], value, row, error);
+        if (status != XAI_OK)
+            return status;
     }
-    return XAI_OK;
+    return late_any(job->program, job->values, job->count)
+               ? late_finish(job->self, job->program, state, job->values, job->count, job->out,
+                             error)
+               : XAI_OK;
 }
 
 /* (N, ...) from the shape of one run. */
@@ -383,29 +398,52 @@ xai_status evaluator_values(evaluator *self, const batch *rows, const int *value
         only_outputs = only_outputs && is_output;
     }
     const plan_wish wanted = {.ids = {values}, .counts = {only_outputs ? 0 : count}};
+    batch whole = {0};
     xai_status status = evaluator_find_plan(self, rows, &wanted, &program, error);
+    if (status == XAI_OK && rows->runs > 1 && late_any(program, values, count)) {
+        status = late_batch(self, rows, &whole, error);
+        rows = &whole;
+        if (status == XAI_OK)
+            status = evaluator_find_plan(self, rows, &wanted, &program, error);
+    }
     for (size_t i = 0; status == XAI_OK && i < count; i++) {
+        const graph_value *value = &plan_graph(program)->values[values[i]];
+        if (value->late != NULL)
+            continue;
         status = check_value(program, values[i], error);
         if (status == XAI_OK)
-            status = create_rows(&plan_graph(program)->values[values[i]], rows, &out[i], error);
+            status = create_rows(value, rows, &out[i], error);
     }
     if (status == XAI_OK) {
-        value_rows job = {.self = self, .values = values, .count = count, .out = out};
+        value_rows job = {
+            .self = self, .program = program, .values = values, .count = count, .out = out};
         status = evaluator_run_rows(self, program, rows, copy_values, &job, error);
     }
     for (size_t i = 0; status != XAI_OK && i < count; i++)
         tensor_free(&out[i]);
+    batch_free(&whole);
     return status;
 }
 
 xai_status evaluator_plan(evaluator *self, const batch *rows, const int *wrt, size_t wrt_count,
                           plan **out, xai_error **error)
 {
-    const graph *source = network_graph(self->of->net);
+    const graph *source = network_graph(self->of->net), *planned = NULL;
     plan *program = NULL;
-    const plan_wish wanted = {.ids = {NULL, source->outputs, wrt},
-                              .counts = {0, wrt_count > 0 ? source->output_count : 0, wrt_count}};
-    const xai_status status = evaluator_find_plan(self, rows, &wanted, &program, error);
+    plan_wish wanted = {.ids = {NULL, NULL, wrt}, .counts = {0, 0, wrt_count}};
+    int *seeds = memory_allocate(source->output_count, sizeof *seeds);
+    if (seeds == NULL)
+        return error_memory(error, "a plan", source->output_count * sizeof *seeds);
+    xai_status status = wrt_count > 0 ? evaluator_graph(self, rows, &planned, error) : XAI_OK;
+    for (size_t i = 0; planned != NULL && i < source->output_count; i++) {
+        const graph_value *value = &planned->values[source->outputs[i]];
+        if (value->late == NULL && dtype_is_float(value->dtype))
+            seeds[wanted.counts[1]++] = source->outputs[i];
+    }
+    wanted.ids[1] = seeds;
+    if (status == XAI_OK)
+        status = evaluator_find_plan(self, rows, &wanted, &program, error);
+    memory_free(seeds);
     *out = program;
     return status;
 }

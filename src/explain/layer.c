@@ -14,6 +14,8 @@ xai_status layer_find_default(const subject *of, const shape *input_shapes, int 
     xai_status status =
         graph_specialise(source, input_shapes, NULL, 0, GRAPH_REWRITES_LAYERS, &specialised, error);
     if (status == XAI_OK)
+        status = graph_check_static(specialised, source->outputs[output], error);
+    if (status == XAI_OK)
         status = graph_default_layer(specialised, source->outputs[output], &found, error);
     graph_free(specialised);
     if (status != XAI_OK)

@@ -17,6 +17,16 @@ typedef struct plan_wish {
 xai_status evaluator_find_plan(evaluator *self, const batch *rows, const plan_wish *wanted,
                                plan **out, xai_error **error);
 
+/* Values whose shapes depend on data (late_values.c): whether there are such; the batch as one run, to be freed like the
+ * original; and they themselves, from the forward pass of that run, into out[i] (others stay as they are). */
+bool late_any(const plan *program, const int *values, size_t count);
+xai_status late_batch(const evaluator *self, const batch *rows, batch *out, xai_error **error);
+xai_status late_finish(const evaluator *self, const plan *program, run *state, const int *values,
+                       size_t count, tensor *out, xai_error **error);
+/* XAI_ERROR_NUMERIC for a NaN or an infinity, unless they are let through. */
+xai_status value_check_finite(const evaluator *self, int value, const tensor *of, size_t row,
+                              xai_error **error);
+
 /* The cache's entry of a plan. */
 plan_entry *evaluator_entry(evaluator *self, const plan *program);
 void kept_baseline_free(kept_baseline *self);

@@ -69,6 +69,8 @@ xai_status evaluator_value_shape(evaluator *self, const batch *rows, int value, 
         return status;
     const graph_value *found = &plan_graph(program)->values[value];
     char dims[SHAPE_TEXT_SIZE];
+    if (found->late)
+        return graph_check_static(plan_graph(program), value, error);
     if (found->removed || found->is_constant || found->dtype != DTYPE_FLOAT)
         return error_set(error, XAI_ERROR_UNSUPPORTED, found->name,
                          "a layer of float32 that depends on the input is needed");

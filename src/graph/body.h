@@ -66,5 +66,7 @@ xai_status body_append_graph(graph *to, const body_scope *scope, const onnx_grap
 /* control.c: replace a node of If, Loop or Scan by what it does, as far as that is known; the graph must be sorted behind
  * it. */
 xai_status control_expand(graph *self, int node, xai_error **error);
+/* Whether that must wait for values that no constant gives: the condition of an If, condition or number of a Loop. */
+bool control_needs_data(const graph *self, const graph_node *node);
 
 #endif

@@ -1,5 +1,6 @@
 /* If, Loop and Scan written out: the branch that a constant condition takes, the iterations of a constant number. A Loop
- * becomes one iteration and a Loop of the rest, so that its condition can be computed before it is asked for again. */
+ * becomes one iteration and a Loop of the rest, so that its condition can be computed before it is asked for again. A condition
+ * that is computed from data becomes a constant behind the run (finish.c). */
 #include <string.h>
 
 #include "base/error.h"
@@ -112,10 +113,7 @@ static xai_status constant_input(const graph *self, const graph_node *node, int 
         return XAI_OK;
     const graph_value *value = &self->values[node->inputs[i]];
     if (!value->is_constant)
-        return error_set(error, XAI_ERROR_UNSUPPORTED, node->place,
-                         "%s '%s' is computed at run time; only branches and loops that are known "
-                         "once the shapes of the inputs are known can be explained",
-                         what, value->name);
+        return error_set(error, XAI_ERROR_INTERNAL, node->place, "%s is not known", what);
     if (tensor_count(&value->constant) != 1 || dtype_size(value->dtype) == 0)
         return error_set(error, XAI_ERROR_SHAPE, node->place, "%s is not one number", what);
     *out = tensor_get_int(&value->constant, 0);
@@ -445,6 +443,18 @@ static xai_status expand_scan(graph *self, graph_node node, xai_error **error)
         status = scan_collect(self, &node, &of, k, results, error);
     memory_free(results);
     return status;
+}
+
+bool control_needs_data(const graph *self, const graph_node *node)
+{
+    const int asked = strcmp(node->definition->name, "If") == 0 ? 1
+                      : strcmp(node->definition->name, "Loop") == 0
+                          ? 2
+                          : 0; /* a Scan's number is a shape */
+    for (int i = 0; i < asked && i < node->control->declared; i++)
+        if (node->inputs[i] != GRAPH_NONE && !self->values[node->inputs[i]].is_constant)
+            return true;
+    return false;
 }
 
 xai_status control_expand(graph *self, int index, xai_error **error)

@@ -16,6 +16,7 @@ void graph_free(graph *self)
         return;
     for (size_t i = 0; i < self->value_count; i++)
         tensor_free(&self->values[i].constant);
+    graph_end_free(self->end);
     memory_pool_free(self->pool);
     memory_free(self->values);
     memory_free(self->nodes);

@@ -21,7 +21,13 @@ typedef struct graph_value {
     int producer;    /* node index, or GRAPH_NONE for inputs and constants */
     bool removed;    /* rewritten away by this specialisation */
     bool varies;     /* depends on a run-time input */
+    /* Of a specialised graph: the place of the node whose shape depends on data and that this value comes from; such a
+     * value is marked as removed, graph_finish() computes it. NULL = its shape is static. */
+    const char *late;
 } graph_value;
+
+/* The nodes of a specialised graph whose shapes depend on data (finish.c). */
+typedef struct graph_end graph_end;
 
 /* What If, Loop and Scan need to be written out (body.h). */
 typedef struct graph_control graph_control;
@@ -48,6 +54,7 @@ typedef struct graph {
     size_t input_count;
     int *outputs;
     size_t output_count;
+    graph_end *end;           /* NULL when all shapes are static */
     memory_pool *pool;        /* names, attributes, id arrays */
     const onnx_model *source; /* not owned */
 } graph;
@@ -66,7 +73,8 @@ typedef enum graph_rewrites {
 
 /* Copy `source` for concrete input shapes (one per graph input): shape inference, constant
  * folding, dead code removal, and rewrites. Values listed in `keep` (and the outputs) survive with
- * their meaning. */
+ * their meaning. Nodes whose shapes depend on data, and what reads them, are taken out: the values in
+ * front of them (the frontier) become outputs in the place of those behind. */
 xai_status graph_specialise(const graph *source, const shape *input_shapes, const int *keep,
                             size_t keep_count, graph_rewrites rewrites, graph **out,
                             xai_error **error);
@@ -79,6 +87,15 @@ xai_status graph_specialise_from(const graph *source, const shape *input_shapes,
                                  size_t keep_count, graph_rewrites rewrites, graph **out,
                                  xai_error **error);
 void graph_free(graph *self);
+
+/* XAI_ERROR_UNSUPPORTED, naming the node, when a value's shape depends on data: no plan has it. */
+xai_status graph_check_static(const graph *self, int value, xai_error **error);
+/* The values of a plan that graph_finish() reads. */
+const int *graph_frontier(const graph *self, size_t *count);
+/* Compute values whose shapes depend on data, by the portable kernels. given: the frontier's values, in its order.
+ * memory_limit: bytes of all values at a time, 0 = 1 GiB. out: new tensors. Any number of threads may do so at once. */
+xai_status graph_finish(const graph *self, const tensor *given, const int *wanted, size_t count,
+                        size_t memory_limit, tensor *out, xai_error **error);
 
 /* Value id by name (or a node's name: its first output); GRAPH_NONE when unknown. */
 int graph_find(const graph *self, const char *name);

@@ -21,6 +21,18 @@ xai_status graph_copy(const graph *source, graph **out, xai_error **error);
 /* For an imported graph: float16 and bfloat16 become float32 inside (widen.c). */
 xai_status graph_widen_halves(graph *self, xai_error **error);
 
+/* Shapes and constants of a graph whose inputs have static shapes (infer.c). A value whose shape depends on data gets the
+ * place of its node in `late` and no shape. */
+xai_status graph_infer(graph *self, xai_error **error);
+/* Compute every node of a graph whose inputs are constants; control flow too. Values that are in `keep` stay, others go with
+ * their last reader. limit: bytes of all values at a time, 0 = 1 GiB. */
+xai_status graph_compute(graph *self, const int *keep, size_t keep_count, size_t limit,
+                         xai_error **error);
+
+/* Take the late nodes out into self->end (finish.c); `protect` (value_count entries) follows. */
+xai_status graph_split(graph *self, bool *protect, xai_error **error);
+void graph_end_free(graph_end *self);
+
 /* Mark what neither an output nor a value with `protect[id]` needs as removed, free its data, and omit unread optional
  * outputs. `protect` has value_count entries. */
 xai_status graph_remove_dead(graph *self, const bool *protect, xai_error **error);

@@ -1,5 +1,6 @@
 /* Specialisation: one graph for concrete input shapes. After it every shape is static, everything computable from constants
- * is a constant, and nothing is left that no output needs. */
+ * is a constant, and nothing is left that no output needs. What hangs on shapes that follow from data stands apart
+ * (finish.c). */
 #include <string.h>
 
 #include "base/error.h"
@@ -8,10 +9,6 @@
 #include "graph/graph.h"
 #include "graph/private.h"
 #include "graph/rewrite.h"
-
-/* Constants made by folding: a node's outputs, and all together. Larger ones stay nodes. */
-#define FOLD_NODE_BYTES ((size_t)256 << 20)
-#define FOLD_TOTAL_BYTES ((size_t)1 << 30)
 
 xai_status graph_copy(const graph *source, graph **out, xai_error **error)
 {
@@ -151,153 +148,6 @@ static xai_status set_inputs(graph *self, const shape *shapes, xai_error **error
     return XAI_OK;
 }
 
-/* Scratch arrays that fit the widest node. */
-typedef struct call_buffers {
-    const tensor **inputs;
-    tensor **outputs;
-    tensor *storage;
-} call_buffers;
-
-static void call_buffers_free(call_buffers *self)
-{
-    memory_free((void *)self->inputs);
-    memory_free((void *)self->outputs);
-    memory_free(self->storage);
-}
-
-static xai_status call_buffers_create(call_buffers *self, const graph *of, xai_error **error)
-{
-    size_t inputs = 0, outputs = 0;
-    for (size_t i = 0; i < of->node_count; i++) {
-        if ((size_t)of->nodes[i].input_count > inputs)
-            inputs = (size_t)of->nodes[i].input_count;
-        if ((size_t)of->nodes[i].output_count > outputs)
-            outputs = (size_t)of->nodes[i].output_count;
-    }
-    self->inputs = memory_allocate(inputs, sizeof *self->inputs);
-    self->outputs = memory_allocate(outputs, sizeof *self->outputs);
-    self->storage = memory_allocate(inputs + outputs, sizeof *self->storage);
-    if (!self->inputs || !self->outputs || !self->storage) {
-        call_buffers_free(self);
-        *self = (call_buffers){0};
-        return error_memory(error, "the inputs of a node", (inputs + outputs) * sizeof(tensor));
-    }
-    return XAI_OK;
-}
-
-/* Whether the node's outputs follow from constants and static shapes alone. */
-static bool is_foldable(const graph *self, const graph_node *node, const operator_call *call,
-                        size_t folded)
-{
-    if (!node->definition->forward)
-        return false;
-    const bool of_shape =
-        *node->definition->domain == '\0' && (strcmp(node->definition->name, "Shape") == 0 ||
-                                              strcmp(node->definition->name, "Size") == 0);
-    for (int k = 0; k < node->input_count && !of_shape; k++)
-        if (node->inputs[k] != GRAPH_NONE && !self->values[node->inputs[k]].is_constant)
-            return false;
-    size_t bytes = 0;
-    for (int k = 0; k < call->output_count; k++) {
-        if (!call->outputs[k])
-            continue;
-        if (call->outputs[k]->dtype == DTYPE_STRING ||
-            !size_add(bytes, tensor_bytes(call->outputs[k]), &bytes))
-            return false;
-    }
-    return bytes <= FOLD_NODE_BYTES && bytes <= FOLD_TOTAL_BYTES - folded;
-}
-
-/* Compute a node now and make its outputs constants. */
-static xai_status fold(graph *self, graph_node *node, operator_call *call, size_t *folded,
-                       xai_error **error)
-{
-    xai_status status = XAI_OK;
-    for (int k = 0; k < call->output_count && status == XAI_OK; k++) {
-        tensor *output = call->outputs[k];
-        if (!output)
-            continue;
-        const tensor description = *output;
-        status = tensor_create(output, description.dtype, &description.shape, error);
-    }
-    if (status == XAI_OK)
-        status = node->definition->forward(call);
-    for (int k = 0; k < call->output_count; k++) {
-        tensor *output = call->outputs[k];
-        if (!output)
-            continue;
-        if (status != XAI_OK) {
-            tensor_free(output);
-            continue;
-        }
-        graph_value *value = &self->values[node->outputs[k]];
-        *folded += tensor_bytes(output);
-        value->is_constant = true;
-        value->constant = *output;
-        value->producer = GRAPH_NONE;
-        value->varies = false;
-    }
-    if (status != XAI_OK)
-        error_add_place(error, node->place);
-    else
-        node->removed = true;
-    return status;
-}
-
-/* Shapes in topological order. An operator whose output shape hangs on data that is not constant refuses here. */
-static xai_status infer_shapes(graph *self, xai_error **error)
-{
-    call_buffers buffers = {0};
-    xai_status status = call_buffers_create(&buffers, self, error);
-    size_t folded = 0;
-    for (size_t i = 0; i < self->node_count && status == XAI_OK; i++) {
-        graph_node *node = &self->nodes[i];
-        if (node->removed)
-            continue;
-        if (node->control) { /* what it does comes behind this place */
-            status = control_expand(self, (int)i, error);
-            if (status == XAI_OK)
-                status = graph_sort(self, error);
-            call_buffers_free(&buffers);
-            buffers = (call_buffers){0};
-            if (status == XAI_OK)
-                status = call_buffers_create(&buffers, self, error);
-            continue;
-        }
-        operator_call call;
-        graph_call(self, node, &call, buffers.inputs, buffers.outputs, buffers.storage, error);
-        for (int k = 0; k < call.output_count; k++)
-            if (call.outputs[k])
-                *call.outputs[k] = (tensor){.shape = {.rank = -1}};
-        status = node->definition->infer(&call);
-        if (status != XAI_OK) {
-            error_add_place(error, node->place);
-            break;
-        }
-        for (int k = 0; k < call.output_count && status == XAI_OK; k++) {
-            const tensor *output = call.outputs[k];
-            size_t count, bytes;
-            if (!output)
-                continue;
-            graph_value *value = &self->values[node->outputs[k]];
-            if (output->dtype == DTYPE_UNDEFINED || output->shape.rank < 0 ||
-                output->shape.rank > SHAPE_MAX_RANK)
-                status = error_set(error, XAI_ERROR_INTERNAL, node->place,
-                                   "the shape of '%s' was not inferred", value->name);
-            else if (!shape_count(&output->shape, &count) ||
-                     !size_multiply(count, sizeof(double), &bytes))
-                status = error_set(error, XAI_ERROR_SHAPE, node->place,
-                                   "the output '%s' is too large", value->name);
-            value->dtype = output->dtype;
-            value->shape = output->shape;
-        }
-        if (status == XAI_OK && is_foldable(self, node, &call, folded))
-            status = fold(self, node, &call, &folded, error);
-    }
-    call_buffers_free(&buffers);
-    return status;
-}
-
 /* Make inner values inputs: their producers write to values of their own, which nobody reads. */
 static xai_status add_starts(graph *self, const int *starts, const shape *shapes, size_t count,
                              xai_error **error)
@@ -395,11 +245,13 @@ xai_status graph_specialise_from(const graph *source, const shape *input_shapes,
         }
         protect[keep[i]] = true;
     }
-    status = infer_shapes(self, error);
+    status = graph_infer(self, error);
     if (status == XAI_OK)
         status = protect_nothing_new(self, source->value_count, &protect, error);
     if (status == XAI_OK)
         status = graph_remove_dead(self, protect, error);
+    if (status == XAI_OK)
+        status = graph_split(self, protect, error);
     if (status == XAI_OK)
         status = graph_rewrite(self, protect, rewrites, error);
     if (status != XAI_OK)

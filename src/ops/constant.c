@@ -221,8 +221,8 @@ static xai_status range_count(const operator_call *call, int64_t *count)
     const tensor *start = call->inputs[0], *limit = call->inputs[1], *delta = call->inputs[2];
     *count = 0;
     if (!start->data || !limit->data || !delta->data)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED,
-                              "the bounds are computed at run time where constants are needed");
+        return operator_needs_data(
+            call, "the bounds are computed at run time where constants are needed");
     if (dtype_is_float(start->dtype)) {
         const double steps =
             ceil((tensor_get(limit, 0) - tensor_get(start, 0)) / tensor_get(delta, 0));

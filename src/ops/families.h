@@ -20,7 +20,7 @@
     X(reshape) X(flatten) X(squeeze) X(unsqueeze) X(identity) X(dropout) X(shape) X(size) \
     X(transpose) X(depth_to_space) X(space_to_depth) X(col2im)
 #define OPERATORS_SLICE(X)                                                                     \
-    X(slice) X(expand) X(tile) X(trilu) X(concat) X(split) X(pad) X(gather) X(gather_elements) \
+    X(slice) X(expand) X(tile) X(compress) X(trilu) X(concat) X(split) X(pad) X(gather) X(gather_elements) \
     X(gather_nd) X(one_hot) X(non_zero) X(scatter) X(scatter_elements) X(scatter_nd)
 #define OPERATORS_CONSTANT(X)                                                  \
     X(constant) X(constant_of_shape) X(cast) X(cast_like) X(range) X(eye_like)

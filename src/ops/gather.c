@@ -218,8 +218,8 @@ static xai_status one_hot_infer(operator_call *call)
         return operator_error(call, XAI_ERROR_SHAPE,
                               "depth is not one number or values are not two");
     if (!depth->data)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED,
-                              "depth is computed at run time where a constant is needed");
+        return operator_needs_data(call,
+                                   "depth is computed at run time where a constant is needed");
     if (y.rank > SHAPE_MAX_RANK)
         return operator_error(call, XAI_ERROR_UNSUPPORTED,
                               "the result would have more than %d dimensions", SHAPE_MAX_RANK);
@@ -267,8 +267,7 @@ static xai_status one_hot_forward(operator_call *call)
     return XAI_OK;
 }
 
-/* --- NonZero: (rank, count) indices of the elements that are not zero, row-major. Constants only.
- * --- */
+/* --- NonZero: (rank, count) indices of the elements that are not zero, row-major. --- */
 
 static xai_status non_zero_infer(operator_call *call)
 {
@@ -280,8 +279,8 @@ static xai_status non_zero_infer(operator_call *call)
         return status;
     const tensor *x = call->inputs[0];
     if (!x->data)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED,
-                              "the shape of the result depends on values computed at run time");
+        return operator_needs_data(
+            call, "the shape of the result depends on values computed at run time");
     const size_t count = tensor_count(x);
     for (size_t i = 0; i < count; i++)
         found += tensor_get(x, i) != 0;

@@ -17,6 +17,20 @@ xai_status operator_error(const operator_call *call, xai_status status, const ch
     return error_set(call->error, status, call->place, "%s", message);
 }
 
+xai_status operator_needs_data(const operator_call *call, const char *format, ...)
+{
+    char message[512];
+    va_list arguments;
+    if (call->needs_data) {
+        *call->needs_data = true;
+        return XAI_ERROR_UNSUPPORTED;
+    }
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    return error_set(call->error, XAI_ERROR_UNSUPPORTED, call->place, "%s", message);
+}
+
 const onnx_attribute *operator_attribute(const operator_call *call, const char *name)
 {
     for (size_t i = 0; i < call->attribute_count; i++)
@@ -120,8 +134,8 @@ xai_status operator_constant_ints(const operator_call *call, int input, int64_t 
                               "input %d has shape %s where a list of integers is needed", input,
                               shape_text(&given->shape, text));
     if (!given->data)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED,
-                              "input %d is computed at run time where a constant is needed", input);
+        return operator_needs_data(
+            call, "input %d is computed at run time where a constant is needed", input);
     const size_t length = tensor_count(given);
     if (length > capacity)
         return operator_error(call, XAI_ERROR_SHAPE,

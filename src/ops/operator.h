@@ -42,7 +42,7 @@ typedef struct operator_definition {
     uint32_t backward_reads;
     /* Check everything and set dtype and shape of each output. Input shapes are static; an
      * input's `data` is NULL unless it is a constant. When an output's shape depends on a value
-     * that is not constant: XAI_ERROR_UNSUPPORTED. */
+     * that is not constant: operator_needs_data(). */
     xai_status (*infer)(operator_call *call);
     /* Compute the outputs; their data is allocated by the caller with the inferred shapes. */
     xai_status (*forward)(operator_call *call);
@@ -63,6 +63,7 @@ struct operator_call {
     const tensor *const *output_gradients; /* backward only; NULL entry = zero */
     tensor *const *input_gradients;        /* backward only; NULL entry = not wanted */
     const void *prepared;                  /* by operator_prepare, or NULL */
+    bool *needs_data;                      /* for operator_needs_data(); may be NULL */
     const char *place;                     /* "node 'conv2' (Conv)", for error messages */
     xai_error **error;
 };
@@ -92,6 +93,11 @@ xai_status operator_attribute_ints(const operator_call *call, const char *name, 
 /* Report a failure at this node. */
 xai_status operator_error(const operator_call *call, xai_status status, const char *format, ...)
     PRINTF_LIKE(3, 4);
+
+/* XAI_ERROR_UNSUPPORTED for infer: an output's shape depends on a value that is computed at run time. Sets *call->needs_data
+ * and makes no error when there is one: the caller then waits for the inputs. */
+xai_status operator_needs_data(const operator_call *call, const char *format, ...)
+    PRINTF_LIKE(2, 3);
 
 /* Axis in [-rank, rank) -> [0, rank); error otherwise. */
 xai_status operator_axis(const operator_call *call, int64_t axis, int rank, int *out);

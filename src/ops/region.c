@@ -255,13 +255,27 @@ typedef struct suppression {
     size_t images, classes, boxes, limit;
     double overlap, least;
     bool centred, has_least;
-    double *corners, *scores; /* (images, boxes, 4), (images, classes, boxes) */
+    double *ranges,
+        *scores; /* (images, boxes, 4): low and high along either axis; (images, classes, boxes) */
 } suppression;
 
 static void suppression_free(suppression *self)
 {
-    memory_free(self->corners);
+    memory_free(self->ranges);
     memory_free(self->scores);
+}
+
+/* From the corners (or the middle and the size) of a box; the axes' names do not matter for the overlap. */
+static void find_ranges(const suppression *self, double box[4])
+{
+    double ranges[4];
+    for (int axis = 0; axis < 2; axis++) {
+        const double a = self->centred ? box[axis] - box[axis + 2] / 2 : box[axis],
+                     b = self->centred ? box[axis] + box[axis + 2] / 2 : box[axis + 2];
+        ranges[2 * axis] = self->centred || a < b ? a : b;
+        ranges[2 * axis + 1] = self->centred || a < b ? b : a;
+    }
+    memcpy(box, ranges, sizeof ranges);
 }
 
 static xai_status suppression_make(const operator_call *call, suppression *self)
@@ -272,10 +286,8 @@ static xai_status suppression_make(const operator_call *call, suppression *self)
     *self = (suppression){0};
     for (int i = 0; i < call->input_count; i++)
         if (operator_has_input(call, i) && !call->inputs[i]->data)
-            return operator_error(
-                call, XAI_ERROR_UNSUPPORTED,
-                "how many boxes stay depends on values computed at run time; "
-                "explain the scores in front of it (export the model without it)");
+            return operator_needs_data(
+                call, "how many boxes stay depends on values computed at run time");
     if (boxes->rank != 3 || boxes->dims[2] != 4 || scores->rank != 3 ||
         scores->dims[0] != boxes->dims[0] || scores->dims[2] != boxes->dims[1])
         return operator_error(call, XAI_ERROR_SHAPE,
@@ -297,35 +309,20 @@ static xai_status suppression_make(const operator_call *call, suppression *self)
     self->boxes = (size_t)boxes->dims[1];
     self->limit = limit > 0 ? (size_t)limit : 0;
     self->centred = centred != 0;
-    status = operator_read_doubles(call, call->inputs[0], &self->corners);
+    status = operator_read_doubles(call, call->inputs[0], &self->ranges);
+    for (size_t i = 0; status == XAI_OK && i < self->images * self->boxes; i++)
+        find_ranges(self, self->ranges + 4 * i);
     return status == XAI_OK ? operator_read_doubles(call, call->inputs[1], &self->scores) : status;
-}
-
-/* Low and high corner along x or y; the axes' names do not matter for the overlap. */
-static void box_range(const suppression *self, const double *box, int axis, double *low,
-                      double *high)
-{
-    const double a = self->centred ? box[axis] - box[axis + 2] / 2 : box[axis],
-                 b = self->centred ? box[axis] + box[axis + 2] / 2 : box[axis + 2];
-    *low = self->centred || a < b ? a : b;
-    *high = self->centred || a < b ? b : a;
 }
 
 static bool overlaps(const suppression *self, const double *a, const double *b)
 {
-    double shared = 1, area_a = 1, area_b = 1;
-    for (int axis = 0; axis < 2; axis++) {
-        double a_low, a_high, b_low, b_high;
-        box_range(self, a, axis, &a_low, &a_high);
-        box_range(self, b, axis, &b_low, &b_high);
-        const double width = fmin(a_high, b_high) - fmax(a_low, b_low);
-        if (width <= 0)
-            return false;
-        shared *= width;
-        area_a *= a_high - a_low;
-        area_b *= b_high - b_low;
-    }
-    const double all = area_a + area_b - shared;
+    const double width = (a[1] < b[1] ? a[1] : b[1]) - (a[0] > b[0] ? a[0] : b[0]),
+                 height = (a[3] < b[3] ? a[3] : b[3]) - (a[2] > b[2] ? a[2] : b[2]);
+    if (!(width > 0) || !(height > 0))
+        return false;
+    const double shared = width * height, area_a = (a[1] - a[0]) * (a[3] - a[2]),
+                 area_b = (b[1] - b[0]) * (b[3] - b[2]), all = area_a + area_b - shared;
     return shared > 0 && area_a > 0 && area_b > 0 && all > 0 &&
            (double)(float)(shared / all) > self->overlap;
 }
@@ -348,7 +345,7 @@ static int compare_candidates(const void *left, const void *right)
 static size_t suppress(const suppression *self, size_t image, size_t class, candidate *list)
 {
     const double *scores = self->scores + (image * self->classes + class) * self->boxes,
-                 *boxes = self->corners + image * self->boxes * 4;
+                 *boxes = self->ranges + image * self->boxes * 4;
     size_t count = 0, kept = 0;
     for (size_t i = 0; i < self->boxes; i++)
         if (scores[i] == scores[i] && (!self->has_least || scores[i] > self->least))

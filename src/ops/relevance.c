@@ -27,6 +27,7 @@ static const char *const linear[] = {
     "Slice",
     "Expand",
     "Tile",
+    "Compress",
     "Trilu",
     "Concat",
     "Split",

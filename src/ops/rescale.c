@@ -34,6 +34,7 @@ static const struct {
     {"Slice", RESCALE_MIDDLE},
     {"Expand", RESCALE_MIDDLE},
     {"Tile", RESCALE_MIDDLE},
+    {"Compress", RESCALE_MIDDLE},
     {"Trilu", RESCALE_MIDDLE},
     {"Concat", RESCALE_MIDDLE},
     {"Split", RESCALE_MIDDLE},

@@ -76,8 +76,8 @@ static xai_status read_numbers(const operator_call *call, int input, double *out
         return XAI_OK;
     const tensor *given = call->inputs[input];
     if (!given->data)
-        return operator_error(call, XAI_ERROR_UNSUPPORTED,
-                              "input %d is computed at run time where a constant is needed", input);
+        return operator_needs_data(
+            call, "input %d is computed at run time where a constant is needed", input);
     *count = tensor_count(given);
     if (given->shape.rank != 1 || *count > capacity)
         return operator_error(call, XAI_ERROR_SHAPE,

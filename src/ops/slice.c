@@ -251,6 +251,66 @@ static xai_status tile_backward(operator_call *call)
     return movement_run(call, tile_mapping, true);
 }
 
+/* --- Compress: the entries along an axis (without one: of all elements in a row) whose condition holds; a short condition
+ * leaves the rest out --- */
+
+static xai_status compress_mapping(const operator_call *call, mapping *map)
+{
+    const tensor *condition = call->inputs[1];
+    const onnx_attribute *along = operator_attribute(call, "axis");
+    shape x = call->inputs[0]->shape;
+    int64_t named = 0, kept = 0, at = 0;
+    int axis = 0;
+    *map = (mapping){0};
+    xai_status status = operator_attribute_int(call, "axis", 0, &named);
+    if (status == XAI_OK && along)
+        status = operator_axis(call, named, x.rank, &axis);
+    else if (status == XAI_OK)
+        x = shape_make(1, (const int64_t[]){(int64_t)tensor_count(call->inputs[0])});
+    if (status != XAI_OK)
+        return status;
+    if (condition->shape.rank != 1 || condition->shape.dims[0] > x.dims[axis])
+        return operator_error(call, XAI_ERROR_SHAPE,
+                              "the condition is not one list of at most %lld values",
+                              (long long)x.dims[axis]);
+    if (!condition->data)
+        return operator_needs_data(call, "the condition is computed at run time");
+    for (int64_t i = 0; i < condition->shape.dims[0]; i++)
+        kept += tensor_get_int(condition, (size_t)i) != 0;
+    *map = mapping_identity(&x);
+    status = mapping_axis(call, map, axis, kept);
+    for (int64_t i = 0; status == XAI_OK && i < condition->shape.dims[0]; i++)
+        if (tensor_get_int(condition, (size_t)i) != 0)
+            map->maps[axis][at++] = i;
+    return status;
+}
+
+static xai_status compress_infer(operator_call *call)
+{
+    mapping map = {0};
+    xai_status status = operator_check(call);
+    if (status == XAI_OK)
+        status = movement_check(call, 0);
+    if (status == XAI_OK)
+        status = operator_check_type(call, 1, TYPES_BOOL);
+    if (status == XAI_OK)
+        status = compress_mapping(call, &map);
+    if (status == XAI_OK)
+        status = movement_infer(call, &map.out);
+    mapping_drop(&map);
+    return status;
+}
+
+static xai_status compress_forward(operator_call *call)
+{
+    return movement_run(call, compress_mapping, false);
+}
+
+static xai_status compress_backward(operator_call *call)
+{
+    return movement_run(call, compress_mapping, true);
+}
+
 /* --- Trilu --- */
 
 static xai_status trilu_read(const operator_call *call, bool *upper, int64_t *k)
@@ -332,4 +392,5 @@ MOVEMENT(slice, "Slice", 1, 1, 5, 1, 0,
              OPERATOR_READS_INPUT(4));
 MOVEMENT(expand, "Expand", 8, 2, 2, 1, 0, OPERATOR_READS_INPUT(1));
 MOVEMENT(tile, "Tile", 6, 2, 2, 1, 0, OPERATOR_READS_INPUT(1));
+MOVEMENT(compress, "Compress", 9, 2, 2, 1, 0, OPERATOR_READS_INPUT(1));
 MOVEMENT(trilu, "Trilu", 14, 1, 2, 1, 0, OPERATOR_READS_INPUT(1));

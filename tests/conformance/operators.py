@@ -26,27 +26,26 @@ INTEGERS = tuple(name for name in TYPES if "int" in name)
 
 # What neither tables nor tests show.
 RESTRICTIONS = {
-    "If": "the condition is known once the shapes are",
-    "Loop": "number of iterations and condition are known once the shapes are; at most 2048 iterations",
-    "Scan": "the scanned axes have the same, known length; at most 2048 iterations",
+    "If": "where the condition depends on data (D): forward only",
+    "Loop": "where number or condition depends on data (D): forward only; at most 2048 iterations",
+    "Scan": "the scanned axes have the same length; at most 2048 iterations",
     "QuantizeLinear": "gradient straight through together with the DequantizeLinear behind it",
     "DequantizeLinear": "gradient straight through together with the QuantizeLinear before it",
-    "NonMaxSuppression": "all inputs constant: how many boxes stay must be known before running",
-    "NonZero": "input constant",
-    "Compress": "condition constant",
-    "Unique": "input constant",
-    "TopK": "k constant; the gradient is not defined",
+    "NonMaxSuppression": "forward only (D)",
+    "NonZero": "forward only (D)",
+    "Compress": "a condition that is no constant: forward only (D)",
+    "TopK": "k that is no constant: forward only (D); the gradient is not defined",
     "RoiAlign": "regions have no gradient",
     "RotaryEmbedding": "caches have no gradient",
     "Attention": "qk_matmul_output has no gradient",
     "BatchNormalization": "inference only",
     "Dropout": "inference only",
-    "Reshape": "shape constant once the shapes of the inputs are known",
-    "Resize": "scales, sizes and roi constant once the shapes of the inputs are known",
-    "Slice": "starts, ends, axes and steps constant once the shapes of the inputs are known",
-    "Range": "inputs constant once the shapes are known",
-    "Tile": "repeats constant once the shapes are known",
-    "Expand": "shape constant once the shapes are known",
+    "Reshape": "a shape that depends on data: forward only (D)",
+    "Resize": "scales, sizes or roi that depend on data: forward only (D)",
+    "Slice": "starts, ends, axes or steps that depend on data: forward only (D)",
+    "Range": "forward only (D) unless known once the shapes are",
+    "Tile": "repeats that depend on data: forward only (D)",
+    "Expand": "a shape that depends on data: forward only (D)",
 }
 
 
@@ -197,7 +196,9 @@ def make_text(results, program):
         "*Types* are those of the first input, as far as official tests could be run with them. *Gradient*: the "
         "vector-Jacobian product, checked against finite differences (`tests/gradients`); where there is none, no "
         "gradient passes. *import*: becomes other operators when the model is read. *Tests*: official tests of this "
-        "operator alone that pass, of all.",
+        "operator alone that pass, of all. *(D)*: its shapes depend on data. It and what reads it are computed behind "
+        "the plan, by the portable kernels, and can be neither explained nor differentiated; what lies in front can "
+        "([architecture](architecture.md)).",
         "",
     ]
     for domain in DOMAINS:

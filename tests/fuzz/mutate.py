@@ -344,6 +344,40 @@ def control_seeds():
     )
     loop = node("Loop", ["k", "", "x"], ["y", "all"], body=body)
     made["loop"] = model([loop], {"k": np.int64(3)})
+    late = [node("ReduceMax", ["x"], ["m"], keepdims=0), node("Cast", ["m"], ["k"], to=INT64)]
+    made["late_loop"] = model([*late, loop], {})
+    made["late_if"] = model([late[0], node("Cast", ["m"], ["c"], to=TensorProto.BOOL), choose], {})
+    made["late_choice"] = model(
+        [
+            *late,
+            node("Unsqueeze", ["k", "0"], ["ks"]),
+            node("TopK", ["x", "ks"], ["v", "i"]),
+            node("NonZero", ["v"], ["z"]),
+            node("Transpose", ["z"], ["p"]),
+            node("GatherND", ["v", "p"], ["f"]),
+            node("Greater", ["f", "m"], ["b"]),
+            node("Compress", ["f", "b"], ["y"]),
+        ],
+        {"0": np.array([0])},
+    )
+    made["late_boxes"] = model(
+        [
+            node("Concat", ["x", "x"], ["t"], axis=1),
+            node("Slice", ["t", "0", "4", "1"], ["u"]),
+            node("Unsqueeze", ["u", "0"], ["boxes"]),
+            node("ReduceSum", ["boxes", "2"], ["s"], keepdims=0),
+            node("Unsqueeze", ["s", "1"], ["scores"]),
+            node("NonMaxSuppression", ["boxes", "scores", "4", "o"], ["chosen"]),
+            node("Cast", ["chosen"], ["y"], to=FLOAT),
+        ],
+        {
+            "0": np.array([0]),
+            "1": np.array([1]),
+            "2": np.array([2]),
+            "4": np.array([4]),
+            "o": np.array([0.5], np.float32),
+        },
+    )
     cell = helper.make_graph(
         [node("Mul", ["h", "e"], ["m"]), node("Identity", ["m"], ["o"])],
         "cell", [info("h"), info("e")], [info("m"), info("o")],

@@ -84,6 +84,14 @@ extern const gradient_case gradient_cases_sequence[];
             __VA_ARGS__                                                        \
         }                                                                      \
     }
+#define BOOLS(...)                                                             \
+    {                                                                          \
+        .dims = {.rank = 1, .dims = {(int64_t)COUNT_OF(double, __VA_ARGS__)}}, \
+        .dtype = DTYPE_BOOL, .values = (const double[])                        \
+        {                                                                      \
+            __VA_ARGS__                                                        \
+        }                                                                      \
+    }
 #define INTEGER(value)                                   \
     {                                                    \
         .dtype = DTYPE_INT64, .values = (const double[]) \

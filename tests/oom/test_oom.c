@@ -514,6 +514,57 @@ static xai_status explain_tokens(const file_bytes *file, xai_error **error)
     return status;
 }
 
+/* The numbers and places above seven of the rows: their count is known behind the run. */
+static model_builder *places_builder(void)
+{
+    model_builder *m = model_create(17);
+    model_input(m, "image", DTYPE_FLOAT, 4, (int64_t[]){-1, 1, 4, 4});
+    model_scalar(m, "seven", 7);
+    model_node(m, "Relu", "image", "scores");
+    model_node(m, "Greater", "scores seven", "mask");
+    model_node(m, "NonZero", "mask", "places");
+    model_node(m, "Transpose", "places", "pairs");
+    model_ints_attribute(m, "perm", 2, (int64_t[]){1, 0});
+    model_node(m, "GatherND", "scores pairs", "y");
+    model_output(m, "y");
+    model_output(m, "places");
+    model_output(m, "scores");
+    return m;
+}
+
+static xai_status find_places(const file_bytes *file, xai_error **error)
+{
+    xai_model *model = NULL;
+    xai_session_options *options = NULL;
+    xai_session *session = NULL;
+    xai_tensor *input = NULL, *found[3] = {NULL};
+    xai_status status = xai_model_parse(file->bytes, file->size, &model, error);
+    if (status == XAI_OK)
+        status = options_of(&options, error);
+    if (status == XAI_OK)
+        status = xai_session_create(model, options, &session, error);
+    if (status == XAI_OK)
+        status = xai_tensor_create(XAI_DTYPE_FLOAT32, 4, image_dims, image_values, &input, error);
+    const xai_tensor *inputs[] = {input};
+    if (status == XAI_OK)
+        status = xai_session_scores(session, inputs, 1, found, 3, error);
+    if (status == XAI_OK && xai_tensor_count(found[0]) != 16)
+        status = XAI_ERROR_INTERNAL;
+    for (int i = 0; i < 3; i++)
+        xai_tensor_free(found[i]);
+    xai_tensor_free(input);
+    xai_session_free(session);
+    xai_session_options_free(options);
+    xai_model_free(model);
+    return status;
+}
+
+START_TEST(shapes_from_data_survive)
+{
+    every_allocation_of(places_builder(), find_places);
+}
+END_TEST
+
 START_TEST(explaining_tokens_survives)
 {
     at_token_case = (size_t)_i;
@@ -538,6 +589,7 @@ int main(void)
     tcase_add_loop_test(every, every_method_survives, 0, (int)(sizeof methods / sizeof methods[0]));
     tcase_add_test(every, explaining_by_rules_survives);
     tcase_add_test(every, explaining_trees_survives);
+    tcase_add_test(every, shapes_from_data_survive);
     tcase_add_loop_test(every, explaining_tokens_survives, 0,
                         (int)(sizeof token_cases / sizeof token_cases[0]));
     suite_add_tcase(suite, every);

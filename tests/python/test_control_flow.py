@@ -156,16 +156,17 @@ def test_if_takes_the_branch_that_the_shape_decides(rows, wide, precision):
     np.testing.assert_allclose(model.gradient(x, target=(1, 2)), wanted @ weights["w"].T, atol=1e-5)
 
 
-def test_a_condition_of_the_data_is_refused_with_its_name():
+def test_a_condition_of_the_data_is_followed_but_has_no_gradient():
     condition = [
         helper.make_node("ReduceMax", ["x"], ["top"], keepdims=0),
         helper.make_node("Greater", ["top", "zero"], ["condition"]),
     ]
     weights = {"w": np.ones((4, 3), np.float32), "zero": np.float32(0)}
     proto = make_branching(condition, weights, [info("x", shape=[2, 4])])
-    model = libxai.Model(proto.SerializeToString())
-    with pytest.raises(libxai.UnsupportedError, match=r"'choose' \(If\).*'condition' is computed at run time"):
-        model(np.ones((2, 4), np.float32))
+    for sign in (1, -1):
+        model = check(proto, sign * np.ones((2, 4), np.float32))
+        with pytest.raises(libxai.UnsupportedError, match=r"'choose' \(If\).*depends on data"):
+            model.gradient(sign * np.ones((2, 4), np.float32), target=(0, 0))
 
 
 def make_loop(limit, inputs=("limit", "yes"), condition=None):

@@ -193,16 +193,112 @@ START_TEST(huge_constants_stay_nodes)
 }
 END_TEST
 
-START_TEST(shapes_that_hang_on_data_are_refused_by_node)
+/* Reshape to a shape that is an input, behind a product; the product is an output too. */
+static model_builder *shaped_by_data(void)
 {
     model_builder *m = model_create(17);
     model_input(m, "x", DTYPE_FLOAT, 2, (int64_t[]){2, 3});
     model_input(m, "target", DTYPE_INT64, 1, (int64_t[]){2});
-    model_node(m, "Reshape", "x target", "y");
+    model_scalar(m, "two", 2);
+    model_node(m, "Mul", "x two", "double");
+    model_node(m, "Reshape", "double target", "y");
     model_node_name(m, "dynamic");
-    model_output(m, "y");
+    model_node(m, "Neg", "y", "z");
+    model_output(m, "z");
+    model_output(m, "double");
+    return m;
+}
+
+START_TEST(shapes_that_hang_on_data_are_refused_by_node)
+{
     const shape shapes[] = {SHAPE(2, 3), SHAPE(2)};
-    REFUSE(m, shapes, XAI_ERROR_UNSUPPORTED, "node 'dynamic' (Reshape)");
+    fixture f = specialise(shaped_by_data(), shapes, NULL, true);
+    static const char *const behind[] = {"y", "z"};
+    for (int i = 0; i < 2; i++) {
+        xai_error *error = NULL;
+        const int value = graph_find(f.source, behind[i]);
+        ck_assert(f.made->values[value].removed);
+        ck_assert_int_eq(graph_check_static(f.made, value, &error), XAI_ERROR_UNSUPPORTED);
+        ck_assert_ptr_nonnull(strstr(xai_error_message(error), "node 'dynamic' (Reshape)"));
+        ck_assert_ptr_nonnull(strstr(xai_error_message(error), behind[i]));
+        xai_error_free(error);
+    }
+    ck_assert_int_eq(graph_check_static(f.made, graph_find(f.source, "double"), NULL), XAI_OK);
+    release(&f);
+}
+END_TEST
+
+START_TEST(what_hangs_on_data_is_computed_behind_the_frontier)
+{
+    const shape shapes[] = {SHAPE(2, 3), SHAPE(2)};
+    fixture f = specialise(shaped_by_data(), shapes, NULL, true);
+    size_t count;
+    const int *frontier = graph_frontier(f.made, &count);
+    ck_assert_uint_eq(live_nodes(f.made), 1);
+    ck_assert_uint_eq(count, 2);
+    ck_assert_int_eq(frontier[0], graph_find(f.source, "double"));
+    ck_assert_int_eq(frontier[1], graph_find(f.source, "target"));
+    ck_assert_uint_eq(f.made->output_count, 2);
+    float numbers[] = {1, 2, 3, 4, 5, 6};
+    for (int64_t rows = 1; rows <= 6; rows++) {
+        int64_t target[] = {rows, -1};
+        const tensor given[] = {
+            {.dtype = DTYPE_FLOAT, .shape = shapes[0], .data = numbers},
+            {.dtype = DTYPE_INT64, .shape = shapes[1], .data = target},
+        };
+        const int z = graph_find(f.source, "z"), twice[] = {z, z};
+        tensor out[2];
+        xai_error *error = NULL;
+        if (6 % rows != 0) {
+            ck_assert_int_eq(graph_finish(f.made, given, &z, 1, 0, out, &error), XAI_ERROR_SHAPE);
+            ck_assert_ptr_nonnull(strstr(xai_error_message(error), "node 'dynamic' (Reshape)"));
+            xai_error_free(error);
+            continue;
+        }
+        ck_assert_int_eq(graph_finish(f.made, given, twice, 2, 0, out, NULL), XAI_OK);
+        const shape expected = SHAPE(rows, 6 / rows);
+        for (int i = 0; i < 2; i++) {
+            ck_assert(shape_equal(&out[i].shape, &expected));
+            for (size_t k = 0; k < 6; k++)
+                ck_assert_double_eq(tensor_get(&out[i], k), -numbers[k]);
+            tensor_free(&out[i]);
+        }
+        /* y and z need 24 bytes each, at one time */
+        ck_assert_int_eq(graph_finish(f.made, given, &z, 1, 48, out, NULL), XAI_OK);
+        tensor_free(&out[0]);
+        ck_assert_int_eq(graph_finish(f.made, given, &z, 1, 47, out, &error), XAI_ERROR_MEMORY);
+        ck_assert_ptr_nonnull(strstr(xai_error_message(error), "(Neg)"));
+        xai_error_free(error);
+    }
+    release(&f);
+}
+END_TEST
+
+/* A constant that only the end reads outlives the dead code of the plan's graph. */
+START_TEST(folded_constants_reach_the_end)
+{
+    model_builder *m = model_create(17);
+    model_input(m, "x", DTYPE_FLOAT, 1, (int64_t[]){4});
+    model_scalar(m, "a", 3);
+    model_node(m, "Neg", "a", "b");
+    model_node(m, "NonZero", "x", "places");
+    model_node(m, "Cast", "places", "numbers");
+    model_int_attribute(m, "to", DTYPE_FLOAT);
+    model_node(m, "Mul", "numbers b", "y");
+    model_output(m, "y");
+    const shape four = SHAPE(4);
+    fixture f = specialise(m, &four, NULL, true);
+    ck_assert_uint_eq(live_nodes(f.made), 0);
+    float numbers[] = {0, 1, 0, 1};
+    const tensor given = {.dtype = DTYPE_FLOAT, .shape = four, .data = numbers};
+    const int y = graph_find(f.source, "y");
+    tensor out;
+    ck_assert_int_eq(graph_finish(f.made, &given, &y, 1, 0, &out, NULL), XAI_OK);
+    ck_assert_uint_eq(tensor_count(&out), 2);
+    ck_assert_double_eq(tensor_get(&out, 0), -3);
+    ck_assert_double_eq(tensor_get(&out, 1), -9);
+    tensor_free(&out);
+    release(&f);
 }
 END_TEST
 
@@ -547,6 +643,8 @@ int main(void)
     tcase_add_test(shapes, constants_fold_with_their_numbers);
     tcase_add_test(shapes, huge_constants_stay_nodes);
     tcase_add_test(shapes, shapes_that_hang_on_data_are_refused_by_node);
+    tcase_add_test(shapes, what_hangs_on_data_is_computed_behind_the_frontier);
+    tcase_add_test(shapes, folded_constants_reach_the_end);
     tcase_add_test(shapes, dead_code_goes_and_kept_values_stay);
     tcase_add_test(shapes, unused_inputs_stay);
     tcase_add_test(shapes, values_out_of_range_are_refused);

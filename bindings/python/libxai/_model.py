@@ -273,9 +273,22 @@ class Model:
         count = len(self.outputs)
         out = ffi.new("xai_tensor *[]", count)
         done = self._run(lib.xai_session_scores, inputs.pointers, inputs.count, out, count)
-        results = tuple(inputs.strip(take(out[i])) for i in range(count))
+        results = tuple(
+            take(out[i]) if self._is_list(self.outputs[i]) else inputs.strip(take(out[i]))
+            for i in range(count)
+        )
         done.reraise()
         return results[0] if count == 1 else results
+
+    def _is_list(self, output: Any) -> bool:
+        """Whether an output is as long as the data say: the number of rows is fixed."""
+        first = self.inputs[0].shape if self.inputs else None
+        return bool(
+            first
+            and isinstance(first[0], int)
+            and output.shape
+            and not isinstance(output.shape[0], int)
+        )
 
     def prepare(
         self, picture: Any, black: float | None = None, white: float | None = None
