@@ -89,24 +89,26 @@ static xai_status draw_round(coalition_batch *batch, size_t *order, const size_t
 }
 
 /* Values whose sum is v(all) - v(nobody): what the independent means miss is shared out in
- * proportion to their variances, the change of least weighted squares. */
+ * proportion to the variances that were seen. A player that never varied gets none of it: one that
+ * changes nothing has exactly nothing. */
 static void settle(game_values *out, const moments *sums, double *found)
 {
     const size_t m = out->players;
     find_variances(sums, m, found);
-    double gap = out->full - out->empty, variances = 0;
+    double gap = out->full - out->empty, all = 0, seen = 0; /* of the means' variances */
     for (size_t i = 0; i < m; i++) {
+        const double error = moments_error(&sums[i]);
         out->values[i] = sums[i].mean;
-        out->errors[i] = sqrt(found[i] / (double)sums[i].count);
         gap -= sums[i].mean;
-        variances += out->errors[i] * out->errors[i];
+        all += found[i] / (double)sums[i].count;
+        seen += error * error;
     }
-    if (!(variances > 0))
-        return;
     for (size_t i = 0; i < m; i++) {
-        const double variance = out->errors[i] * out->errors[i];
-        out->values[i] += gap * variance / variances;
-        out->errors[i] = sqrt(variance * (1 - variance / variances));
+        const double error = moments_error(&sums[i]), variance = found[i] / (double)sums[i].count;
+        const double share = seen > 0 ? error * error / seen : 0;
+        out->values[i] += share * gap;
+        /* of mean_i - share (mean_1 + ... + mean_m) */
+        out->errors[i] = sqrt(fmax(0, variance - 2 * share * variance + share * share * all));
     }
 }
 
