@@ -189,6 +189,8 @@ static int backward_axis(const graph *self, const graph_node *node, int input,
         return axes[output] + (axes[output] >= taken);
     if (is(node, "Transpose"))
         return permutation(node, to->rank, order) ? order[axes[output]] : UNKNOWN;
+    if ((is(node, "Flatten") || is(node, "Reshape")) && to->rank == 2)
+        return UNKNOWN; /* features of a row: (N, 1, 3) need not have three channels */
     if (node->definition->flags & OPERATOR_VIEW)
         return reshaped_axis(to, axes[output], from);
     if (from->rank == to->rank && (shape_equal(from, to) || keeps_axes(node)))

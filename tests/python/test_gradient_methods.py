@@ -216,7 +216,7 @@ def test_progress_counts_evaluations_and_cancels(model, x):
     "method, options, word",
     [
         ("integrated_gradients", {"samples": 4}, "steps"),
-        ("integrated_gradients", {"steps": 0}, "steps"),
+        ("integrated_gradients", {"steps": -1}, "steps"),
         ("integrated_gradients", {"baseline": np.zeros((2, 5, 5))}, "baseline"),
         ("integrated_gradients", {"baseline": "median"}, "mean|blur"),
         ("gradient_shap", {"background": np.zeros((4, 2, 3, 3))}, "background"),

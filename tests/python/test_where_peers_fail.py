@@ -71,7 +71,8 @@ def adds_up(model, tolerance=1e-5):
         change = scores - base[:, 1].astype(np.float64).mean()
         total = found.values.reshape(len(x), -1).sum(1, dtype=np.float64)
         # Where large contributions cancel, float32 leaves a few of its last digits.
-        most = np.maximum(tolerance * np.abs(change), 2e-6)
+        digits = 4 * np.finfo(np.float32).eps * np.abs(found.values).reshape(len(x), -1).sum(1, dtype=np.float64)
+        most = np.maximum(tolerance * np.abs(change), np.maximum(digits, 2e-6))
         assert (np.abs(total - change) <= most).all() and (found.completeness_error <= most).all(), method
         assert np.abs(found.values).max() > 0 and not found.warnings
 
