@@ -147,8 +147,8 @@ static double apart(const float *got, const double *want, const sizes *of, int b
         for (size_t s = 0; s < of->spatial; s++) {
             const size_t i = at(c, s, of->spatial, block);
             const double wanted = want[c * of->spatial + s] + (before ? (double)before[i] : 0);
-            if (isnan(
-                    (double)got[i])) /* at once: GCC 12.2 crashes on the choice within a maximum */
+            /* At once: GCC 12.2 crashes on the choice within a maximum. */
+            if (isnan((double)got[i]))
                 return INFINITY;
             largest = fmax(largest, fabs(wanted));
             most = fmax(most, fabs((double)got[i] - wanted));
