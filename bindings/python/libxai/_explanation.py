@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,17 +38,8 @@ class Explanation:
         CAM methods the map of the layer (N, h, w), before it is cut and scaled.
     standard_error : array or dict like `values`, or NaN
         Of each attribution; NaN for methods that do not sample.
-    map : array or None
-        (N, H, W) at input resolution in [0, 1]; 0 = no positive evidence.
-    signed_map : array or None
-        The same with negative evidence, in [-1, 1].
-    segments : array or None
-        (N, H, W) labels of the segments that were explained.
     segment_values, segment_standard_error : array or None
         (N, K): the attribution of each segment as a whole.
-    interactions : array or None
-        (N, F, F): interactions of all pairs of features, with the option ``interactions=1``;
-        rows sum to `values`.
     target : array of int or int
         Explained index of each row; -1 for a region.
     label : list of str or str
@@ -75,11 +67,7 @@ class Explanation:
         self.baseline = text(lib.xai_explanation_baseline(handle))
         by_name = len(self._inputs) > 1 and not self.layer
         self.values = self._parts(lib.xai_explanation_part_values, by_name)
-        self.map = self._array(lib.xai_explanation_map(handle))
-        self.signed_map = self._array(lib.xai_explanation_signed_map(handle))
-        self.segments = self._array(lib.xai_explanation_segments(handle))
         self.segment_values = self._array(lib.xai_explanation_segment_values(handle))
-        self.interactions = self._array(lib.xai_explanation_interactions(handle))
         self.segment_standard_error = self._array(
             lib.xai_explanation_segment_standard_error(handle)
         )
@@ -101,6 +89,31 @@ class Explanation:
             text(lib.xai_explanation_warning(handle, i))
             for i in range(lib.xai_explanation_warning_count(handle))
         ]
+
+    # Large arrays are copied when first asked for: who explains many targets rarely reads all.
+
+    @cached_property
+    def map(self) -> Any:
+        """(N, H, W) at input resolution in [0, 1]; 0 = no positive evidence. None without a map."""
+        return self._array(lib.xai_explanation_map(self._handle))
+
+    @cached_property
+    def signed_map(self) -> Any:
+        """The map with negative evidence, in [-1, 1]; None where the method has none."""
+        return self._array(lib.xai_explanation_signed_map(self._handle))
+
+    @cached_property
+    def segments(self) -> Any:
+        """(N, H, W) labels of the segments that were explained; None without segments."""
+        return self._array(lib.xai_explanation_segments(self._handle))
+
+    @cached_property
+    def interactions(self) -> Any:
+        """(N, F, F): interactions of all pairs of features, with the option ``interactions=1``.
+
+        Rows sum to `values`. None where they were not asked for.
+        """
+        return self._array(lib.xai_explanation_interactions(self._handle))
 
     def __repr__(self) -> str:
         return f"<libxai.Explanation {self.method} target {self.target} score {self.score}>"
