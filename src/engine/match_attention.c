@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "engine/lower_attention.h"
+#include "engine/strided.h"
 
 /* Nodes above an operand that can be read as strides. */
 #define CHAIN 16
@@ -17,12 +18,6 @@ typedef struct chain {
     int inputs[CHAIN], outputs[CHAIN]; /* positions within the node */
     int count;
 } chain;
-
-/* A tensor as a part of another one's memory. */
-typedef struct strided {
-    shape dims;
-    int64_t strides[SHAPE_MAX_RANK], start;
-} strided;
 
 typedef struct match {
     builder *b;
@@ -145,106 +140,24 @@ static int source_of(const builder *b, const chain *self)
 
 /* ---- strides ---- */
 
-static strided whole_value(const shape *dims)
-{
-    strided self = {.dims = *dims};
-    int64_t stride = 1;
-    for (int i = dims->rank - 1; i >= 0; i--) {
-        self.strides[i] = stride;
-        stride *= dims->dims[i];
-    }
-    return self;
-}
-
-/* The same elements in other dims: numpy's reshape without a copy. False when strides cannot say it. */
-static bool reshape_strided(strided *self, const shape *to)
-{
-    strided out = {.dims = *to, .start = self->start};
-    shape from = {0};
-    int64_t strides[SHAPE_MAX_RANK];
-    for (int i = 0; i < self->dims.rank; i++)
-        if (self->dims.dims[i] != 1) {
-            from.dims[from.rank] = self->dims.dims[i];
-            strides[from.rank++] = self->strides[i];
-        }
-    int a = 0, c = 0;
-    while (a < from.rank) {
-        int a_end = a + 1, c_end = c;
-        int64_t have = from.dims[a], want = 1;
-        while (want != have) {
-            if (want < have) {
-                if (c_end >= to->rank)
-                    return false;
-                want *= to->dims[c_end++];
-            } else {
-                if (a_end >= from.rank)
-                    return false;
-                have *= from.dims[a_end++];
-            }
-        }
-        for (int i = a; i + 1 < a_end; i++) /* joined axes must follow each other evenly */
-            if (strides[i] != strides[i + 1] * from.dims[i + 1])
-                return false;
-        int64_t stride = strides[a_end - 1];
-        for (int i = c_end - 1; i >= c; i--) {
-            out.strides[i] = stride;
-            stride *= to->dims[i];
-        }
-        a = a_end;
-        c = c_end;
-    }
-    for (; c < to->rank; c++)
-        if (to->dims[c] != 1)
-            return false;
-    *self = out;
-    return true;
-}
-
-/* `at` elements from the start of a contiguous tensor, in the strided one's own steps. */
-static int64_t in_steps(const strided *self, int64_t at)
-{
-    int64_t contiguous = 1, steps = 0;
-    for (int i = 0; i < self->dims.rank; i++)
-        contiguous *= self->dims.dims[i];
-    for (int i = 0; i < self->dims.rank; i++) {
-        contiguous /= self->dims.dims[i];
-        steps += at / contiguous * self->strides[i];
-        at %= contiguous;
-    }
-    return steps;
-}
-
-/* A movement out of it. False for one that steps backwards. */
-static bool move_strided(strided *self, const movement *how, const shape *to)
-{
-    strided out = {.dims = *to, .start = self->start + in_steps(self, how->source)};
-    for (int i = 0; i < to->rank; i++) {
-        if (how->from[i] < 0)
-            return false;
-        out.strides[i] = to->dims[i] == 1 ? 0 : in_steps(self, how->from[i]);
-    }
-    *self = out;
-    return true;
-}
-
 /* The chain's top as a part of its source; *failed = the position in the chain that strides cannot say, or -1. */
 static xai_status compose(const match *m, const chain *self, strided *out, int *failed)
 {
     const graph *g = m->b->graph;
     *failed = -1;
-    *out = whole_value(&g->values[source_of(m->b, self)].shape);
+    *out = strided_whole(&g->values[source_of(m->b, self)].shape);
     for (int i = self->count - 1; i >= 0; i--) {
         const graph_node *node = &g->nodes[self->nodes[i]];
         const shape *to = &g->values[node->outputs[self->outputs[i]]].shape;
         movement how;
         bool good = true, known = false;
         if (is_view(g, node)) {
-            good = reshape_strided(out, to);
+            good = strided_reshape(out, to);
         } else if (!node_is(node, "", "Mul") && !node_is(node, "", "Div")) {
             const xai_status status = movement_of(m->b, node, self->outputs[i], &how, &known);
             if (status != XAI_OK)
                 return status;
-            good = known && move_strided(out, &how, to);
+            good = known && strided_move(out, &how, to);
         }
         if (!good) {
             *failed = i;
@@ -278,7 +191,7 @@ static bool mask_matrices(const builder *b, int mask, const shape *to, matrices 
         (b->any_gradient && b->values[mask].needs_gradient) ||
         (!v->is_constant && b->values[mask].primary != LAYOUT_PLAIN))
         return false;
-    const strided own = whole_value(&v->shape);
+    const strided own = strided_whole(&v->shape);
     strided repeated = {.dims = *to};
     for (int i = missing; i < to->rank; i++)
         repeated.strides[i] = v->shape.dims[i - missing] == 1 ? 0 : own.strides[i - missing];
@@ -479,7 +392,7 @@ static xai_status find_output(match *m, fused_attention *f)
     const graph *g = b->graph;
     const int y = g->nodes[m->products[1]].outputs[0], next = builder_only_consumer(b, y);
     const shape *dims = &g->values[y].shape;
-    const strided own = whole_value(dims);
+    const strided own = strided_whole(dims);
     strided placed = own;
     m->transpose = GRAPH_NONE;
     f->output = y;
