@@ -60,8 +60,9 @@ typedef struct plan_request {
     size_t seed_count;
     const int *gradients; /* value ids (inputs or inner values) whose gradient is wanted */
     size_t gradient_count;
-    int precision; /* ENGINE_PRECISION_* */
-    int rule;      /* ENGINE_RULE_* of run_backward() */
+    bool passes_gradients; /* to run_backward_each(), one by one, instead of keeping them all */
+    int precision;         /* ENGINE_PRECISION_* */
+    int rule;              /* ENGINE_RULE_* of run_backward() */
     /* ENGINE_RULE_LRP: for layers with weights, and for those that read an input itself (NULL: the
      * same). Copied. */
     const relevance_rule *relevance, *first_relevance;
@@ -112,6 +113,12 @@ xai_status run_value(run *self, int value, const tensor **out, xai_error **error
 /* Backward from d score / d seed_value = `seed` (float32, the seed value's shape, plain). May be
  * called many times after one forward pass; each call forgets the gradients of the one before. */
 xai_status run_backward(run *self, int seed_value, const float *seed, xai_error **error);
+/* The same for a plan that passes gradients on: `body` is called once a wanted gradient, as soon as the
+ * backward pass has it, with a view that is valid during the call. */
+typedef xai_status (*gradient_body)(void *user, int value, const tensor *gradient,
+                                    xai_error **error);
+xai_status run_backward_each(run *self, int seed_value, const float *seed, gradient_body body,
+                             void *user, xai_error **error);
 /* A wanted gradient after run_backward, plain float32; zero when the seed does not depend on the
  * value. */
 xai_status run_gradient(run *self, int value, const tensor **out, xai_error **error);

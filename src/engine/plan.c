@@ -62,13 +62,13 @@ static void mark(builder *b, const plan_request *request)
     graph *g = b->graph;
     const plan *p = b->program;
     for (size_t i = 0; i < g->output_count; i++)
-        b->values[g->outputs[i]].wanted = true;
+        b->values[g->outputs[i]].wanted = b->values[g->outputs[i]].kept = true;
     for (size_t i = 0; i < p->wanted_count; i++)
         if (!g->values[p->wanted[i]].late) /* graph_finish() makes it of the frontier */
-            b->values[p->wanted[i]].wanted = true;
+            b->values[p->wanted[i]].wanted = b->values[p->wanted[i]].kept = true;
     for (size_t i = 0; i < request->seed_count; i++) {
         value_state *seed = &b->values[request->seeds[i]];
-        seed->wanted = seed->own_gradient = true;
+        seed->wanted = seed->kept = seed->own_gradient = true;
     }
     for (size_t i = 0; i < p->gradient_count; i++) {
         value_state *state = &b->values[p->gradients[i]];
@@ -76,6 +76,8 @@ static void mark(builder *b, const plan_request *request)
         /* A concatenation's shared gradient also carries what flows to its pieces by other ways. */
         const int producer = g->values[p->gradients[i]].producer;
         state->own_gradient = producer != GRAPH_NONE && node_is(&g->nodes[producer], "", "Concat");
+        /* An input that a gradient is multiplied with costs little: what suffices for a gradient suffices for that. */
+        state->kept = state->kept || producer == GRAPH_NONE;
     }
     b->any_gradient = request->seed_count > 0 && p->gradient_count > 0;
     for (size_t n = 0; b->any_gradient && n < g->node_count; n++) {
@@ -148,7 +150,7 @@ static xai_status keep_wanted(builder *b)
     plan *p = b->program;
     for (size_t v = 0; v < b->graph->value_count; v++) {
         operand place;
-        if (!b->values[v].wanted || b->graph->values[v].is_constant)
+        if (!b->values[v].kept || b->graph->values[v].is_constant)
             continue;
         const xai_status status = builder_input(b, (int)v, LAYOUT_PLAIN, &place);
         if (status != XAI_OK)
@@ -211,6 +213,65 @@ static xai_status keep_gradient(builder *b, int value, operand *out)
     return status;
 }
 
+static xai_status step_pass_gradient(const step *self, run *state, xai_error **error)
+{
+    const int value = state->program->gradients[self->count];
+    if (!state->pass) /* a profile */
+        return XAI_OK;
+    const tensor view = {.dtype = DTYPE_FLOAT,
+                         .shape = state->program->graph->values[value].shape,
+                         .data = run_address(state, self->operands[0])};
+    return state->pass(state->pass_user, value, &view, error);
+}
+
+/* Pass a wanted gradient on; from here its memory may be used again. */
+static xai_status pass_gradient(builder *b, size_t index)
+{
+    const int value = b->program->gradients[index];
+    operand place;
+    step *s = NULL;
+    if (!b->values[value].wants_gradient) /* it was, or is in the list twice */
+        return XAI_OK;
+    xai_status status = keep_gradient(b, value, &place);
+    if (status == XAI_OK)
+        status = builder_step(b, step_pass_gradient, GRAPH_NONE, "pass on", &s);
+    if (status != XAI_OK)
+        return status;
+    s->count = index;
+    builder_read(b, s, 0, place);
+    b->values[value].wants_gradient = false;
+    return XAI_OK;
+}
+
+/* Everyone who reads what the unit makes has been walked: those gradients are complete. */
+static xai_status pass_outputs(builder *b, const unit *self)
+{
+    const graph_node *node = &b->graph->nodes[self->node];
+    const plan *p = b->program;
+    xai_status status = XAI_OK;
+    for (size_t g = 0; p->passes_gradients && status == XAI_OK && g < p->gradient_count; g++) {
+        bool made = p->gradients[g] == self->output;
+        for (int i = 0; i < node->output_count; i++)
+            made = made || p->gradients[g] == node->outputs[i];
+        if (made)
+            status = pass_gradient(b, g);
+    }
+    return status;
+}
+
+/* What is left behind the last unit: inputs, and values that the seed does not depend on. */
+static xai_status finish_gradients(builder *b, backward_program *out)
+{
+    plan *p = b->program;
+    xai_status status = XAI_OK;
+    for (size_t i = 0; status == XAI_OK && i < p->gradient_count; i++)
+        status = p->passes_gradients ? pass_gradient(b, i)
+                                     : keep_gradient(b, p->gradients[i], &out->gradients[i]);
+    for (size_t i = 0; !p->passes_gradients && status == XAI_OK && i < p->gradient_count; i++)
+        p->buffers[out->gradients[i].buffer].last = p->step_count - 1;
+    return status;
+}
+
 static xai_status build_program(builder *b, backward_program *out, int seed)
 {
     plan *p = b->program;
@@ -243,18 +304,18 @@ static xai_status build_program(builder *b, backward_program *out, int seed)
         const unit *each = &b->units[i];
         if (!any_output_has_gradient(b, each))
             continue;
-        status =
-            b->rule == ENGINE_RULE_LRP ? relevance_backward(b, each) : each->emit_backward(b, each);
+        status = pass_outputs(b, each);
+        if (status == XAI_OK)
+            status = b->rule == ENGINE_RULE_LRP ? relevance_backward(b, each)
+                                                : each->emit_backward(b, each);
         if (status != XAI_OK)
             error_add_place(b->error, b->graph->nodes[each->node].place);
     }
-    for (size_t i = 0; status == XAI_OK && i < p->gradient_count; i++)
-        status = keep_gradient(b, p->gradients[i], &out->gradients[i]);
+    if (status == XAI_OK)
+        status = finish_gradients(b, out);
     if (status != XAI_OK)
         return status;
     out->step_count = p->step_count - out->first_step;
-    for (size_t i = 0; i < p->gradient_count; i++)
-        p->buffers[out->gradients[i].buffer].last = p->step_count - 1;
     /* The seed is written before the program's first step. */
     buffer *seed_buffer = &p->buffers[out->seed_place.buffer];
     if (!seed_buffer->used)
@@ -276,6 +337,8 @@ static xai_status build_backward(builder *b, backward_program *out, int seed)
         b->values[i].root = -1, b->values[i].root_granule = 0;
         b->values[i].holds_relevance = false;
     }
+    for (size_t i = 0; i < b->program->gradient_count; i++)
+        b->values[b->program->gradients[i]].wants_gradient = true;
     status = build_program(b, out, seed);
     for (size_t i = 0; i < b->graph->value_count; i++)
         memcpy(b->values[i].slots, slots[i], sizeof *slots);
@@ -372,6 +435,7 @@ xai_status plan_create(network *net, const plan_request *request, plan **out, xa
     self->net = net;
     self->precision = request->precision;
     self->rule = request->rule;
+    self->passes_gradients = request->passes_gradients;
     self->guarded = !request->allow_nonfinite && request->precision != ENGINE_PRECISION_REFERENCE;
     if (request->relevance)
         self->relevance = *request->relevance;

@@ -117,7 +117,8 @@ typedef struct value_state {
     bool
         /* must survive: outputs, wanted values, seeds, wanted gradients: never fused away */
         wanted;
-    bool wants_gradient;
+    bool kept;            /* run_value() gives it */
+    bool wants_gradient;  /* and the current program has not passed it on */
     bool own_gradient;    /* its gradient must not be shared with a concatenation's pieces */
     bool needs_gradient;  /* depends on a value whose gradient is wanted */
     bool holds_relevance; /* LRP, in the current program: its gradient is relevance itself */
@@ -153,7 +154,8 @@ typedef struct backward_program {
     int seed;
     operand seed_place; /* plain float32 */
     size_t first_step, step_count;
-    operand *gradients; /* one per plan->gradients entry, plain float32 */
+    operand
+        *gradients; /* one per plan->gradients entry, plain float32; unless they are passed on */
 } backward_program;
 
 struct plan {
@@ -166,6 +168,7 @@ struct plan {
     size_t wanted_count;
     int *gradients;
     size_t gradient_count;
+    bool passes_gradients;
     step *steps;
     size_t step_count, step_capacity, forward_count;
     buffer *buffers;
@@ -211,9 +214,11 @@ struct run {
     size_t binding_count;
     const baseline *against;               /* of the backward passes, or NULL */
     const backward_program *last_backward; /* whose gradients run_gradient() gives */
-    tensor view;                           /* what run_value() and run_gradient() hand out */
-    double *times;                         /* milliseconds of each step, or NULL: nobody asks */
-    double *bounds;                        /* of each value's magnitude; NULL unless guarded */
+    gradient_body pass;                    /* of run_backward_each(), with its user */
+    void *pass_user;
+    tensor view;    /* what run_value() and run_gradient() hand out */
+    double *times;  /* milliseconds of each step, or NULL: nobody asks */
+    double *bounds; /* of each value's magnitude; NULL unless guarded */
     size_t rules_done;
     run *next; /* in plan->idle */
 };

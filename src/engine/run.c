@@ -186,8 +186,18 @@ xai_status run_backward(run *self, int seed_value, const float *seed, xai_error 
     memcpy(run_address(self, program->seed_place), seed, count * sizeof *seed);
     self->last_backward = NULL;
     const xai_status status = execute(self, program->first_step, program->step_count, error);
-    if (status == XAI_OK)
+    if (status == XAI_OK && !p->passes_gradients)
         self->last_backward = program;
+    return status;
+}
+
+xai_status run_backward_each(run *self, int seed_value, const float *seed, gradient_body body,
+                             void *user, xai_error **error)
+{
+    self->pass = body;
+    self->pass_user = user;
+    const xai_status status = run_backward(self, seed_value, seed, error);
+    self->pass = NULL;
     return status;
 }
 

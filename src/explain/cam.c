@@ -237,7 +237,7 @@ xai_status cam_explain(explainer *self, const batch *rows, const xai_target *con
                                   .score = self->score,
                                   .wrt = job.values,
                                   .wrt_count = job.layer_count,
-                                  .with_activations = true,
+                                  .activations = job.layer_count,
                                   .prepare = prepare,
                                   .body = explain_sample,
                                   .user = &job};

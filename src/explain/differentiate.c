@@ -78,7 +78,7 @@ static xai_status job_init(job *self, evaluator *of, const batch *rows, const di
     }
     for (size_t v = 0; v < values; v++) {
         add_once(self->wrt, &self->wrt_count, what->wrt[v]);
-        if (what->with_activations)
+        if (v < what->activations)
             add_once(self->wanted, &self->wanted_count, what->wrt[v]);
     }
     return XAI_OK;
@@ -285,8 +285,7 @@ static xai_status collect(const job *self, run *state, size_t first_row, scratch
             status =
                 copy_doubles(self, state, source->seed_value, first_row, &into->values[s], error);
     }
-    for (size_t v = 0;
-         status == XAI_OK && self->what->with_activations && v < self->what->wrt_count; v++)
+    for (size_t v = 0; status == XAI_OK && v < self->what->activations; v++)
         status = copy_activation(self, state, self->what->wrt[v], first_row, &into->activations[v],
                                  error);
     return status;
@@ -336,14 +335,11 @@ static xai_status report_scores(const job *self, size_t target, size_t first_row
     return status;
 }
 
-static xai_status report(const job *self, run *state, size_t target, size_t v, size_t first_row,
-                         const scratch *at, xai_error **error)
+static xai_status report(const job *self, const tensor *gradient, size_t target, size_t v,
+                         size_t first_row, const scratch *at, xai_error **error)
 {
     const int value = self->what->wrt[v];
-    const tensor *gradient = NULL;
-    xai_status status = run_gradient(state, value, &gradient, error);
-    if (status != XAI_OK)
-        return status;
+    xai_status status = XAI_OK;
     size_t count = 0;
     (void)shape_count(&self->layouts[v].row, &count);
     if (tensor_count(gradient) != count * self->rows->per_plan)
@@ -376,6 +372,41 @@ static xai_status report(const job *self, run *state, size_t target, size_t v, s
     return status;
 }
 
+/* Gradients that come during the backward pass. */
+typedef struct each_job {
+    const job *of;
+    const scratch *at;
+    size_t target, first_row;
+} each_job;
+
+static xai_status report_each(void *user, int value, const tensor *gradient, xai_error **error)
+{
+    const each_job *each = user;
+    xai_status status = XAI_OK;
+    for (size_t v = 0; status == XAI_OK && v < each->of->what->wrt_count; v++)
+        if (each->of->what->wrt[v] == value)
+            status = report(each->of, gradient, each->target, v, each->first_row, each->at, error);
+    return status;
+}
+
+/* The gradients of one seed. */
+static xai_status differentiate_seed(const job *self, run *state, size_t target, size_t first_row,
+                                     const scratch *at, xai_error **error)
+{
+    const int seed_value = self->sources[self->source_of[target]].seed_value;
+    each_job each = {.of = self, .at = at, .target = target, .first_row = first_row};
+    if (self->what->one_by_one)
+        return run_backward_each(state, seed_value, at->seed, report_each, &each, error);
+    xai_status status = run_backward(state, seed_value, at->seed, error);
+    for (size_t v = 0; status == XAI_OK && v < self->what->wrt_count; v++) {
+        const tensor *gradient = NULL;
+        status = run_gradient(state, self->what->wrt[v], &gradient, error);
+        if (status == XAI_OK)
+            status = report(self, gradient, target, v, first_row, at, error);
+    }
+    return status;
+}
+
 /* All targets against one baseline (base_values; NULL = none). */
 static xai_status differentiate_targets(const job *self, run *state, size_t first_row,
                                         const double *base_values, scratch *at, xai_error **error)
@@ -388,10 +419,7 @@ static xai_status differentiate_targets(const job *self, run *state, size_t firs
         if (status == XAI_OK && self->what->wrt_count == 0)
             status = report_scores(self, t, first_row, at, error);
         else if (status == XAI_OK)
-            status =
-                run_backward(state, self->sources[self->source_of[t]].seed_value, at->seed, error);
-        for (size_t v = 0; status == XAI_OK && v < self->what->wrt_count; v++)
-            status = report(self, state, t, v, first_row, at, error);
+            status = differentiate_seed(self, state, t, first_row, at, error);
     }
     return status;
 }
@@ -432,7 +460,8 @@ xai_status evaluator_differentiate(evaluator *self, const batch *rows, const dif
         const plan_wish wanted = {
             .ids = {at.wanted, at.seeds, at.wrt},
             .counts = {at.wanted_count, at.wrt_count > 0 ? at.seed_count : 0, at.wrt_count},
-            .rule = what->rule};
+            .rule = what->rule,
+            .passes_gradients = what->one_by_one};
         status = evaluator_find_plan(self, rows, &wanted, &program, error);
     }
     if (status == XAI_OK)

@@ -53,7 +53,8 @@ static bool same_rule(const backward_rule *self, const backward_rule *wanted)
 static bool entry_fits(const plan_entry *self, const batch *rows, size_t inputs,
                        const plan_wish *wanted, int threads)
 {
-    if (self->program == NULL || self->threads != threads || !same_rule(&self->rule, wanted->rule))
+    if (self->program == NULL || self->threads != threads ||
+        self->passes_gradients != wanted->passes_gradients || !same_rule(&self->rule, wanted->rule))
         return false;
     for (size_t i = 0; i < inputs; i++)
         if (!shape_equal(&self->shapes[i], &rows->shapes[i]))
@@ -77,7 +78,7 @@ static xai_status entry_make(const evaluator *self, const batch *rows, size_t in
     size_t id_count = 0;
     for (int kind = 0; kind < PLAN_LISTS; kind++)
         id_count += wanted->counts[kind];
-    plan_entry made = {.threads = threads};
+    plan_entry made = {.threads = threads, .passes_gradients = wanted->passes_gradients};
     if (wanted->rule != NULL)
         made.rule = *wanted->rule;
     xai_status status = XAI_OK;
@@ -104,6 +105,7 @@ static xai_status entry_make(const evaluator *self, const batch *rows, size_t in
         .seed_count = made.counts[1],
         .gradients = made.ids + made.counts[0] + made.counts[1],
         .gradient_count = made.counts[2],
+        .passes_gradients = made.passes_gradients,
         .starts = made.ids + made.counts[0] + made.counts[1] + made.counts[2],
         .start_shapes = wanted->start_shapes,
         .start_count = made.counts[3],

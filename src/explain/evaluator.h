@@ -54,6 +54,7 @@ typedef struct plan_entry {
     size_t counts[PLAN_LISTS];
     int threads;
     backward_rule rule;
+    bool passes_gradients;
     kept_baseline *kept; /* of baselines that serve every row; NULL = none yet */
     size_t kept_count;
     uint64_t used;
@@ -139,7 +140,10 @@ typedef struct differentiation {
     int32_t score;  /* XAI_SCORE_* */
     const int *wrt; /* value ids */
     size_t wrt_count;
-    bool with_activations;
+    size_t activations; /* the first so many of `wrt` come with their activation */
+    /* Gradients come as the backward pass makes them, those of the last layer first, and only one is
+     * held at a time. */
+    bool one_by_one;
     const backward_rule *rule; /* NULL = the gradient */
     const contrast *against;   /* with ENGINE_RULE_DEEPLIFT, else NULL */
     /* Called once, after the plan is made and before any row runs, with the layout of every

@@ -273,7 +273,8 @@ static xai_status fullgrad_explain(explainer *self, const batch *rows,
                                   .score = self->score,
                                   .wrt = job.ids,
                                   .wrt_count = job.count,
-                                  .with_activations = true,
+                                  .activations = 1, /* of the input */
+                                  .one_by_one = true,
                                   .prepare = prepare,
                                   .body = add_term,
                                   .user = &job};

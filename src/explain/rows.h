@@ -10,6 +10,7 @@ typedef struct plan_wish {
     size_t counts[PLAN_LISTS];
     const shape *start_shapes; /* of one run; a function of the inputs' shapes */
     const backward_rule *rule; /* NULL = the gradient */
+    bool passes_gradients;     /* see plan_request */
     bool one_thread;           /* the plan is for many runs, each on a thread of its own */
 } plan_wish;
 

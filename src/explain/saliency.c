@@ -43,7 +43,7 @@ static xai_status explain_once(explainer *self, const batch *rows, const xai_tar
                                   .score = self->score,
                                   .wrt = inputs.ids,
                                   .wrt_count = inputs.part_count,
-                                  .with_activations = times_value,
+                                  .activations = times_value ? inputs.part_count : 0,
                                   .body = attribute,
                                   .user = &job};
     if (status == XAI_OK)

@@ -302,7 +302,7 @@ def least(run):
 
 @pytest.mark.parametrize("method", sorted({*IMAGES} - {"fullgrad", "lrp", "deeplift"}))
 def test_a_memory_limit_for_one_gradient_suffices(data, x, method):
-    """Samples, segments and backgrounds are taken in smaller batches (fullgrad, lrp and deeplift keep more of one row).
+    """Samples, segments and backgrounds are taken in smaller batches (fullgrad, lrp and deeplift fold less or keep more of one row).
     Local edits may give way to whole evaluations, which differ by rounding."""
     one = "deeplift" if method == "deepshap" else "saliency"
     limit = least(lambda size: libxai.explain(libxai.Model(data, threads=2, memory_limit=size), x[:1], one, 1))

@@ -49,8 +49,8 @@ static float *copy_of(const tensor *t)
     return out;
 }
 
-static plan *compile(const loaded *self, const int *wanted, size_t count, int precision,
-                     int threads)
+static plan *compile_as(const loaded *self, const int *wanted, size_t count, int precision,
+                        int threads, bool passes)
 {
     const graph *g = network_graph(self->net);
     shape inputs[4];
@@ -65,11 +65,38 @@ static plan *compile(const loaded *self, const int *wanted, size_t count, int pr
                                   .seed_count = 1,
                                   .gradients = wanted,
                                   .gradient_count = count,
+                                  .passes_gradients = passes,
                                   .precision = precision,
                                   .threads = threads};
     const xai_status status = plan_create(self->net, &request, &p, &error);
     ck_assert_msg(status == XAI_OK, "%s", error ? xai_error_message(error) : "no message");
     return p;
+}
+
+static plan *compile(const loaded *self, const int *wanted, size_t count, int precision,
+                     int threads)
+{
+    return compile_as(self, wanted, count, precision, threads, false);
+}
+
+/* Inputs of a fixed random choice. */
+static void fill_inputs(const graph *g, tensor *inputs, const tensor **pointers)
+{
+    unsigned random = 7;
+    for (size_t i = 0; i < g->input_count; i++) {
+        ck_assert_int_eq(
+            tensor_create(&inputs[i], DTYPE_FLOAT, &g->values[g->inputs[i]].shape, NULL), XAI_OK);
+        for (size_t k = 0; k < tensor_count(&inputs[i]); k++)
+            tensor_set(&inputs[i], k, model_uniform(&random));
+        pointers[i] = &inputs[i];
+    }
+}
+
+static void fill_seed(float *seed, size_t count)
+{
+    unsigned random = 11;
+    for (size_t k = 0; k < count; k++)
+        seed[k] = model_uniform(&random);
 }
 
 /* Forward with a fixed random input, backward from a fixed random seed over all of output 0. */
@@ -82,25 +109,18 @@ static result evaluate(const loaded *self, const int *wanted, size_t count, int 
     xai_error *error = NULL;
     tensor inputs[4];
     const tensor *pointers[4], *view;
-    unsigned random = 7;
     result out = {0};
     ck_assert_int_eq(run_create(p, &state, &error), XAI_OK);
-    for (size_t i = 0; i < g->input_count; i++) {
-        ck_assert_int_eq(
-            tensor_create(&inputs[i], DTYPE_FLOAT, &g->values[g->inputs[i]].shape, &error), XAI_OK);
-        for (size_t k = 0; k < tensor_count(&inputs[i]); k++)
-            tensor_set(&inputs[i], k, model_uniform(&random));
-        pointers[i] = &inputs[i];
-    }
+    fill_inputs(g, inputs, pointers);
     ck_assert_int_eq(run_forward(state, pointers, &error), XAI_OK);
     ck_assert_int_eq(run_value(state, g->outputs[0], &view, &error), XAI_OK);
     out.score = copy_of(view);
     out.score_count = tensor_count(view);
     float *seed = malloc(out.score_count * sizeof *seed);
     for (int r = 0; count > 0 && r < repeats; r++) {
-        unsigned seed_random = 11;
-        for (size_t k = 0; k < out.score_count; k++)
-            seed[k] = r + 1 < repeats ? -3.0f : model_uniform(&seed_random);
+        fill_seed(seed, out.score_count);
+        for (size_t k = 0; r + 1 < repeats && k < out.score_count; k++)
+            seed[k] = -3.0f;
         ck_assert_int_eq(run_backward(state, g->outputs[0], seed, &error), XAI_OK);
     }
     for (size_t i = 0; i < count; i++) {
@@ -138,6 +158,55 @@ static double distance(const float *a, const float *b, size_t n)
     return norm > 0 ? sqrt(difference / norm) : sqrt(difference);
 }
 
+typedef struct passed {
+    const int *wanted;
+    const result *expected;
+    size_t count, calls[MAX_WANTED];
+} passed;
+
+static xai_status compare_passed(void *user, int value, const tensor *gradient, xai_error **error)
+{
+    passed *self = user;
+    (void)error;
+    size_t i = 0;
+    while (i < self->count && self->wanted[i] != value)
+        i++;
+    ck_assert_uint_lt(i, self->count);
+    ck_assert_uint_eq(tensor_count(gradient), self->expected->counts[i]);
+    ck_assert_mem_eq(gradient->data, self->expected->gradients[i],
+                     self->expected->counts[i] * sizeof(float));
+    self->calls[i]++;
+    return XAI_OK;
+}
+
+/* A plan that passes gradients on gives each once, with the bits of one that keeps them. */
+static void passes(const loaded *self, const int *wanted, size_t count, const result *expected)
+{
+    const graph *g = network_graph(self->net);
+    plan *p = compile_as(self, wanted, count, ENGINE_PRECISION_STANDARD, 1, true);
+    run *state = NULL;
+    tensor inputs[4];
+    const tensor *pointers[4], *view;
+    float *seed = malloc(expected->score_count * sizeof *seed);
+    ck_assert_int_eq(run_create(p, &state, NULL), XAI_OK);
+    fill_inputs(g, inputs, pointers);
+    fill_seed(seed, expected->score_count);
+    ck_assert_int_eq(run_forward(state, pointers, NULL), XAI_OK);
+    for (size_t repeat = 1; repeat <= 2; repeat++) {
+        passed at = {.wanted = wanted, .expected = expected, .count = count};
+        ck_assert_int_eq(run_backward_each(state, g->outputs[0], seed, compare_passed, &at, NULL),
+                         XAI_OK);
+        for (size_t i = 0; i < count; i++)
+            ck_assert_uint_eq(at.calls[i], 1);
+    }
+    ck_assert_int_ne(run_gradient(state, wanted[0], &view, NULL), XAI_OK);
+    free(seed);
+    for (size_t i = 0; i < g->input_count; i++)
+        tensor_free(&inputs[i]);
+    run_free(state);
+    plan_free(p);
+}
+
 /* The fast plan gives what the portable kernels give: scores, wanted values and their gradients,
  * for `names` (spaces between); "": forward alone, where more is fused. */
 static void agrees(model_builder *m, const char *names)
@@ -169,6 +238,8 @@ static void agrees(model_builder *m, const char *names)
         ck_assert_mem_eq(threads.gradients[i], fast.gradients[i], fast.counts[i] * sizeof(float));
     }
     ck_assert_mem_eq(threads.score, fast.score, fast.score_count * sizeof(float));
+    if (count > 0)
+        passes(&self, wanted, count, &fast);
     result_free(&reference);
     result_free(&fast);
     result_free(&threads);
@@ -943,6 +1014,47 @@ START_TEST(dense_block_is_concatenated_in_place)
 }
 END_TEST
 
+/* Gradients of all layers of a chain: only a few are alive at a time when they are passed on. */
+START_TEST(gradients_that_are_passed_on_are_not_kept)
+{
+    enum { LAYERS = 8 };
+    model_builder *m = model_create(17);
+    int wanted[LAYERS];
+    char from[16] = "x", to[16];
+    image(m, 8, 32);
+    for (int i = 0; i < LAYERS; i++) {
+        snprintf(to, sizeof to, "layer%d", i);
+        convolution(m, from, to, 8, 8, 3);
+        memcpy(from, to, sizeof from);
+    }
+    head(m, from, 8);
+    loaded self = load(m);
+    for (int i = 0; i < LAYERS; i++) {
+        snprintf(to, sizeof to, "layer%d", i);
+        wanted[i] = graph_find(network_graph(self.net), to);
+    }
+    /* Nothing but the gradients is there: the backward pass of a linear chain reads no activation. */
+    const shape input = network_graph(self.net)->values[network_graph(self.net)->inputs[0]].shape;
+    plan_request request = {.input_shapes = &input,
+                            .seeds = network_graph(self.net)->outputs,
+                            .seed_count = 1,
+                            .gradients = wanted,
+                            .gradient_count = LAYERS,
+                            .threads = 1};
+    const size_t layer = (size_t)8 * 32 * 32 * sizeof(float);
+    plan *kept = NULL, *passing = NULL;
+    ck_assert_int_eq(plan_create(self.net, &request, &kept, NULL), XAI_OK);
+    request.passes_gradients = true;
+    ck_assert_int_eq(plan_create(self.net, &request, &passing, NULL), XAI_OK);
+    const size_t scratch = plan_scratchpad_bytes(passing);
+    ck_assert_uint_ge(plan_arena_bytes(kept) - plan_scratchpad_bytes(kept), LAYERS * layer);
+    ck_assert_uint_le(plan_arena_bytes(passing) - scratch, 4 * layer);
+    plan_free(kept);
+    plan_free(passing);
+    unload(&self);
+}
+END_TEST
+
 START_TEST(memory_limit_is_an_error_before_any_work)
 {
     loaded self = load(dense_block(8));
@@ -1049,6 +1161,7 @@ int main(void)
     tcase_add_test(plans, gradient_of_an_unrelated_value_is_zero);
     tcase_add_test(plans, no_convolution_falls_to_a_slow_kernel);
     tcase_add_test(plans, dense_block_is_concatenated_in_place);
+    tcase_add_test(plans, gradients_that_are_passed_on_are_not_kept);
     tcase_add_test(plans, memory_limit_is_an_error_before_any_work);
     tcase_add_loop_test(rows, rows_have_the_same_bits_in_both_modes, 0, 2);
     suite_add_tcase(suite, plans);
