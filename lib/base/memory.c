@@ -5,8 +5,13 @@
 #ifdef _WIN32
 #include <malloc.h>
 #endif
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #define TENSOR_ALIGNMENT ((size_t)64)
+#define LARGE_PAGE ((size_t)2 << 20)
+#define LARGE_BLOCK (2 * LARGE_PAGE) /* from here on large pages are asked for */
 #define POOL_ALIGNMENT ((size_t)16)
 #define POOL_FIRST_CHUNK ((size_t)16 << 10)
 #define POOL_LARGEST_CHUNK ((size_t)1 << 20)
@@ -86,6 +91,16 @@ void *memory_allocate_aligned(size_t bytes)
 #ifdef _WIN32
     return _aligned_malloc(bytes, TENSOR_ALIGNMENT);
 #else
+#ifdef MADV_HUGEPAGE
+    size_t whole;
+    if (bytes >= LARGE_BLOCK && size_add(bytes, LARGE_PAGE - 1, &whole)) {
+        whole = whole / LARGE_PAGE * LARGE_PAGE; /* C11: a multiple of the alignment */
+        void *block = aligned_alloc(LARGE_PAGE, whole);
+        if (block) /* the last page, partly used, stays of the usual size */
+            (void)madvise(block, bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE);
+        return block;
+    }
+#endif
     return aligned_alloc(TENSOR_ALIGNMENT, bytes);
 #endif
 }

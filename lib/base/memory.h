@@ -15,7 +15,9 @@ void *memory_allocate(size_t count, size_t size);
 void *memory_allocate_zeroed(size_t count, size_t size);
 /* Grow or shrink; the old block stays valid on failure. */
 void *memory_resize(void *block, size_t count, size_t size);
-/* 64-byte aligned, uninitialised, for tensors; free with memory_free(). */
+/* 64-byte aligned, uninitialised, for tensors; free with memory_free(). Blocks of 4 MB and more lie
+ * on pages of 2 MB where Linux gives them: weights are read once a pass, which many small pages
+ * slow down. */
 void *memory_allocate_aligned(size_t bytes);
 void *memory_copy(const void *bytes, size_t size);
 void memory_free(void *block);

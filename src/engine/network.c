@@ -14,15 +14,60 @@ typedef struct prepared_weights {
     size_t source_bytes;
     size_t bytes;
     char *key;
-    void *data;
+    void *data; /* in a slab */
 } prepared_weights;
+
+/* Prepared weights lie one behind the other, so that they share large pages. */
+typedef struct slab {
+    struct slab *next;
+    size_t size, used;
+    char *bytes;
+} slab;
+
+#define SLAB_LEAST ((size_t)1 << 20)
+#define SLAB_MOST ((size_t)16 << 20)
+#define SLAB_ALIGNMENT ((size_t)64)
 
 struct network {
     graph *source;
     atomic_int references;
-    pthread_mutex_t lock; /* guards `weights` */
+    pthread_mutex_t lock; /* guards what follows */
     prepared_weights *weights;
+    slab *slabs; /* the first one is being filled */
+    size_t slab_bytes;
 };
+
+/* Room for `bytes` in the first slab, not yet taken: slab_take() does that. */
+static void *slab_room(network *self, size_t bytes)
+{
+    slab *first = self->slabs;
+    if (first && first->size - first->used >= bytes)
+        return first->bytes + first->used;
+    size_t size = self->slab_bytes < SLAB_LEAST  ? SLAB_LEAST
+                  : self->slab_bytes > SLAB_MOST ? SLAB_MOST
+                                                 : self->slab_bytes;
+    size = bytes > size ? bytes : size;
+    slab *made = memory_allocate_zeroed(1, sizeof *made);
+    if (made)
+        made->bytes = memory_allocate_aligned(size);
+    if (!made || !made->bytes) {
+        memory_free(made);
+        return NULL;
+    }
+    made->size = size;
+    made->next = first;
+    self->slabs = made;
+    self->slab_bytes += size;
+    return made->bytes;
+}
+
+static void slab_take(network *self, size_t bytes)
+{
+    slab *first = self->slabs;
+    const size_t left = first->size - first->used,
+                 rest = (SLAB_ALIGNMENT - bytes % SLAB_ALIGNMENT) % SLAB_ALIGNMENT;
+    first->used += bytes + (rest < left - bytes ? rest : left - bytes);
+}
 
 xai_status network_create(graph *source, network **out, xai_error **error)
 {
@@ -50,8 +95,12 @@ void network_free(network *self)
     for (prepared_weights *w = self->weights, *next; w; w = next) {
         next = w->next;
         memory_free(w->key);
-        memory_free(w->data);
         memory_free(w);
+    }
+    for (slab *each = self->slabs, *next; each; each = next) {
+        next = each->next;
+        memory_free(each->bytes);
+        memory_free(each);
     }
     pthread_mutex_destroy(&self->lock);
     graph_free(self->source);
@@ -100,7 +149,7 @@ xai_status network_weights(network *self, const tensor *source, const char *key,
         found = memory_allocate_zeroed(1, sizeof *found);
         if (found) {
             found->key = text_duplicate(key);
-            found->data = memory_allocate_aligned(bytes);
+            found->data = slab_room(self, bytes);
         }
         status = found && found->key && found->data
                      ? prepare(user, source, found->data, error)
@@ -111,9 +160,9 @@ xai_status network_weights(network *self, const tensor *source, const char *key,
             found->bytes = bytes;
             found->next = self->weights;
             self->weights = found;
+            slab_take(self, bytes);
         } else if (found) {
             memory_free(found->key);
-            memory_free(found->data);
             memory_free(found);
             found = NULL;
         }
