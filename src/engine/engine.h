@@ -132,6 +132,9 @@ typedef struct baseline baseline;
 xai_status baseline_create(const run *from, baseline **out, xai_error **error);
 void baseline_free(baseline *self);
 size_t plan_baseline_bytes(const plan *self);
+/* Exchange what backward passes read of the last forward pass of `self` with a baseline of its plan: so one run makes the
+ * baselines of its own inputs. Values that run_value() gives are exchanged, too. */
+void run_swap_baseline(run *self, baseline *with);
 /* For the backward passes of `self` that follow, until another one is set. */
 void run_set_baseline(run *self, const baseline *against);
 /* Operators of the plan on the way of the backward pass without an own rule, by name, each once:

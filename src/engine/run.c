@@ -57,6 +57,26 @@ void baseline_free(baseline *self)
     memory_free(self);
 }
 
+static void swap_bytes(char *a, char *b, size_t count)
+{
+    char piece[4096];
+    for (size_t done = 0; done < count; done += sizeof piece) {
+        const size_t n = count - done < sizeof piece ? count - done : sizeof piece;
+        memcpy(piece, a + done, n);
+        memcpy(a + done, b + done, n);
+        memcpy(b + done, piece, n);
+    }
+}
+
+void run_swap_baseline(run *self, baseline *with)
+{
+    const plan *p = self->program;
+    for (size_t i = 0; i < p->buffer_count; i++)
+        if (p->buffers[i].kept)
+            swap_bytes(self->arena + p->buffers[i].start, with->bytes + p->buffers[i].copy,
+                       p->buffers[i].bytes);
+}
+
 size_t plan_baseline_bytes(const plan *self)
 {
     return self->baseline_bytes;

@@ -35,21 +35,26 @@ typedef struct keep_job {
     kept_baseline *into;
 } keep_job;
 
+/* Seed values of the last forward pass. */
+static xai_status keep_values(const job *self, run *state, double *out, xai_error **error)
+{
+    for (size_t s = 0; s < self->seed_count; s++) {
+        const tensor *found = NULL;
+        const xai_status status = run_value(state, self->seeds[s], &found, error);
+        if (status != XAI_OK)
+            return status;
+        tensor_read_doubles(found, 0, seed_size(self, self->contrasts->program, s), out);
+        out += seed_size(self, self->contrasts->program, s);
+    }
+    return XAI_OK;
+}
+
 static xai_status keep(void *user, run *state, size_t row, xai_error **error)
 {
     const keep_job *to = user;
-    const plan *program = to->self->contrasts->program;
-    double *out = to->into->values;
     (void)row;
-    for (size_t s = 0; s < to->self->seed_count; s++) {
-        const tensor *found = NULL;
-        const xai_status status = run_value(state, to->self->seeds[s], &found, error);
-        if (status != XAI_OK)
-            return status;
-        tensor_read_doubles(found, 0, seed_size(to->self, program, s), out);
-        out += seed_size(to->self, program, s);
-    }
-    return baseline_create(state, &to->into->activations, error);
+    const xai_status status = keep_values(to->self, state, to->into->values, error);
+    return status == XAI_OK ? baseline_create(state, &to->into->activations, error) : status;
 }
 
 /* The inputs of one run: all rows of the plan from the contrast. */
@@ -75,8 +80,27 @@ static xai_status fill_inputs(const job *self, size_t run_index, size_t index, t
     return status;
 }
 
-static xai_status make(const job *self, size_t run_index, size_t index, kept_baseline *into,
-                       xai_error **error)
+/* In the run that holds the row: a second run would double the memory. */
+static xai_status keep_beside(const job *self, run *state, const tensor *const *inputs,
+                              kept_baseline *into, xai_error **error)
+{
+    xai_status status = XAI_OK;
+    if (into->activations == NULL)
+        status = baseline_create(state, &into->activations, error); /* of the row, for now */
+    else
+        run_swap_baseline(state, into->activations);
+    if (status == XAI_OK)
+        status = run_forward(state, inputs, error);
+    if (status == XAI_OK)
+        status = keep_values(self, state, into->values, error);
+    if (status == XAI_OK)
+        run_swap_baseline(state, into->activations);
+    return status;
+}
+
+/* beside: the run that holds the row, or NULL. */
+static xai_status make(const job *self, run *beside, size_t run_index, size_t index,
+                       kept_baseline *into, xai_error **error)
 {
     contrast_state *state = self->contrasts;
     const size_t inputs = network_graph(self->self->of->net)->input_count;
@@ -95,7 +119,8 @@ static xai_status make(const job *self, size_t run_index, size_t index, kept_bas
     keep_job to = {.self = self, .into = into};
     const rows_options options = {.threads = self->self->options.threads};
     if (status == XAI_OK)
-        status = rows_run(state->program, pointers, 1, &options, keep, &to, error);
+        status = beside != NULL ? keep_beside(self, beside, pointers, into, error)
+                                : rows_run(state->program, pointers, 1, &options, keep, &to, error);
     for (size_t i = 0; made && i < inputs; i++)
         tensor_free(&made[i]);
     memory_free(made);
@@ -122,9 +147,9 @@ xai_status contrast_open(job *self, evaluator *engine, plan *program, xai_error 
         return XAI_OK;
     size_t wanted = against->count, room = against->cache_bytes;
     const size_t bytes = plan_baseline_bytes(program);
-    const size_t limit = engine->options.memory_limit, runs = 2 * plan_arena_bytes(program);
+    const size_t limit = engine->options.memory_limit, runs = bytes + plan_arena_bytes(program);
     if (limit > 0 &&
-        room > (limit > runs ? limit - runs : 0)) /* the row's arena and a baseline's */
+        room > (limit > runs ? limit - runs : 0)) /* the row's arena and a baseline not kept */
         room = limit > runs ? limit - runs : 0;
     if (bytes > 0 && room / bytes < wanted)
         wanted = room / bytes;
@@ -137,7 +162,7 @@ xai_status contrast_open(job *self, evaluator *engine, plan *program, xai_error 
     state->kept_count = wanted;
     xai_status status = XAI_OK;
     for (; status == XAI_OK && entry->kept_count < wanted; entry->kept_count++) {
-        status = make(self, 0, entry->kept_count, &entry->kept[entry->kept_count], error);
+        status = make(self, NULL, 0, entry->kept_count, &entry->kept[entry->kept_count], error);
         if (status == XAI_OK && engine->options.progress != NULL &&
             !engine->options.progress(engine->options.progress_user, 0, state->total))
             status = error_set(error, XAI_ERROR_CANCELLED, NULL, "cancelled");
@@ -166,7 +191,7 @@ xai_status contrast_set(const job *self, run *state, size_t run_index, size_t in
     if (index < known->kept_count) {
         found = &known->kept[index];
     } else {
-        const xai_status status = make(self, run_index, index, own, error);
+        const xai_status status = make(self, state, run_index, index, own, error);
         if (status != XAI_OK)
             return status;
     }

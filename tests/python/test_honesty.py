@@ -287,6 +287,17 @@ def test_threads_batches_and_neighbours_leave_the_bits(data, x, method):
             assert np.array_equal(found.values[3:4], alone[3 : 3 + (batch > 3)])
 
 
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
+def test_background_rows_that_are_not_kept_give_the_same(data, x, mode):
+    """They pass through the run that holds the row, which must come back unharmed for the next one."""
+    model = libxai.Model(data, threads=2, mode=mode)
+    rows, background = np.concatenate([x, 0.5 * x]), 0.5 * x[::-1] + 0.1
+    kept, anew = (libxai.explain(model, rows, "deepshap", 1, background=background, cache=cache) for cache in (96, 0))
+    assert np.array_equal(kept.values, anew.values)
+    assert np.array_equal(kept.base_value, anew.base_value)
+    assert np.all(anew.completeness_error < 1e-4)
+
+
 def least(run):
     """The smallest memory limit that suffices, within 64 bytes."""
     low, high = 0, 1 << 24
@@ -302,7 +313,7 @@ def least(run):
 
 @pytest.mark.parametrize("method", sorted({*IMAGES} - {"fullgrad", "lrp", "deeplift"}))
 def test_a_memory_limit_for_one_gradient_suffices(data, x, method):
-    """Samples, segments and backgrounds are taken in smaller batches (fullgrad, lrp and deeplift fold less or keep more of one row).
+    """Samples, segments and backgrounds are taken in smaller batches (fullgrad, lrp, deeplift need more for one row).
     Local edits may give way to whole evaluations, which differ by rounding."""
     one = "deeplift" if method == "deepshap" else "saliency"
     limit = least(lambda size: libxai.explain(libxai.Model(data, threads=2, memory_limit=size), x[:1], one, 1))
