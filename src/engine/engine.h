@@ -3,7 +3,7 @@
  *
  *     network (graph + prepared weights) -> plan (immutable, shared) -> run (arena, one thread)
  *
- * A plan handles one row (batch size 1) unless the model's batch size is fixed; rows_run() runs
+ * A plan handles one row (batch size 1), also of a model with a fixed batch where rows are seen to stay apart; rows_run() runs
  * many rows, either all threads on one row (latency) or a row a thread (throughput). Results
  * have the same bits either way. Callers see plain row-major tensors only; layouts are private
  * to this folder. */
@@ -21,6 +21,11 @@ typedef struct run run;
 xai_status network_create(graph *source, network **out, xai_error **error);
 void network_free(network *self);
 const graph *network_graph(const network *self);
+/* The graph of one row of a model with a fixed batch (graph_take_row), made when it is first asked for; NULL where there is none. */
+xai_status network_row(network *self, const graph **out, xai_error **error);
+/* The graph that fits inputs of these shapes: that of the model, or that of one row. */
+xai_status network_graph_for(network *self, const shape *input_shapes, const graph **out,
+                             xai_error **error);
 
 enum {
     ENGINE_PRECISION_STANDARD = 0,  /* direct kernels */

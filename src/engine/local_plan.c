@@ -253,8 +253,11 @@ xai_status local_create(network *net, const shape *input_shapes, size_t input,
     self->edits = count;
     self->repeats = repeats;
     self->threads = threads > 0 ? threads : parallel_processors();
-    xai_status status = graph_specialise(network_graph(net), input_shapes, NULL, 0,
-                                         GRAPH_REWRITES_ALL, &self->graph, error);
+    const graph *source = NULL;
+    xai_status status = network_graph_for(net, input_shapes, &source, error);
+    if (status == XAI_OK)
+        status = graph_specialise(source, input_shapes, NULL, 0, GRAPH_REWRITES_ALL, &self->graph,
+                                  error);
     if (status == XAI_OK) {
         self->values = memory_allocate_zeroed(self->graph->value_count, sizeof *self->values);
         self->steps = memory_allocate_zeroed(self->graph->node_count + 1, sizeof *self->steps);

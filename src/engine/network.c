@@ -32,6 +32,8 @@ struct network {
     graph *source;
     atomic_int references;
     pthread_mutex_t lock; /* guards what follows */
+    graph *row;           /* of one row, or NULL */
+    bool row_known;       /* it was asked for */
     prepared_weights *weights;
     slab *slabs; /* the first one is being filled */
     size_t slab_bytes;
@@ -103,6 +105,7 @@ void network_free(network *self)
         memory_free(each);
     }
     pthread_mutex_destroy(&self->lock);
+    graph_free(self->row);
     graph_free(self->source);
     memory_free(self);
 }
@@ -110,6 +113,35 @@ void network_free(network *self)
 const graph *network_graph(const network *self)
 {
     return self->source;
+}
+
+xai_status network_row(network *self, const graph **out, xai_error **error)
+{
+    xai_status status = XAI_OK;
+    pthread_mutex_lock(&self->lock);
+    if (!self->row_known) {
+        status = graph_take_row(self->source, &self->row, error);
+        self->row_known = status == XAI_OK;
+    }
+    *out = self->row;
+    pthread_mutex_unlock(&self->lock);
+    return status;
+}
+
+xai_status network_graph_for(network *self, const shape *input_shapes, const graph **out,
+                             xai_error **error)
+{
+    const graph *row = NULL;
+    xai_status status = XAI_OK;
+    *out = self->source;
+    if (self->source->input_count == 0)
+        return XAI_OK;
+    const shape *declared = &self->source->values[self->source->inputs[0]].shape;
+    if (declared->rank > 0 && declared->dims[0] > 1 && input_shapes[0].rank > 0 &&
+        input_shapes[0].dims[0] == 1)
+        status = network_row(self, &row, error);
+    *out = row ? row : self->source;
+    return status;
 }
 
 /* Four multiply-xor lanes over 8-byte words, folded into 128 bits: folded weights of different

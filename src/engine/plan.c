@@ -48,9 +48,12 @@ static xai_status specialise(plan *self, const plan_request *request, xai_error 
         keep[n++] = request->seeds[i];
     for (size_t i = 0; i < request->gradient_count; i++)
         keep[n++] = request->gradients[i];
-    xai_status status = graph_specialise_from(
-        network_graph(self->net), request->input_shapes, request->starts, request->start_shapes,
-        request->start_count, keep, count, rewrites(self), &self->graph, error);
+    const graph *source = NULL;
+    xai_status status = network_graph_for(self->net, request->input_shapes, &source, error);
+    if (status == XAI_OK)
+        status = graph_specialise_from(source, request->input_shapes, request->starts,
+                                       request->start_shapes, request->start_count, keep, count,
+                                       rewrites(self), &self->graph, error);
     for (size_t i = request->wanted_count; i < count && status == XAI_OK; i++)
         status = graph_check_static(self->graph, keep[i], error); /* it would need a gradient */
     memory_free(keep);

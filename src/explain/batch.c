@@ -120,6 +120,18 @@ static xai_status count_rows(const graph *source, const tensor *const *inputs, b
     return XAI_OK;
 }
 
+/* A fixed batch whose rows stay apart runs row by row. */
+static xai_status take_rows_apart(network *net, batch *out, xai_error **error)
+{
+    const graph *row = NULL;
+    const xai_status status = network_row(net, &row, error);
+    if (status == XAI_OK && row) {
+        out->per_plan = 1;
+        out->runs = out->rows;
+    }
+    return status;
+}
+
 /* Whether axis 0 can be the batch axis: every input has it, with one length given and one length
  * declared. */
 static bool share_batch_axis(const graph *source, const tensor *const *inputs)
@@ -158,7 +170,9 @@ xai_status batch_check(const evaluator *self, const tensor *const *inputs, size_
     }
     batch found = {.inputs = inputs, .rows = 1, .per_plan = 1, .runs = 1};
     if (!as_declared || (count > 0 && share_batch_axis(source, inputs))) {
-        const xai_status status = count_rows(source, inputs, &found, error);
+        xai_status status = count_rows(source, inputs, &found, error);
+        if (status == XAI_OK && found.per_plan > 1)
+            status = take_rows_apart(self->of->net, &found, error);
         if (status != XAI_OK)
             return status;
         found.has_rows = true;

@@ -384,6 +384,34 @@ static xai_status check_value(const plan *program, int value, xai_error **error)
     return XAI_OK;
 }
 
+/* Of a fixed batch that runs row by row: the batch as the model takes it, where one of the values does not begin with the rows (a
+ * recurrent layer's, time first). Else *out is left as it is. */
+static xai_status whole_batch(const evaluator *self, const batch *rows, const int *values,
+                              size_t count, batch *out, xai_error **error)
+{
+    const graph *source = network_graph(self->of->net), *row = NULL;
+    if (!rows->has_rows || rows->per_plan != 1)
+        return XAI_OK;
+    const xai_status status = network_graph_for(self->of->net, rows->shapes, &row, error);
+    if (status != XAI_OK || row->row_axes == NULL)
+        return status;
+    bool first = true;
+    for (size_t i = 0; i < count; i++)
+        first = first && (size_t)values[i] < row->row_axis_count && row->row_axes[values[i]] == 0;
+    if (first)
+        return XAI_OK;
+    batch made = *rows;
+    made.shapes = memory_allocate(source->input_count, sizeof *made.shapes);
+    if (made.shapes == NULL)
+        return error_memory(error, "the shapes of the inputs", sizeof *made.shapes);
+    for (size_t i = 0; i < source->input_count; i++)
+        made.shapes[i] = source->values[source->inputs[i]].shape;
+    made.per_plan = (size_t)made.shapes[0].dims[0];
+    made.runs = rows->rows / made.per_plan;
+    *out = made;
+    return XAI_OK;
+}
+
 xai_status evaluator_values(evaluator *self, const batch *rows, const int *values, size_t count,
                             tensor *out, xai_error **error)
 {
@@ -401,7 +429,11 @@ xai_status evaluator_values(evaluator *self, const batch *rows, const int *value
     }
     const plan_wish wanted = {.ids = {values}, .counts = {only_outputs ? 0 : count}};
     batch whole = {0};
-    xai_status status = evaluator_find_plan(self, rows, &wanted, &program, error);
+    xai_status status = whole_batch(self, rows, values, count, &whole, error);
+    if (status == XAI_OK && whole.shapes != NULL)
+        rows = &whole;
+    if (status == XAI_OK)
+        status = evaluator_find_plan(self, rows, &wanted, &program, error);
     if (status == XAI_OK && rows->runs > 1 && late_any(program, values, count)) {
         status = late_batch(self, rows, &whole, error);
         rows = &whole;

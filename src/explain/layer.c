@@ -8,11 +8,13 @@
 xai_status layer_find_default(const subject *of, const shape *input_shapes, int output, int *out,
                               xai_error **error)
 {
-    const graph *source = network_graph(of->net);
+    const graph *source = NULL;
     graph *specialised = NULL;
     int found = GRAPH_NONE;
-    xai_status status =
-        graph_specialise(source, input_shapes, NULL, 0, GRAPH_REWRITES_LAYERS, &specialised, error);
+    xai_status status = network_graph_for(of->net, input_shapes, &source, error);
+    if (status == XAI_OK)
+        status = graph_specialise(source, input_shapes, NULL, 0, GRAPH_REWRITES_LAYERS,
+                                  &specialised, error);
     if (status == XAI_OK)
         status = graph_check_static(specialised, source->outputs[output], error);
     if (status == XAI_OK)
@@ -20,7 +22,7 @@ xai_status layer_find_default(const subject *of, const shape *input_shapes, int 
     graph_free(specialised);
     if (status != XAI_OK)
         return status;
-    if (found == GRAPH_NONE || (size_t)found >= source->value_count)
+    if (found == GRAPH_NONE || (size_t)found >= network_graph(of->net)->value_count)
         return error_set(error, XAI_ERROR_UNSUPPORTED, NULL,
                          "no spatial layer was found before the head of the model; name one with "
                          "the option layer");

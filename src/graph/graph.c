@@ -22,6 +22,7 @@ void graph_free(graph *self)
     memory_free(self->nodes);
     memory_free(self->inputs);
     memory_free(self->outputs);
+    memory_free(self->row_axes);
     memory_free(self);
 }
 

@@ -55,6 +55,9 @@ typedef struct graph {
     int *outputs;
     size_t output_count;
     graph_end *end;           /* NULL when all shapes are static */
+    /* Made by graph_take_row(): by value id, the axis that holds the rows of a batch, or -1; else NULL. */
+    int8_t *row_axes;
+    size_t row_axis_count;
     memory_pool *pool;        /* names, attributes, id arrays */
     const onnx_model *source; /* not owned */
 } graph;
@@ -87,6 +90,11 @@ xai_status graph_specialise_from(const graph *source, const shape *input_shapes,
                                  size_t keep_count, graph_rewrites rewrites, graph **out,
                                  xai_error **error);
 void graph_free(graph *self);
+
+/* Of a model whose inputs have fixed shapes with the same number of rows above one: the graph of one row, with the same value
+ * ids, for graph_specialise(). *out = NULL where there is none: the batch is not fixed, or rows are not seen to stay apart.
+ * Constants are views of the source's. */
+xai_status graph_take_row(const graph *source, graph **out, xai_error **error);
 
 /* XAI_ERROR_UNSUPPORTED, naming the node, when a value's shape depends on data: no plan has it. */
 xai_status graph_check_static(const graph *self, int value, xai_error **error);

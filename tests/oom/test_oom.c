@@ -390,6 +390,35 @@ START_TEST(normalising_survives)
 }
 END_TEST
 
+/* A batch fixed at two, in the shapes and constants inside too: its rows run one by one. */
+static model_builder *fixed_builder(void)
+{
+    static const int64_t image[] = {2, 1, 4, 4}, kernel[] = {3, 1, 3, 3}, token[] = {2, 3, 1},
+                         matrix[] = {4, 15}, lines[] = {2, 3, 4};
+    model_builder *m = model_create(17);
+    model_input(m, "x", DTYPE_FLOAT, 4, image);
+    model_random(m, "conv1.weight", 4, kernel, 1);
+    model_fill(m, "token", 3, token, 0.5f);
+    model_random(m, "fc1.weight", 2, matrix, 2);
+    model_ints(m, "lines", 3, lines);
+    model_node(m, "Conv", "x conv1.weight", "conv1");
+    model_node(m, "Relu", "conv1", "relu1");
+    model_node(m, "Reshape", "relu1 lines", "rows");
+    model_node(m, "Concat", "token rows", "all");
+    model_int_attribute(m, "axis", 2);
+    model_node(m, "Flatten", "all", "flat");
+    model_node(m, "Gemm", "flat fc1.weight", "y");
+    model_int_attribute(m, "transB", 1);
+    model_output(m, "y");
+    return m;
+}
+
+START_TEST(a_fixed_batch_survives)
+{
+    every_allocation_of(fixed_builder(), open_and_score);
+}
+END_TEST
+
 /* Four tokens of four numbers attend to each other, two heads; a mask. */
 static model_builder *attention_builder(void)
 {
@@ -585,6 +614,7 @@ int main(void)
     tcase_set_timeout(every, 300);
     tcase_add_test(every, opening_scoring_and_differentiating_survive);
     tcase_add_test(every, attention_survives);
+    tcase_add_test(every, a_fixed_batch_survives);
     tcase_add_test(every, explaining_and_drawing_survive);
     tcase_add_loop_test(every, every_method_survives, 0, (int)(sizeof methods / sizeof methods[0]));
     tcase_add_test(every, explaining_by_rules_survives);
