@@ -27,6 +27,8 @@ HEADERS = (
     "display",
     "explainer",
 )
+# Of GNU OpenMP, for the package's `_fork`.
+OPENMP = "int omp_pause_resource_all(int kind);\n"
 # What every Linux with glibc and Python has (PEP 600); all else is packed.
 SYSTEM = re.compile(r"(ld-linux.*|lib(c|m|dl|rt|pthread|z|gcc_s|stdc\+\+))\.so(\.\d+)*$")
 
@@ -61,6 +63,16 @@ def declarations() -> str:
     text = re.sub(r"^#.*(?:\\\n.*)*$", "", text, flags=re.M)
     text = text.replace("XAI_API ", "")
     return re.sub(r"\n\s*\n+", "\n", text).strip() + "\n"
+
+
+def write_declarations(package: Path) -> None:
+    """Write the declarations as a module for cffi, so that nobody parses C at run time."""
+    import cffi
+
+    ffi = cffi.FFI()
+    ffi.set_source("libxai._declarations", None)
+    ffi.cdef(declarations() + OPENMP)
+    ffi.emit_python_code(str(package / "_declarations.py"))
 
 
 def built_library() -> Path:
@@ -181,7 +193,7 @@ def fill(package: Path) -> None:
     """Write the binary parts into a package folder."""
     library = built_library()
     package.mkdir(parents=True, exist_ok=True)
-    (package / "_declarations.h").write_text(declarations())
+    write_declarations(package)
     pack(library, package / LIBRARY)
     for name, path in needed(library).items():
         pack(path, package / name)

@@ -37,7 +37,7 @@ def main(wheel: pathlib.Path, folder: pathlib.Path) -> None:
     assert required == {"numpy", "cffi"}, required
     package = folder / "libxai"
     assert {path.name for path in package.glob("*.dll")} == {"xai.dll", "dnnl.dll"} and not list(package.glob("*.so*"))
-    source = {path.name for path in (root / "bindings/python/libxai").glob("*.py")}
+    source = {path.name for path in (root / "bindings/python/libxai").glob("*.py")} | {"_declarations.py"}
     assert {path.name for path in package.glob("*.py")} == source and (package / "py.typed").exists()
     assert imports(package / "xai.dll") <= SYSTEM | {"dnnl.dll"}, imports(package / "xai.dll")
     needed = {name for name in imports(package / "dnnl.dll") if not name.startswith("api-ms-win-crt-")} - SYSTEM
@@ -49,9 +49,8 @@ def main(wheel: pathlib.Path, folder: pathlib.Path) -> None:
     assert all(path.stat().st_size > 500 for path in licences.values())
     assert str(root).encode() not in (package / "xai.dll").read_bytes()
 
-    declarations = (package / "_declarations.h").read_text()
-    callbacks = re.findall(r"\(\*(xai_\w+)\)\(", declarations)
-    functions = sorted(set(re.findall(r"\b(xai_\w+)\(", declarations)) - set(callbacks))
+    # Of cffi's module: each function's name behind the code 0x23.
+    functions = sorted(set(re.findall(r"\\x23(xai_\w+)", (package / "_declarations.py").read_text())))
     symbols = (root / "docs/symbols-by-version.txt").read_text().splitlines()
     listed = {line.split()[0] for line in symbols if line and line[0] != "#"}
     assert set(functions) == listed, set(functions) ^ listed

@@ -6,6 +6,11 @@
 (1, 128, 128)
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._errors import (
     ArgumentError,
     CancelledError,
@@ -22,14 +27,28 @@ from ._errors import (
 )
 from ._explainer import Explainer, explain, method_options, methods
 from ._explanation import Explanation
-from ._frameworks import from_keras, from_sklearn, from_torch
 from ._library import abi_version, math_library, version
-from ._localisation import localisation
 from ._model import Layer, Model, ValueInfo
-from ._plot import plot
-from ._quantus import quantus_explain
+
+if TYPE_CHECKING:
+    from ._frameworks import from_keras, from_sklearn, from_torch
+    from ._localisation import localisation
+    from ._plot import plot
+    from ._quantus import quantus_explain
 
 __version__ = version()
+
+# Imported when they are first asked for: a process that explains needs none of them, and each
+# brings modules of its own.
+_LATER = {
+    "captum_style": "captum_style",
+    "from_keras": "_frameworks",
+    "from_sklearn": "_frameworks",
+    "from_torch": "_frameworks",
+    "localisation": "_localisation",
+    "plot": "_plot",
+    "quantus_explain": "_quantus",
+}
 
 __all__ = [
     "ArgumentError",
@@ -62,3 +81,16 @@ __all__ = [
     "quantus_explain",
     "version",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{_LATER[name]}", __name__)
+    found = module if name == _LATER[name] else getattr(module, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_LATER})

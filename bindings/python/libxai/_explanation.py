@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import json
-import os
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +11,11 @@ import numpy as np
 from ._errors import ArgumentError, UnsupportedError
 from ._library import check, encode, ffi, lib, text
 from ._picture import channels_axis
-from ._plot import plot
-from ._png import png_bytes, write_whole
-from ._shap import to_shap
 from ._tensors import copy_out
 
 if TYPE_CHECKING:
+    import os
+
     from ._model import Inputs
 
 SCORE_NAMES = ("raw", "logit", "probability")
@@ -139,6 +134,8 @@ class Explanation:
     @property
     def facts(self) -> dict[str, Any]:
         """Everything but the arrays, as a dict (the facts that the program writes as JSON)."""
+        import json
+
         return dict(json.loads(text(lib.xai_explanation_json(self._handle))))
 
     def _input_picture(self, row: int) -> np.ndarray:
@@ -227,6 +224,11 @@ class Explanation:
         image, **options
             As for :meth:`overlay`.
         """
+        import io
+        from pathlib import Path
+
+        from ._png import png_bytes, write_whole
+
         target = Path(path)
         kind = target.suffix.lower()
         if kind == ".png":
@@ -243,6 +245,8 @@ class Explanation:
 
     def plot(self, image: Any = None, **options: Any) -> Any:
         """Draw with matplotlib: see :func:`libxai.plot`, whose options these are."""
+        from ._plot import plot
+
         return plot(self, image, **options)
 
     def to_shap(self, names: Sequence[str] | None = None) -> Any:
@@ -256,6 +260,8 @@ class Explanation:
         names : list of str, optional
             Names of the features.
         """
+        from ._shap import to_shap
+
         return to_shap(self, names)
 
 

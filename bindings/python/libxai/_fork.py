@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from cffi import FFI
+from ._declarations import ffi
 
 _PAUSE_HARD = 2  # omp_pause_hard of OpenMP 5.0
 
@@ -35,8 +35,6 @@ class Teams:
 
 def _openmp() -> Any:
     """Return the GNU OpenMP that this process has loaded, or None."""
-    ffi = FFI()
-    ffi.cdef("int omp_pause_resource_all(int kind);")
     try:
         return ffi.dlopen("libgomp.so.1", os.RTLD_NOLOAD | os.RTLD_LAZY)
     except (OSError, AttributeError):

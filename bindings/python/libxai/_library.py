@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any, Callable
 
-from cffi import FFI
-
+from ._declarations import ffi  # made from the headers when the package is built
 from ._errors import BY_STATUS, ArgumentError, InternalError, WrongTypeError
 
-_FOLDER = Path(__file__).resolve().parent
+_FOLDER = os.path.dirname(os.path.realpath(__file__))
 _NAME = "xai.dll" if sys.platform == "win32" else "libxai.so.1"
 _WINDOWS_RUNTIME = ("MSVCP140.dll", "VCOMP140.DLL", "VCRUNTIME140.dll", "VCRUNTIME140_1.dll")
-
-ffi = FFI()
-ffi.cdef((_FOLDER / "_declarations.h").read_text())
 
 
 def _load() -> tuple[Any, list[Any]]:
     named = os.environ.get("XAI_LIBRARY")
     if named:
         return ffi.dlopen(named), []
-    if not (_FOLDER / _NAME).exists():
+    if not os.path.exists(os.path.join(_FOLDER, _NAME)):
         return ffi.dlopen(_NAME), []
     return _load_windows() if sys.platform == "win32" else _load_packed()
 
@@ -33,13 +28,14 @@ def _load_packed() -> tuple[Any, list[Any]]:
     # A GNU OpenMP of the system goes before the packed one: two in a process would double the
     # threads, and others may need its newer functions.
     kept = []
-    packed = {path.name: path for path in _FOLDER.glob("*.so*") if path.name != _NAME}
+    packed = [name for name in os.listdir(_FOLDER) if ".so" in name and name != _NAME]
     for name in sorted(packed, key=lambda each: (not each.startswith("libgomp"), each)):
+        path = os.path.join(_FOLDER, name)
         try:
-            kept.append(ffi.dlopen(name if name.startswith("libgomp") else str(packed[name])))
+            kept.append(ffi.dlopen(name if name.startswith("libgomp") else path))
         except OSError:
-            kept.append(ffi.dlopen(str(packed[name])))
-    return ffi.dlopen(str(_FOLDER / _NAME)), kept
+            kept.append(ffi.dlopen(path))
+    return ffi.dlopen(os.path.join(_FOLDER, _NAME)), kept
 
 
 def _load_windows() -> tuple[Any, list[Any]]:
@@ -48,14 +44,14 @@ def _load_windows() -> tuple[Any, list[Any]]:
     import ctypes
 
     kept: list[Any] = []
-    for folder in (Path(sys.prefix), Path(sys.prefix) / "Scripts"):
-        if (folder / "vcomp140.dll").exists():
-            kept.append(os.add_dll_directory(str(folder)))  # type: ignore[attr-defined]
-    names = [path.name for path in sorted(_FOLDER.glob("*.dll")) if path.name != _NAME]
+    for folder in (sys.prefix, os.path.join(sys.prefix, "Scripts")):
+        if os.path.exists(os.path.join(folder, "vcomp140.dll")):
+            kept.append(os.add_dll_directory(folder))  # type: ignore[attr-defined]
+    names = sorted(name for name in os.listdir(_FOLDER) if name.endswith(".dll") and name != _NAME)
     library: Any = None
     for name in [*names, _NAME]:
         try:
-            library = ctypes.WinDLL(str(_FOLDER / name))  # type: ignore[attr-defined]
+            library = ctypes.WinDLL(os.path.join(_FOLDER, name))  # type: ignore[attr-defined]
         except OSError as error:
             raise ImportError(_windows_advice(name, error)) from error
         kept.append(library)
@@ -65,9 +61,10 @@ def _load_windows() -> tuple[Any, list[Any]]:
 def _windows_advice(name: str, error: OSError) -> str:
     """Say what is missing when a packed DLL cannot be loaded, and where it comes from."""
     return (
-        f"{_FOLDER / name} cannot be loaded: {error}. It needs Microsoft's Visual C++ runtime "
-        f"({', '.join(_WINDOWS_RUNTIME)}): install the Visual C++ Redistributable 2015-2022 (x64) "
-        'of Microsoft, or run: pip install "libxai[windows-runtime]"'
+        f"{os.path.join(_FOLDER, name)} cannot be loaded: {error}. It needs Microsoft's "
+        f"Visual C++ runtime ({', '.join(_WINDOWS_RUNTIME)}): install the Visual C++ "
+        "Redistributable 2015-2022 (x64) of Microsoft, or run: "
+        'pip install "libxai[windows-runtime]"'
     )
 
 
