@@ -1,8 +1,9 @@
 """Run the contestants side by side and print times, memory and ratios. Called by bench/run.
 
 Every contestant lives in its own process, with its own threads and memory. They take turns: in each round every
-contestant runs every task once, and the order moves on by one from round to round, so that a busy machine harms all
-of them alike. Only a ratio within one run means something. Cold starts and peak memory come from fresh processes.
+contestant runs a task for a moment, one call behind the other, and the order moves on by one from round to round, so
+that a busy machine harms all of them alike. Only a ratio within one run means something: of the best times of all, and
+the median over the rounds of the ratio within a round. Cold starts and peak memory come from fresh processes.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Figure:
     task: str
     contestant: str
     milliseconds: list[float] = field(default_factory=list)
+    rounds: list[float] = field(default_factory=list)  # the median of each round
     peak_mib: float | None = None
 
     @property
@@ -89,6 +91,12 @@ class Figure:
     @property
     def median(self) -> float:
         return statistics.median(self.milliseconds)
+
+    def ratios(self, own: Figure) -> tuple[float, float]:
+        """How many times as long as `own`: the best times, and the median of the rounds (of all times: cold starts)."""
+        pairs = zip(self.rounds, own.rounds, strict=True)
+        paired = [other / mine for other, mine in pairs] or [self.median / own.median]
+        return self.least / own.least, statistics.median(paired)
 
 
 @dataclass(frozen=True)
@@ -182,22 +190,32 @@ def start(network: Network, names: list[str], threads: int) -> list[Served]:
 
 
 def race(
-    served: list[Served], network: str, threads: int, batch: int, rounds: int, quiet: float, tasks: list[str]
+    served: list[Served],
+    network: str,
+    threads: int,
+    batch: int,
+    rounds: int,
+    tasks: list[str],
+    *,
+    quiet: float,
+    turn: float,
 ) -> list[Figure]:
-    """Times of all tasks, one run a round, in turns; one run before counts for nothing."""
+    """Times of all tasks in turns of `turn` seconds; some runs before count for nothing."""
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         for task in tasks:
             racing: list[tuple[Served, Figure]] = []
             for contestant in served:
                 saved = str(Path(folder) / f"{contestant.name}.npy")
-                if "missing" not in contestant.ask(task=task, batch=batch, times=2, save=saved):
+                if "missing" not in contestant.ask(task=task, batch=batch, seconds=max(turn, 0.5), save=saved):
                     racing.append((contestant, Figure(network, threads, batch, task, contestant.name)))
-            for turn in range(rounds):
+            for number in range(rounds):
                 for place in range(len(racing)):
-                    contestant, figure = racing[(place + turn) % len(racing)]
+                    contestant, figure = racing[(place + number) % len(racing)]
                     time.sleep(quiet)  # threads of the last one may still be spinning
-                    figure.milliseconds += contestant.ask(task=task, batch=batch, times=1)["milliseconds"]
+                    times = contestant.ask(task=task, batch=batch, seconds=turn)["milliseconds"]
+                    figure.milliseconds += times
+                    figure.rounds.append(statistics.median(times))
             figures += [figure for _, figure in racing]
             agree(task, [(contestant.name, Path(folder) / f"{contestant.name}.npy") for contestant, _ in racing])
             for file in Path(folder).iterdir():
@@ -273,15 +291,18 @@ def cold_program(network: Network, program: Path, threads: int, rounds: int) -> 
 
 
 def cell(figure: Figure | None, reference: Figure | None) -> str:
-    """Best and median, and how many times the reference's best."""
+    """Best and median, and how many times as long as the reference."""
     if figure is None:
         return "–"
     text = f"{figure.least:.1f} / {figure.median:.1f} ms"
-    return text if reference is None else f"{text}, **x{figure.least / reference.least:.2f}**"
+    if reference is None:
+        return text
+    best, median = figure.ratios(reference)
+    return f"{text}, **x{best:.2f} / {median:.2f}**"
 
 
 def tables(figures: list[Figure], cold: list[Figure]) -> str:
-    """Markdown: best / median and the ratio to libxai's best, one table a network, thread count and batch."""
+    """Markdown: best / median and the ratios to libxai, one table a network, thread count and batch."""
     lines = []
     settings = dict.fromkeys((f.network, f.threads, f.batch) for f in figures)
     for network, threads, batch in settings:
@@ -297,7 +318,8 @@ def tables(figures: list[Figure], cold: list[Figure]) -> str:
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         one, many = chosen.get(("libxai", "gradcam")), chosen.get(("libxai", "gradcam14"))
         if one and many:
-            lines += ["", f"libxai: 14 targets take {many.least / one.least:.2f} times as long as one."]
+            best, median = many.ratios(one)
+            lines += ["", f"libxai: 14 targets take {best:.2f} / {median:.2f} times as long as one."]
         lines.append("")
     for network, threads in dict.fromkeys((f.network, f.threads) for f in cold):
         lines += [f"### {network}, fresh process to the first result, {threads} threads", ""]
@@ -312,14 +334,15 @@ def tables(figures: list[Figure], cold: list[Figure]) -> str:
 
 
 def summary(figures: list[Figure], name: str) -> str:
-    """Ratios of all networks in one table: how many times faster than the peer, by best and by median times."""
+    """Ratios of all networks in one table: how many times faster than the peer, by best times and by rounds."""
     lines = []
     peers = (("forward", "ONNX Runtime"), ("forward", "OpenVINO"), ("forward", "PyTorch"), ("gradient", "PyTorch"))
     for threads, batch in dict.fromkeys((f.threads, f.batch) for f in figures):
         chosen = {(f.network, f.contestant, f.task): f for f in figures if (f.threads, f.batch) == (threads, batch)}
         networks = dict.fromkeys(network for network, _, _ in chosen)
         plural = "s" if threads > 1 else ""
-        lines += [f"### All networks, batch {batch}, {threads} thread{plural}: {name}, times faster, best / median", ""]
+        setting = f"batch {batch}, {threads} thread{plural}"
+        lines += [f"### All networks, {setting}: {name}, times faster, best / median of the rounds", ""]
         lines += [
             "| | " + " | ".join(f"{task}, {peer}" for task, peer in peers) + " | forward, the faster of the two |"
         ]
@@ -334,8 +357,7 @@ def summary(figures: list[Figure], name: str) -> str:
                 if own is None or not others:
                     cells.append("–")
                     continue
-                best = min(each.least for each in others) / own.least
-                median = min(each.median for each in others) / own.median
+                best, median = (min(side) for side in zip(*(each.ratios(own) for each in others), strict=True))
                 columns[column].append((best, median))
                 cells.append(f"{best:.2f} / {median:.2f}")
             lines.append(f"| {network} | " + " | ".join(cells) + " |")
@@ -368,6 +390,12 @@ def main() -> None:
     parser.add_argument("--no-cold", action="store_true", help="leave out fresh processes")
     parser.add_argument("--rounds", type=int, help="default: 15 for batch 1, a third of it for more")
     parser.add_argument("--quiet", type=float, default=0.1, help="seconds between turns")
+    parser.add_argument(
+        "--turn",
+        type=float,
+        default=0.3,
+        help="seconds of a turn, calls in a row (default 0.3); 0 = one call after a pause",
+    )
     parser.add_argument("--program", type=Path, default=HERE.parent / "build" / "xai", help="the program xai")
     parser.add_argument("--output", type=Path, default=Path("bench.json"))
     arguments = parser.parse_args()
@@ -396,7 +424,8 @@ def main() -> None:
                 print(f"{network.name}, {threads} threads, batch {batch}", file=sys.stderr)
                 turns = rounds if batch == 1 else max(rounds // 3, 1)
                 wanted = [task for task in tasks if network.can(task)]
-                made = race(served, network.name, threads, batch, turns, arguments.quiet, wanted)
+                pace = {"quiet": arguments.quiet, "turn": arguments.turn}
+                made = race(served, network.name, threads, batch, turns, wanted, **pace)
                 print(tables(made, []), file=sys.stderr)  # a long run that is stopped has not been in vain
                 figures += made
             for contestant in served:
@@ -407,7 +436,8 @@ def main() -> None:
     arguments.output.write_text(json.dumps(report, indent=1) + "\n")
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     text = f"{machine['processor']}, {machine['cores']} cores. {listed}.\n"
-    text += "Best / median of the rounds; **xR**: R times libxai's best of the same run.\n\n"
+    text += "Best / median; **xA / B**: A times as long as libxai by the best times, B by the median of the rounds'"
+    text += " ratios.\n\n"
     text += tables(figures, cold)
     if len(networks) > 2:
         for own in ("libxai", "libxai, fast"):

@@ -3,9 +3,9 @@
     python -m contestants.serve NAME NETWORK ONNX_FILE LAYER THREADS          # answers one JSON line a request
     python -m contestants.serve NAME NETWORK ONNX_FILE LAYER THREADS TASK     # runs TASK once and ends: a cold start
 
-A request is {"task", "batch", "times"} with an optional "save" (a file for the result); the answer holds the
-milliseconds of every run, or {"missing": why}. The task "explain" has "method" and "work" in place of "batch" and
-"times"; its answer also has the most memory held meanwhile.
+A request is {"task", "batch", "seconds"} with an optional "save" (a file for the result): runs in a row for that long,
+one at least. The answer holds the milliseconds of every run, or {"missing": why}. The task "explain" has "method" and
+"work" in place of "batch" and "seconds"; its answer also has the most memory held meanwhile.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def answer(contestant: Contestant, request: dict, pictures: np.ndarray) -> dict:
     x = np.ascontiguousarray(pictures[: request["batch"]])
     milliseconds = []
     try:
-        for _ in range(request["times"]):
+        end = time.perf_counter() + request["seconds"]
+        while not milliseconds or time.perf_counter() < end:
             start = time.perf_counter()
             result = run(contestant, request["task"], x)
             milliseconds.append((time.perf_counter() - start) * 1000)
