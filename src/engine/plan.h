@@ -44,7 +44,7 @@ typedef struct operand {
 typedef struct step step;
 typedef xai_status (*step_function)(const step *self, run *state, xai_error **error);
 
-#define STEP_OPERANDS 7
+#define STEP_OPERANDS 9
 
 /* How the bound of a value follows from others; see guard.c. */
 typedef enum bound_combine {
@@ -303,6 +303,7 @@ xai_status lower_norm(builder *b, int node, bool *done); /* group and instance n
 bool normalises_blocks(const builder *b, const graph_node *node);
 bool is_group_norm(const graph_node *node); /* either of the two */
 xai_status norm_settings(const builder *b, const graph_node *node, size_t *groups, float *epsilon);
+xai_status lower_recurrent(builder *b, int node, bool *done); /* RNN, GRU, LSTM */
 xai_status lower_move(builder *b, int node, bool *done);
 xai_status lower_channels_last(builder *b, int node, bool *done);
 xai_status lower_pad(builder *b, int node, bool *done); /* zeros around maps, and crops */

@@ -419,6 +419,47 @@ START_TEST(a_fixed_batch_survives)
 }
 END_TEST
 
+/* Four steps of four numbers through an LSTM in both directions and a GRU. */
+static model_builder *recurrent_builder(void)
+{
+    static const int64_t image[] = {-1, 1, 4, 4}, w[] = {2, 12, 4}, r[] = {2, 12, 3},
+                         biases[] = {2, 24}, w2[] = {1, 6, 6}, r2[] = {1, 6, 2},
+                         steps[] = {4, -1, 6};
+    static const int64_t perm[] = {2, 0, 1, 3}, lines[] = {4, -1, 4};
+    model_builder *m = model_create(17);
+    model_input(m, "x", DTYPE_FLOAT, 4, image);
+    model_random(m, "w", 3, w, 1);
+    model_random(m, "r", 3, r, 2);
+    model_random(m, "b", 2, biases, 3);
+    model_random(m, "w2", 3, w2, 4);
+    model_random(m, "r2", 3, r2, 5);
+    model_ints(m, "steps", 3, steps);
+    model_ints(m, "lines", 3, lines);
+    model_node(m, "Relu", "x", "relu1");
+    model_node(m, "Transpose", "relu1", "turned");
+    model_ints_attribute(m, "perm", 4, perm);
+    model_node(m, "Reshape", "turned lines", "time");
+    model_node(m, "LSTM", "time w r b", "all");
+    model_int_attribute(m, "hidden_size", 3);
+    model_text_attribute(m, "direction", "bidirectional");
+    model_node(m, "Transpose", "all", "joined");
+    model_ints_attribute(m, "perm", 4, (const int64_t[]){0, 2, 1, 3});
+    model_node(m, "Reshape", "joined steps", "second");
+    model_node(m, "GRU", "second w2 r2", "- last");
+    model_int_attribute(m, "hidden_size", 2);
+    model_int_attribute(m, "linear_before_reset", 1);
+    model_ints(m, "axis", 1, (const int64_t[]){0});
+    model_node(m, "Squeeze", "last axis", "y");
+    model_output(m, "y");
+    return m;
+}
+
+START_TEST(recurrence_survives)
+{
+    every_allocation_of(recurrent_builder(), open_and_score);
+}
+END_TEST
+
 /* Four tokens of four numbers attend to each other, two heads; a mask. */
 static model_builder *attention_builder(void)
 {
@@ -615,6 +656,7 @@ int main(void)
     tcase_add_test(every, opening_scoring_and_differentiating_survive);
     tcase_add_test(every, attention_survives);
     tcase_add_test(every, a_fixed_batch_survives);
+    tcase_add_test(every, recurrence_survives);
     tcase_add_test(every, explaining_and_drawing_survive);
     tcase_add_loop_test(every, every_method_survives, 0, (int)(sizeof methods / sizeof methods[0]));
     tcase_add_test(every, explaining_by_rules_survives);
