@@ -27,9 +27,12 @@
 extern "C" {
 #endif
 
-/** All threads work on one row: the shortest time to the first result. @since 0.1 */
+/**
+ * All threads work on one row: the shortest time for one image. In a call with rows for all threads each takes a row of its own,
+ * as far as 2 GiB of working memory go, or the memory limit: the shortest time for all of them. @since 0.1
+ */
 #define XAI_MODE_LATENCY ((int32_t)0)
-/** Every thread works on a row of its own: the most rows a second, more memory. @since 0.1 */
+/** Every thread works on a row of its own whenever there are two, whatever memory that takes. @since 0.1 */
 #define XAI_MODE_THROUGHPUT ((int32_t)1)
 
 /** Direct kernels, float32. @since 0.1 */

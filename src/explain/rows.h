@@ -4,6 +4,9 @@
 
 #include "explain/evaluator.h"
 
+/* Who works on a run of a plan: what suits the batch, all threads, or one (of many that take a run each). */
+enum { RUNS_AS_BATCH = 0, RUNS_SHARED, RUNS_ALONE };
+
 /* What a plan must give besides the outputs. No id twice in a list. */
 typedef struct plan_wish {
     const int *ids[PLAN_LISTS]; /* wanted, seeds, gradients, starts: value ids */
@@ -11,12 +14,17 @@ typedef struct plan_wish {
     const shape *start_shapes; /* of one run; a function of the inputs' shapes */
     const backward_rule *rule; /* NULL = the gradient */
     bool passes_gradients;     /* see plan_request */
-    bool one_thread;           /* the plan is for many runs, each on a thread of its own */
+    int runs;                  /* RUNS_* */
 } plan_wish;
 
 /* From the cache, or compiled; owned by the cache until the next call. */
 xai_status evaluator_find_plan(evaluator *self, const batch *rows, const plan_wish *wanted,
                                plan **out, xai_error **error);
+
+/* Whether the runs of a batch are dealt out to the threads, one each, instead of shared by all. */
+bool evaluator_deals_runs(const evaluator *self, size_t runs);
+/* Threads that each take a run of a plan: as many as there are, and as the memory allows. */
+int evaluator_workers(const evaluator *self, size_t runs, const plan *program);
 
 /* Values whose shapes depend on data (late_values.c): whether there are such; the batch as one run, to be freed like the
  * original; and they themselves, from the forward pass of that run, into out[i] (others stay as they are). */

@@ -371,7 +371,7 @@ static void add_once(int *ids, size_t *count, int id)
 }
 
 /* A plan that gives what is wanted. */
-static xai_status find_plan(const variant_job *job, bool one_thread, plan **out, xai_error **error)
+static xai_status find_plan(const variant_job *job, int runs, plan **out, xai_error **error)
 {
     const variants *what = job->what;
     const size_t most = what->score_count + what->wrt_count;
@@ -396,28 +396,13 @@ static xai_status find_plan(const variant_job *job, bool one_thread, plan **out,
         .counts = {wanted_count, what->wrt_count > 0 ? seed_count : 0, what->wrt_count,
                    job->input_start == SIZE_MAX ? what->start_count : 0},
         .start_shapes = what->start_shapes,
-        .one_thread = one_thread,
+        .runs = runs,
     };
     status = evaluator_find_plan(job->self, what->rows, &wish, out, error);
 done:
     memory_free(wanted);
     memory_free(seeds);
     return status;
-}
-
-/* Threads that each take a variant: as many as there are, and as the memory allows. */
-static int worker_count(const evaluator *self, size_t runs, const plan *program)
-{
-    enum { DEFAULT_GIB = 2 };
-    const size_t arena = plan_arena_bytes(program) + 1;
-    const size_t limit =
-        self->options.memory_limit > 0 ? self->options.memory_limit : (size_t)DEFAULT_GIB << 30;
-    int workers = self->options.threads > 0 ? self->options.threads : parallel_processors();
-    if ((size_t)workers > runs)
-        workers = (int)runs;
-    if ((size_t)workers > limit / arena)
-        workers = (int)(limit / arena);
-    return workers < 1 ? 1 : workers;
 }
 
 xai_status evaluator_run_variants(evaluator *self, const variants *what, xai_error **error)
@@ -437,17 +422,21 @@ xai_status evaluator_run_variants(evaluator *self, const variants *what, xai_err
         status = error_memory(error, "variants", job.runs * sizeof *job.slots);
         goto done;
     }
-    /* A variant a thread pays as soon as every thread has one. */
+    /* A variant a thread pays as soon as every thread has one, and memory holds more than one. */
     const int processors =
         self->options.threads > 0 ? self->options.threads : parallel_processors();
-    const bool throughput = processors > 1 && job.runs >= (size_t)processors;
-    status = find_plan(&job, throughput, &program, error);
+    int workers = 1;
+    if (processors > 1 && job.runs >= (size_t)processors) {
+        status = find_plan(&job, RUNS_ALONE, &program, error);
+        workers = status == XAI_OK ? evaluator_workers(self, job.runs, program) : 1;
+    }
+    if (status == XAI_OK && workers == 1)
+        status = find_plan(&job, RUNS_SHARED, &program, error);
     if (status == XAI_OK)
         status = measure(&job, program, error);
     if (status == XAI_OK)
-        status = evaluator_run_made(self, program, job.runs,
-                                    throughput ? worker_count(self, job.runs, program) : 1,
-                                    fill_run, evaluate_run, hand_over, &job, error);
+        status = evaluator_run_made(self, program, job.runs, workers, fill_run, evaluate_run,
+                                    hand_over, &job, error);
 done:
     for (size_t i = 0; job.slots != NULL && i < job.runs; i++)
         slot_free(job.slots[i]);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "explain/method.h"
+#include "explain/rows.h"
 #include "explain/variants.h"
 
 typedef struct fixture {
@@ -14,7 +15,7 @@ typedef struct fixture {
     subject about;
     evaluator engine;
     batch rows;
-    float x[3 * 2 * 6 * 6];
+    float x[8 * 2 * 6 * 6];
     tensor input;
     const tensor *inputs[1];
 } fixture;
@@ -282,6 +283,71 @@ START_TEST(variants_stop_within_one_evaluation_of_a_cancellation)
 }
 END_TEST
 
+/* Threads of the plan that a call of so many rows takes, and of its loop over them. */
+static void check_schedule(size_t rows, int threads, size_t memory_limit, int plan_threads)
+{
+    fixture f;
+    plan *program = NULL;
+    const plan_wish outputs = {0};
+    open_fixture(&f, -1, rows, threads, NULL, NULL);
+    f.engine.options.memory_limit = memory_limit;
+    ck_assert_int_eq(evaluator_find_plan(&f.engine, &f.rows, &outputs, &program, NULL), XAI_OK);
+    ck_assert_msg(evaluator_entry(&f.engine, program)->threads == plan_threads,
+                  "%zu rows, %d threads: a plan for %d, not %d", rows, threads,
+                  evaluator_entry(&f.engine, program)->threads, plan_threads);
+    close_fixture(&f);
+}
+
+static size_t arena_bytes(void)
+{
+    fixture f;
+    plan *program = NULL;
+    const plan_wish outputs = {0};
+    open_fixture(&f, -1, 1, 1, NULL, NULL);
+    ck_assert_int_eq(evaluator_find_plan(&f.engine, &f.rows, &outputs, &program, NULL), XAI_OK);
+    const size_t bytes = plan_arena_bytes(program);
+    close_fixture(&f);
+    return bytes;
+}
+
+/* All threads on a row, or a row a thread: what leaves fewer of them idle, as far as the memory goes. */
+START_TEST(rows_are_shared_or_dealt_out_as_their_number_asks)
+{
+    static const struct {
+        size_t rows;
+        int threads, plan_threads;
+    } cases[] = {{1, 2, 2}, {2, 2, 1}, {3, 2, 2}, {4, 2, 1}, {5, 2, 2}, {7, 2, 1},
+                 {3, 4, 4}, {4, 4, 1}, {5, 4, 4}, {7, 4, 1}, {8, 1, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        check_schedule(cases[i].rows, cases[i].threads, 0, cases[i].plan_threads);
+    const size_t bytes = arena_bytes() + 64;
+    check_schedule(4, 2, 2 * bytes, 1);
+    check_schedule(4, 2, bytes + bytes / 2, 2); /* one at a time, so it gets both */
+}
+END_TEST
+
+/* The bits of a row do not tell how many rows came along. */
+START_TEST(rows_dealt_out_have_the_bits_of_rows_alone)
+{
+    fixture all, one;
+    tensor together = {0}, alone = {0};
+    open_fixture(&all, -1, 7, 2, NULL, NULL);
+    const int output = network_graph(all.net)->outputs[0];
+    ck_assert_int_eq(evaluator_values(&all.engine, &all.rows, &output, 1, &together, NULL), XAI_OK);
+    for (size_t row = 0; row < 7; row++) {
+        open_fixture(&one, -1, 1, 2, NULL, NULL);
+        memcpy(one.x, all.x + row * 72, 72 * sizeof(float));
+        ck_assert_int_eq(evaluator_values(&one.engine, &one.rows, &output, 1, &alone, NULL),
+                         XAI_OK);
+        ck_assert_mem_eq(alone.data, (const float *)together.data + row * 3, 3 * sizeof(float));
+        tensor_free(&alone);
+        close_fixture(&one);
+    }
+    tensor_free(&together);
+    close_fixture(&all);
+}
+END_TEST
+
 START_TEST(options_are_checked_against_the_methods_table)
 {
     xai_model *model = convnet(NULL);
@@ -355,6 +421,8 @@ int main(void)
     tcase_add_test(tests, threads_and_fixed_batches_do_not_change_a_bit);
     tcase_add_test(tests, network_from_a_layer_gives_the_scores_of_an_ablation);
     tcase_add_test(tests, variants_stop_within_one_evaluation_of_a_cancellation);
+    tcase_add_test(tests, rows_are_shared_or_dealt_out_as_their_number_asks);
+    tcase_add_test(tests, rows_dealt_out_have_the_bits_of_rows_alone);
     tcase_add_test(tests, options_are_checked_against_the_methods_table);
     tcase_add_test(tests, option_values_are_checked);
     suite_add_tcase(suite, tests);

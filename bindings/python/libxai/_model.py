@@ -90,7 +90,8 @@ class Model:
     threads : int
         Threads to use; 0 = as many as this process may use.
     mode : {"latency", "throughput"}
-        All threads on one row, or a row a thread. The results have the same bits.
+        All threads on one row (a row a thread in calls with rows for all of them), or always a
+        row a thread. The results have the same bits.
     precision : {"standard", "reference", "fast"}
         "reference" computes everything with plain kernels in float64: slow, for checking. "fast"
         may compute convolutions of 3x3 taps by Winograd's algorithm: rounding errors about twice as
