@@ -148,6 +148,7 @@ xai_status guard_rules(builder *b, int index)
 {
     const graph_node *node = &b->graph->nodes[index];
     activation f;
+    double result, slope;
     xai_status status = XAI_OK;
     if (!b->program->guarded || node->input_count < 1 || node->inputs[0] == GRAPH_NONE ||
         node->output_count < 1 || node->outputs[0] == GRAPH_NONE ||
@@ -172,6 +173,11 @@ xai_status guard_rules(builder *b, int index)
         status = rule_of_scale_shift(b, node);
     else if (is_group_norm(node) && node->input_count == 3)
         status = rule_of_norm(b, node);
+    else if (channel_bound(b, node, &result, &slope))
+        status =
+            slope > 0
+                ? rule_from(b, BOUND_SET, node->outputs[0], node->inputs[0], slope, 0)
+                : add_rule(b, (bound_rule){BOUND_SET, node->outputs[0], GRAPH_NONE, 0, result});
     return status; /* any other node: unknown, so that it is measured where it matters */
 }
 

@@ -96,6 +96,19 @@ void kernel_gate_backward(const float *x, const float *gate, const float *gy,
                           size_t channels, size_t spatial, int block, bool accumulate_x,
                           bool accumulate_gate, int threads);
 
+/* y = scale round(x / scale), the quotient between the integers low and high, halves to the even one; false when an x is not a
+ * number. Backward is straight-through: gx (+)= gy where the rounded quotient lies within. */
+bool kernel_quantise(const float *x, float *y, size_t n, float scale, float low, float high,
+                     int threads);
+void kernel_quantise_backward(const float *x, const float *gy, float *gx, size_t n, float scale,
+                              float low, float high, bool accumulate, int threads);
+/* y = x < 0 ? slope[c] x : x, blocked, or plain with block 1; slope has ceil(C/block)*block entries. */
+void kernel_prelu(const float *x, const float *slope, float *y, size_t channels, size_t spatial,
+                  int block, int threads);
+void kernel_prelu_backward(const float *x, const float *slope, const float *gy, float *gx,
+                           size_t channels, size_t spatial, int block, bool accumulate,
+                           int threads);
+
 /* Group and instance normalisation, blocked: y = f(scale[c] (x - mean) / sqrt(variance + epsilon) + shift[c]) over the channels of
  * each of `groups` groups and all positions; scale and shift have `channels` entries. factors: kernel_norm_factors() floats, what
  * backward needs to know of x. scratch: kernel_norm_scratch() bytes, aligned for doubles. y may be x. */

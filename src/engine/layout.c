@@ -69,7 +69,7 @@ static layout decide(const builder *b, const graph_node *node)
                    : LAYOUT_PLAIN;
     if (node_is(node, "", "MaxPool") || node_is(node, "", "AveragePool") ||
         node_is(node, "", "GlobalAveragePool") || node_is(node, "xai", "ScaleShift") ||
-        activation_of_node(g, node, &f))
+        activation_of_node(g, node, &f) || keeps_channel_layout(b, node))
         return layout_of_input(b, node, 0);
     if (node_is(node, "", "Add") || node_is(node, "", "Mul")) {
         const shape *y = &g->values[node->outputs[0]].shape;

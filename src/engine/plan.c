@@ -119,7 +119,7 @@ static const lowering fast_lowerings[] = {
     lower_attention, lower_convolution,   lower_scale_shift, lower_pool,        lower_activation,
     lower_binary,    lower_concat,        lower_norm,        lower_pad,         lower_matrix,
     lower_rows,      lower_channels_last, lower_move,        lower_affine_rows, lower_recurrent,
-    lower_view,      lower_portable,
+    lower_channel,   lower_view,          lower_portable,
 };
 static const lowering reference_lowerings[] = {lower_view, lower_portable};
 

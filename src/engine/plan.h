@@ -303,6 +303,11 @@ xai_status lower_norm(builder *b, int node, bool *done); /* group and instance n
 bool normalises_blocks(const builder *b, const graph_node *node);
 bool is_group_norm(const graph_node *node); /* either of the two */
 xai_status norm_settings(const builder *b, const graph_node *node, size_t *groups, float *epsilon);
+xai_status lower_channel(builder *b, int node, bool *done); /* FakeQuantize, PRelu */
+/* One of them that keeps the layout of its input. */
+bool keeps_channel_layout(const builder *b, const graph_node *node);
+/* The largest magnitude of a FakeQuantize's results, or the largest slope of a PRelu; false for other nodes. */
+bool channel_bound(const builder *b, const graph_node *node, double *result, double *slope);
 xai_status lower_recurrent(builder *b, int node, bool *done); /* RNN, GRU, LSTM */
 xai_status lower_move(builder *b, int node, bool *done);
 xai_status lower_channels_last(builder *b, int node, bool *done);
