@@ -258,7 +258,7 @@ xai_status primitive_create(const primitive_spec *spec, primitive **out, xai_err
     self->spec = *spec;
     self->block = primitive_block();
     self->threads = spec->threads;
-    if (primitive_choose_winograd(self)) {
+    if (primitive_choose_winograd(self) || primitive_choose_depthwise(self)) {
         self->weights_key = primitive_make_weights_key(self);
         if (self->weights_key == NULL) {
             primitive_free(self);

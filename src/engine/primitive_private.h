@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "engine/kernels_depthwise.h"
 #include "engine/kernels_winograd.h"
 #include "engine/primitive.h"
 
@@ -60,6 +61,8 @@ struct primitive {
     size_t part_weights[PRIMITIVE_PARTS]; /* byte offset of each part's prepared weights */
     bool is_winograd;                     /* then nothing of oneDNN is used */
     winograd winograd;
+    bool is_depthwise; /* likewise */
+    depthwise depthwise;
     bool late_bias; /* added after the operation (data gradients take none) */
     bool source_converts;
     /* Scratchpad, in bytes: converted source, padded source, destination before it is converted, oneDNN's own; total. */
@@ -97,6 +100,10 @@ bool primitive_choose_winograd(primitive *self);
 void primitive_winograd_key(const primitive *self, text *key);
 void primitive_prepare_winograd(const primitive *self, const void *weights, void *prepared);
 void primitive_run_winograd(const primitive *self, const primitive_arguments *arguments);
+bool primitive_choose_depthwise(primitive *self);
+void primitive_depthwise_key(const primitive *self, text *key);
+void primitive_prepare_depthwise(const primitive *self, const void *weights, void *prepared);
+void primitive_run_depthwise(const primitive *self, const primitive_arguments *arguments);
 void primitive_phase_weights(const primitive *self, const char *weights, float *out);
 xai_status primitive_run_tiles(const primitive *self, const primitive_arguments *arguments,
                                xai_error **error);

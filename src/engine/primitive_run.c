@@ -167,6 +167,10 @@ xai_status primitive_run_bound(const primitive *self, const primitive_arguments 
         primitive_run_winograd(self, arguments);
         return XAI_OK;
     }
+    if (self->is_depthwise) {
+        primitive_run_depthwise(self, arguments);
+        return XAI_OK;
+    }
     if (self->tiled)
         return primitive_run_tiles(self, arguments, error);
     if (self->part_count > 0) {

@@ -24,6 +24,10 @@ char *primitive_make_weights_key(const primitive *self)
         primitive_winograd_key(self, &key);
         return text_take(&key);
     }
+    if (self->is_depthwise) {
+        primitive_depthwise_key(self, &key);
+        return text_take(&key);
+    }
     if (self->part_count > 0) {
         const window *v = &self->shape.geometry;
         text_append(&key, "phases");
@@ -118,6 +122,10 @@ xai_status primitive_prepare_weights(const primitive *self, const void *weights,
 {
     if (self->is_winograd) {
         primitive_prepare_winograd(self, weights, prepared);
+        return XAI_OK;
+    }
+    if (self->is_depthwise) {
+        primitive_prepare_depthwise(self, weights, prepared);
         return XAI_OK;
     }
     if (self->part_count > 0)

@@ -10,6 +10,7 @@
 
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "engine/kernels_depthwise.h"
 #include "engine/kernels_winograd.h"
 #include "engine/primitive.h"
 
@@ -66,6 +67,48 @@ static const shape_case cases[] = {
     CASE2("depthwise 58 channels", 58, 58, 58, 14, 14, 3, 1, 1, 1),
     CASE2("depthwise 116 channels, stride 2", 116, 116, 116, 14, 14, 3, 2, 1, 1),
     CASE2("depthwise 5x5", 40, 40, 40, 14, 14, 5, 1, 1, 2),
+    CASE2("depthwise 5x5 stride 2", 40, 40, 40, 29, 15, 5, 2, 1, 2),
+    CASE2("depthwise wide", 8, 8, 8, 57, 113, 3, 1, 1, 1),
+    CASE2("depthwise on one column", 12, 12, 12, 30, 1, 3, 1, 1, 1),
+    {"depthwise, zeros on one side",
+     2,
+     24,
+     24,
+     24,
+     {14, 29},
+     {3, 3},
+     {2, 2},
+     {1, 1},
+     {0, 0},
+     {1, 1},
+     false,
+     false},
+    {"depthwise, cropped below",
+     2,
+     24,
+     24,
+     24,
+     {20, 20},
+     {5, 3},
+     {1, 1},
+     {1, 1},
+     {3, 0},
+     {-1, -2},
+     false,
+     false},
+    {"depthwise, strides differ",
+     2,
+     9,
+     9,
+     9,
+     {15, 22},
+     {5, 3},
+     {1, 2},
+     {1, 1},
+     {2, 1},
+     {1, 0},
+     false,
+     false},
     CASE2("depthwise 7x7 (ConvNeXt)", 96, 96, 96, 14, 14, 7, 1, 1, 3),
     CASE2("depthwise dilation 2", 32, 32, 32, 14, 14, 3, 1, 2, 2),
     CASE2("depthwise, two outputs a channel", 16, 32, 16, 14, 14, 3, 1, 1, 1),
@@ -589,6 +632,28 @@ static bool is_winograd(const outcome *made)
     return strncmp(made->implementation, "winograd", 8) == 0;
 }
 
+/* Whether the own kernel for one channel a group exists for this processor and takes the case. */
+static bool has_depthwise(const shape_case *c)
+{
+    const depthwise probe = {.block = primitive_block(),
+                             .channels = 8,
+                             .input = {9, 9},
+                             .output = {9, 9},
+                             .taps = {3, 3},
+                             .stride = {1, 1},
+                             .pad = {1, 1},
+                             .threads = 1};
+    return primitive_block() == 8 && depthwise_supported(&probe) && c->rank == 2 &&
+           c->groups == c->input_channels && c->groups == c->output_channels && !c->plain_input &&
+           c->dilation[0] == 1 && c->dilation[1] == 1 && c->stride[1] <= 2 &&
+           (c->kernel[1] == 3 || c->kernel[1] == 5);
+}
+
+static bool is_depthwise(const outcome *made)
+{
+    return strcmp(made->implementation, "depthwise") == 0;
+}
+
 /* All cases, those of the own kernel, and all again where it is allowed. */
 START_TEST(convolution_and_its_gradient_match_double_loops)
 {
@@ -640,6 +705,11 @@ START_TEST(convolution_and_its_gradient_match_double_loops)
         ck_assert_msg(is_winograd(&forward) && is_winograd(&backward), "%s runs %s and %s", c->name,
                       forward.implementation, backward.implementation);
     ck_assert(fast || !(is_winograd(&forward) || is_winograd(&backward)));
+    if (has_depthwise(c))
+        ck_assert_msg(is_depthwise(&forward) &&
+                          (is_depthwise(&backward) || w.stride[0] > 1 || w.stride[1] > 1),
+                      "%s runs %s and %s", c->name, forward.implementation,
+                      backward.implementation);
 
     memory_free(forward.destination);
     memory_free(backward.destination);
