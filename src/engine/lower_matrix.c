@@ -23,7 +23,7 @@ static xai_status step_matrix_vector(const step *self, run *state, xai_error **e
     return XAI_OK;
 }
 
-/* destination (+)= source . weights, weights (channels, channels_to) row-major; starts from the
+/* destination = source . weights, weights (channels, channels_to) row-major; starts from the
  * bias when there is one. */
 static xai_status step_vector_matrix(const step *self, run *state, xai_error **error)
 {
@@ -34,8 +34,7 @@ static xai_status step_vector_matrix(const step *self, run *state, xai_error **e
         memcpy(y, bias, self->channels_to * sizeof *y);
     kernel_vector_matrix(run_address(state, self->operands[1]),
                          run_address(state, self->operands[0]), y, self->channels,
-                         self->channels_to, bias != NULL || self->accumulate,
-                         state->program->threads);
+                         self->channels_to, bias != NULL, state->program->threads);
     return XAI_OK;
 }
 
@@ -175,19 +174,16 @@ static bool is_vector(const graph *g, const graph_node *node, const product *p)
     return p->batch == 1 && p->rows == 1 && g->values[node->inputs[1]].is_constant;
 }
 
-static xai_status emit_vector(builder *b, int index, const product *p, operand source,
-                              operand weights, bool by_rows, operand bias, bool accumulate,
-                              operand destination, size_t count_in, size_t count_out)
+static xai_status emit_vector(builder *b, int index, operand source, operand weights, bool by_rows,
+                              operand bias, operand destination, size_t count_in, size_t count_out)
 {
     step *s = NULL;
     xai_status status = builder_step(b, by_rows ? step_matrix_vector : step_vector_matrix, index,
                                      by_rows ? "matrix vector" : "vector matrix", &s);
-    (void)p;
     if (status != XAI_OK)
         return status;
     s->channels = count_in;
     s->channels_to = count_out;
-    s->accumulate = accumulate;
     builder_read(b, s, 0, source);
     builder_read(b, s, 1, weights);
     builder_read(b, s, 3, bias);
@@ -209,6 +205,37 @@ static xai_status emit_product(builder *b, int index, const primitive *program, 
     builder_read(b, s, 3, bias);
     builder_write(b, s, 2, destination, bytes);
     return XAI_OK;
+}
+
+xai_status lower_matrix_apply(builder *b, int index, bool backwards, operand source,
+                              const tensor *weights, const tensor *bias, operand out)
+{
+    const graph_node *node = &b->graph->nodes[index];
+    operand prepared, added = OPERAND_NONE;
+    const primitive *program = NULL;
+    product p;
+    describe(b->graph, node, &p);
+    product q = p;
+    q.bias = bias != NULL ? p.bias : GRAPH_NONE;
+    if (backwards) {
+        q.columns = p.depth, q.depth = p.columns;
+        q.transpose_b = !p.transpose_b;
+    }
+    const bool vector = is_vector(b->graph, node, &p);
+    const primitive_spec spec = spec_of(b, &q, true);
+    xai_status status = vector ? builder_constant(b, weights, tensor_count(weights), &prepared)
+                               : builder_primitive(b, &spec, &program);
+    if (status == XAI_OK && !vector)
+        status = builder_weights(b, program, weights, &prepared, NULL);
+    if (status == XAI_OK && bias != NULL)
+        status = builder_constant(
+            b, bias, vector ? (size_t)q.columns : primitive_bias_count(program), &added);
+    if (status != XAI_OK)
+        return status;
+    return vector ? emit_vector(b, index, source, prepared, q.transpose_b, added, out,
+                                (size_t)q.depth, (size_t)q.columns)
+                  : emit_product(b, index, program, source, prepared, added, out,
+                                 (size_t)(q.rows * q.columns) * sizeof(float));
 }
 
 /* A gradient's destination: the value's own place, or a temporary that is added afterwards. */
@@ -276,6 +303,10 @@ static xai_status backward(builder *b, const unit *self)
     bool direct, may_keep;
     describe(g, node, &p);
     xai_status status = gradient_read(b, self->output, &gradient);
+    if (status == XAI_OK && relevance_splits(b, self))
+        return p.shared_b && b->values[self->output].primary == LAYOUT_PLAIN
+                   ? relevance_split(b, self, NULL, gradient)
+                   : lower_portable_backward(b, self);
     if (status == XAI_OK)
         status = relevance_scale(b, self, &gradient, &may_keep);
     if (status != XAI_OK)
@@ -288,8 +319,8 @@ static xai_status backward(builder *b, const unit *self)
         if (status == XAI_OK)
             status = open_target(b, x, &target, &direct);
         if (status == XAI_OK)
-            status = emit_vector(b, self->node, &p, gradient, weights, !p.transpose_b, OPERAND_NONE,
-                                 false, target, (size_t)p.columns, (size_t)p.depth);
+            status = emit_vector(b, self->node, gradient, weights, !p.transpose_b, OPERAND_NONE,
+                                 target, (size_t)p.columns, (size_t)p.depth);
         return status == XAI_OK && !direct ? gradient_add(b, x, target, LAYOUT_PLAIN, true)
                                            : status;
     }
@@ -359,8 +390,8 @@ xai_status lower_matrix(builder *b, int index, bool *done)
     if (status == XAI_OK)
         status = builder_output(b, self.output, LAYOUT_PLAIN, &destination);
     if (status == XAI_OK)
-        status = vector ? emit_vector(b, index, &p, source, weights, p.transpose_b, bias, false,
-                                      destination, (size_t)p.depth, (size_t)p.columns)
+        status = vector ? emit_vector(b, index, source, weights, p.transpose_b, bias, destination,
+                                      (size_t)p.depth, (size_t)p.columns)
                         : emit_product(b, index, program, source, weights, bias, destination,
                                        layout_bytes(b, self.output, LAYOUT_PLAIN));
     if (status == XAI_OK)

@@ -361,8 +361,8 @@ void relevance_shares(const builder *b, const graph_node *node, double shares[2]
 xai_status relevance_backward(builder *b, const unit *self);
 /* The epsilon rule: m z / (z +- epsilon) of a unit's output before the gradient's backward step. */
 xai_status relevance_scale(builder *b, const unit *self, operand *gradient, bool *may_keep);
-/* relevance_split.c: rules that tell positive from negative contributions, for a unit of one convolution whose output has
- * the multipliers m. */
+/* relevance_split.c: the other rules, for a unit of one convolution (`backward`: its way back) or one matrix product (NULL)
+ * whose output has the multipliers m, in its primary layout. */
 bool relevance_splits(const builder *b, const unit *self);
 xai_status relevance_split(builder *b, const unit *of, const primitive_spec *backward, operand m);
 /* Relevance from relevance / value, plain. */

@@ -1,6 +1,6 @@
 /* Layer-wise relevance propagation: which unit follows which rule, and the fast steps of the epsilon
- * rule. relevance_split.c has those of other rules for convolutions; other layers with weights, and the rules of first
- * layers, run on the portable kernels. */
+ * rule. relevance_split.c has those of other rules for convolutions and matrix products; other layers with weights run on the
+ * portable kernels. */
 #include "engine/lower.h"
 
 #include <math.h>

@@ -1,32 +1,20 @@
 /* Layer-wise relevance propagation: the rules that tell positive from negative contributions (gamma, alpha-beta, z-plus),
- * for convolutions. src/ops/relevance.c has the formulas; here each sum over contributions of one sign is a
- * convolution with the weights of one sign:
+ * for convolutions and matrix products. src/ops/relevance.c has the formulas; here each sum over contributions of one sign
+ * is the layer with the weights of one sign:
  *     plus = W+ x+ + W- x- + b+        minus = W- x+ + W+ x- + b-
  *     m = W+' c_plus + W-' c_minus where x >= 0, W-' c_plus + W+' c_minus elsewhere
- * What cannot be negative, such as behind a ReLU, has no x-; alpha = 1 (z-plus) has no c_minus. */
+ * What cannot be negative, such as behind a ReLU, has no x-; alpha = 1 (z-plus) has no c_minus. relevance_first.c has the
+ * rules of first layers. */
+#include "engine/relevance_split.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "engine/lower.h"
 #include "engine/steps.h"
 
 enum { DEPTH = 6 };
-
-typedef enum sign { POSITIVE, NEGATIVE, SIGNS } sign;
-
-typedef struct split {
-    builder *b;
-    const unit *of;
-    const graph_node *node;
-    const relevance_rule *rule;
-    primitive_spec forward, backward;
-    layout form; /* of x */
-    bool is_signed, needs_minus;
-    operand x[SIGNS];
-    size_t x_bytes, z_bytes;
-} split;
 
 static bool is_nonnegative(const graph *g, int value, int depth)
 {
@@ -120,14 +108,14 @@ static xai_status step_choose(const step *self, run *state, xai_error **error)
     return XAI_OK;
 }
 
-static xai_status new_buffer(builder *b, size_t bytes, operand *out)
+xai_status split_buffer(split *self, size_t bytes, operand *out)
 {
-    *out = builder_buffer(b, bytes);
+    *out = builder_buffer(self->b, bytes);
     return out->buffer == BUFFER_NONE ? XAI_ERROR_MEMORY : XAI_OK;
 }
 
-/* The values of one sign of a constant, for the time of a call. */
-static xai_status take_sign(builder *b, const tensor *from, sign which, tensor *out)
+/* Some of the values of a constant, for the time of a call. */
+static xai_status take_part(builder *b, const tensor *from, part which, tensor *out)
 {
     const size_t count = tensor_count(from);
     const xai_status status = tensor_create(out, DTYPE_FLOAT, &from->shape, b->error);
@@ -135,44 +123,58 @@ static xai_status take_sign(builder *b, const tensor *from, sign which, tensor *
         return status;
     float *values = out->data;
     tensor_read_floats(from, 0, count, values);
-    for (size_t i = 0; i < count; i++)
-        values[i] = (which == POSITIVE) == (values[i] > 0) ? values[i] : 0;
+    for (size_t i = 0; i < count && which != WHOLE; i++)
+        values[i] = which == ONES ? 1 : (which == POSITIVE) == (values[i] > 0) ? values[i] : 0;
     return XAI_OK;
 }
 
-/* A primitive's step with the weights of one sign: source -> *out, a new buffer. */
-static xai_status convolve(split *self, const primitive_spec *spec, operand source, sign of_weights,
-                           bool bias, size_t bytes, operand *out)
+static xai_status convolve(split *self, bool backwards, operand source, const tensor *weights,
+                           const tensor *bias, operand out, size_t bytes)
 {
     builder *b = self->b;
-    const graph_value *values = b->graph->values;
-    tensor weights = {0}, biases = {0};
+    primitive_spec spec = backwards ? self->backward : self->forward;
     operand prepared, added = OPERAND_NONE;
     const primitive *program = NULL;
     step *s = NULL;
-    xai_status status = take_sign(b, &values[self->node->inputs[1]].constant, of_weights, &weights);
-    if (status == XAI_OK && bias)
-        status = take_sign(b, &values[self->node->inputs[2]].constant, of_weights, &biases);
+    spec.has_bias = bias != NULL;
+    xai_status status = builder_primitive(b, &spec, &program);
     if (status == XAI_OK)
-        status = builder_primitive(b, spec, &program);
-    if (status == XAI_OK)
-        status = builder_weights(b, program, &weights, &prepared, NULL);
-    if (status == XAI_OK && bias) {
-        tensor view = biases; /* what is owned would be pointed to */
-        view.owned = false;
-        status = builder_constant(b, &view, primitive_bias_count(program), &added);
-    }
-    if (status == XAI_OK)
-        status = new_buffer(b, bytes, out);
+        status = builder_weights(b, program, weights, &prepared, NULL);
+    if (status == XAI_OK && bias != NULL)
+        status = builder_constant(b, bias, primitive_bias_count(program), &added);
     if (status == XAI_OK)
         status =
             builder_step(b, step_primitive, self->of->node, primitive_implementation(program), &s);
+    if (status != XAI_OK)
+        return status;
+    s->program = program;
+    builder_read(b, s, 0, source);
+    builder_read(b, s, 1, prepared);
+    builder_read(b, s, 3, added);
+    builder_write(b, s, 2, out, bytes);
+    return XAI_OK;
+}
+
+xai_status split_apply(split *self, bool backwards, operand source, part of_weights, bool bias,
+                       operand *out)
+{
+    const graph_value *values = self->b->graph->values;
+    const size_t bytes = backwards ? self->x_bytes : self->z_bytes;
+    tensor weights = {0}, biases = {0};
+    xai_status status =
+        take_part(self->b, &values[self->node->inputs[1]].constant, of_weights, &weights);
+    if (status == XAI_OK && bias)
+        status = take_part(self->b, &values[self->node->inputs[2]].constant, of_weights, &biases);
+    if (status == XAI_OK)
+        status = split_buffer(self, bytes, out);
     if (status == XAI_OK) {
-        s->program = program;
-        builder_read(b, s, 0, source);
-        builder_read(b, s, 1, prepared);
-        builder_read(b, s, 3, added);
-        builder_write(b, s, 2, *out, bytes);
+        /* What is owned would be pointed to, and these are freed. */
+        tensor w = weights, added = biases;
+        w.owned = added.owned = false;
+        status = self->is_matrix
+                     ? lower_matrix_apply(self->b, self->of->node, backwards, source, &w,
+                                          bias ? &added : NULL, *out)
+                     : convolve(self, backwards, source, &w, bias ? &added : NULL, *out, bytes);
     }
     tensor_free(&weights);
     tensor_free(&biases);
@@ -193,17 +195,14 @@ static xai_status add_to(split *self, operand c, operand a, size_t bytes)
 }
 
 /* The contributions of one sign to z, with the bias of that sign. */
-static xai_status sum_parts(split *self, sign which, operand *out)
+static xai_status sum_parts(split *self, part which, operand *out)
 {
-    const bool bias = self->forward.has_bias;
-    primitive_spec bare = self->forward;
+    const bool bias = self->node->input_count > 2 && self->node->inputs[2] != GRAPH_NONE;
     operand other;
-    bare.has_bias = false;
-    xai_status status =
-        convolve(self, &self->forward, self->x[POSITIVE], which, bias, self->z_bytes, out);
+    xai_status status = split_apply(self, false, self->x[POSITIVE], which, bias, out);
     if (status == XAI_OK && self->is_signed) {
-        status = convolve(self, &bare, self->x[NEGATIVE], which == POSITIVE ? NEGATIVE : POSITIVE,
-                          false, self->z_bytes, &other);
+        status = split_apply(self, false, self->x[NEGATIVE],
+                             which == POSITIVE ? NEGATIVE : POSITIVE, false, &other);
         if (status == XAI_OK)
             status = add_to(self, other, *out, self->z_bytes);
     }
@@ -211,14 +210,13 @@ static xai_status sum_parts(split *self, sign which, operand *out)
 }
 
 /* What comes back to inputs of one sign. */
-static xai_status hand_back(split *self, const operand c[SIGNS], sign of_x, operand *out)
+static xai_status hand_back(split *self, const operand c[SIGNS], part of_x, operand *out)
 {
     operand other;
-    xai_status status =
-        convolve(self, &self->backward, c[POSITIVE], of_x, false, self->x_bytes, out);
+    xai_status status = split_apply(self, true, c[POSITIVE], of_x, false, out);
     if (status == XAI_OK && self->needs_minus) {
-        status = convolve(self, &self->backward, c[NEGATIVE],
-                          of_x == POSITIVE ? NEGATIVE : POSITIVE, false, self->x_bytes, &other);
+        status = split_apply(self, true, c[NEGATIVE], of_x == POSITIVE ? NEGATIVE : POSITIVE, false,
+                             &other);
         if (status == XAI_OK)
             status = add_to(self, other, *out, self->x_bytes);
     }
@@ -231,9 +229,9 @@ static xai_status take_parts(split *self, operand x)
     self->x[POSITIVE] = x;
     if (!self->is_signed)
         return XAI_OK;
-    xai_status status = new_buffer(self->b, self->x_bytes, &self->x[POSITIVE]);
+    xai_status status = split_buffer(self, self->x_bytes, &self->x[POSITIVE]);
     if (status == XAI_OK)
-        status = new_buffer(self->b, self->x_bytes, &self->x[NEGATIVE]);
+        status = split_buffer(self, self->x_bytes, &self->x[NEGATIVE]);
     if (status == XAI_OK)
         status = builder_step(self->b, step_parts, self->of->node, "signs", &s);
     if (status != XAI_OK)
@@ -254,10 +252,10 @@ static xai_status weigh(split *self, operand m, operand c[SIGNS])
     step *s = NULL;
     xai_status status = sum_parts(self, POSITIVE, &c[POSITIVE]);
     if (status == XAI_OK && self->needs_minus)
-        status = gamma ? new_buffer(b, self->z_bytes, &c[NEGATIVE])
+        status = gamma ? split_buffer(self, self->z_bytes, &c[NEGATIVE])
                        : sum_parts(self, NEGATIVE, &c[NEGATIVE]);
     if (status == XAI_OK)
-        status = builder_input(b, self->of->output, LAYOUT_BLOCKED, &z);
+        status = builder_input(b, self->of->output, self->z_form, &z);
     if (status == XAI_OK)
         status = builder_step(b, gamma ? step_gamma : step_alpha_beta, self->of->node,
                               gamma ? "gamma rule" : "alpha-beta rule", &s);
@@ -277,49 +275,68 @@ static xai_status weigh(split *self, operand m, operand c[SIGNS])
 bool relevance_splits(const builder *b, const unit *self)
 {
     const graph_node *node = &b->graph->nodes[self->node];
-    const relevance_rule *rule = relevance_of(b, node);
-    return b->rule == ENGINE_RULE_LRP && node_is(node, "", "Conv") &&
-           (rule->kind == RELEVANCE_GAMMA || rule->kind == RELEVANCE_ALPHA_BETA);
+    return b->rule == ENGINE_RULE_LRP && relevance_of(b, node)->kind != RELEVANCE_EPSILON &&
+           (node_is(node, "", "Conv") || node_is(node, "", "Gemm") || node_is(node, "", "MatMul"));
+}
+
+/* The rules of every layer: m of x. */
+static xai_status split_signs(split *self, operand x, operand m, operand *out)
+{
+    operand c[SIGNS] = {OPERAND_NONE, OPERAND_NONE}, other;
+    step *s = NULL;
+    xai_status status = take_parts(self, x);
+    if (status == XAI_OK)
+        status = weigh(self, m, c);
+    if (status == XAI_OK)
+        status = hand_back(self, c, POSITIVE, out);
+    if (status != XAI_OK || !self->is_signed)
+        return status;
+    status = hand_back(self, c, NEGATIVE, &other);
+    if (status == XAI_OK)
+        status = builder_step(self->b, step_choose, self->of->node, "signs", &s);
+    if (status != XAI_OK)
+        return status;
+    s->count = self->x_bytes / sizeof(float);
+    builder_read(self->b, s, 0, x);
+    builder_write(self->b, s, 1, *out, self->x_bytes);
+    builder_read(self->b, s, 2, other);
+    return XAI_OK;
 }
 
 xai_status relevance_split(builder *b, const unit *of, const primitive_spec *backward, operand m)
 {
     const graph_node *node = &b->graph->nodes[of->node];
     const int input = node->inputs[0];
-    const layout form = of->spec.plain_input ? LAYOUT_PLAIN : LAYOUT_BLOCKED;
+    const bool is_matrix = backward == NULL;
+    const layout form = is_matrix || of->spec.plain_input ? LAYOUT_PLAIN : LAYOUT_BLOCKED,
+                 z_form = is_matrix ? LAYOUT_PLAIN : LAYOUT_BLOCKED;
     const relevance_rule *rule = relevance_of(b, node);
     split self = {.b = b,
                   .of = of,
                   .node = node,
                   .rule = rule,
-                  .forward = of->spec,
-                  .backward = *backward,
+                  .is_matrix = is_matrix,
                   .form = form,
+                  .z_form = z_form,
                   .is_signed = !is_nonnegative(b->graph, input, DEPTH),
                   .needs_minus = rule->kind == RELEVANCE_GAMMA || rule->alpha != 1,
                   .x_bytes = layout_bytes(b, input, form),
-                  .z_bytes = layout_bytes(b, of->output, LAYOUT_BLOCKED)};
-    operand x, c[SIGNS] = {OPERAND_NONE, OPERAND_NONE}, out, other;
-    step *s = NULL;
+                  .z_bytes = layout_bytes(b, of->output, z_form)};
+    operand x, out;
     if (!b->values[input].needs_gradient)
         return XAI_OK;
+    if (!is_matrix) {
+        self.forward = of->spec;
+        self.backward = *backward;
+    }
     xai_status status = builder_input(b, input, form, &x);
     if (status == XAI_OK)
-        status = take_parts(&self, x);
-    if (status == XAI_OK)
-        status = weigh(&self, m, c);
-    if (status == XAI_OK)
-        status = hand_back(&self, c, POSITIVE, &out);
-    if (status == XAI_OK && self.is_signed) {
-        status = hand_back(&self, c, NEGATIVE, &other);
-        if (status == XAI_OK)
-            status = builder_step(b, step_choose, of->node, "signs", &s);
-        if (status != XAI_OK)
-            return status;
-        s->count = self.x_bytes / sizeof(float);
-        builder_read(b, s, 0, x);
-        builder_write(b, s, 1, out, self.x_bytes);
-        builder_read(b, s, 2, other);
+        status = rule->kind == RELEVANCE_FLAT  ? split_flat(&self, m, &out)
+                 : rule->kind == RELEVANCE_BOX ? split_box(&self, x, m, &out)
+                                               : split_signs(&self, x, m, &out);
+    if (status == XAI_ERROR_UNSUPPORTED) { /* by oneDNN; what was emitted is computed for nothing */
+        error_clear(b->error);
+        return lower_portable_backward(b, of);
     }
     return status == XAI_OK ? gradient_add(b, input, out, form, true) : status;
 }
