@@ -14,8 +14,11 @@
  * The pairs (b, t) are not drawn independently. Where a round has at least two samples a background
  * row, each row gets its share of samples, with t in equal strata: t = (j + u) / m. Otherwise t is
  * stratified over the round, and background rows come in random order, each once before any comes
- * again. The variance is that of second differences of neighbours, which sees this gain, but in the
- * last case also how background rows differ, of which a pass over all of them is free. */
+ * again. The variance is that of second differences of neighbours, which sees this gain: within a
+ * row, which takes three samples of each, or over a small part of the background, whose choice is
+ * then most of the error. In between there is none: whether neighbours differ by their rows, of
+ * which a pass over all is free, or by what a row does along t, one or two samples a row cannot
+ * tell (the variance would come out up to ten times too large). */
 enum { STREAM_T = 0x6501, STREAM_ORDER = 0x6502, STREAM_NOISE = 0x6503 };
 
 typedef struct expectation {
@@ -24,6 +27,7 @@ typedef struct expectation {
     const references *background;
     uint64_t seed;
     double noise;
+    size_t round;  /* samples of a round; 0 = all in one */
     size_t *order; /* background rows in passes of random order */
     float **row;
     float **reference; /* of the sample whose gradient is being read */
@@ -131,19 +135,17 @@ static xai_status make_order(expectation *self, size_t samples, xai_error **erro
 /* Base values */
 
 /* How often each background row was used in `samples` samples of this design. */
-static void count_uses(const expectation *self, size_t samples, bool in_rounds, double *uses)
+static void count_uses(const expectation *self, size_t samples, double *uses)
 {
+    sample_place at = {0};
     for (size_t b = 0; b < self->background->count; b++)
         uses[b] = 0;
-    for (size_t k = 0; k < samples; k++) {
-        sample_place at = {.round = 0, .index = k, .size = samples, .sample = k};
-        if (in_rounds) {
-            const size_t round = k / SAMPLING_ROUND, left = samples - round * SAMPLING_ROUND;
-            at = (sample_place){.round = round,
-                                .index = k % SAMPLING_ROUND,
-                                .size = left < SAMPLING_ROUND ? left : SAMPLING_ROUND,
-                                .sample = k};
+    for (size_t k = 0; k < samples; k++, at.index++) {
+        if (at.index == at.size) {
+            at.size = self->round > 0 ? sampling_whole_round(self->round, samples, k) : samples;
+            at.index = 0;
         }
+        at.sample = k;
         const draw drawn = draw_of(self, &at);
         uses[drawn.row] += drawn.weight;
     }
@@ -155,7 +157,6 @@ static xai_status set_base(explainer *of, const expectation *self, size_t row,
                            explanation **out, int64_t before, xai_error **error)
 {
     const size_t rows = self->background->count;
-    const bool in_rounds = explainer_number(of, "tolerance") > 0;
     double *uses = memory_allocate(rows, sizeof *uses);
     size_t *wanted = memory_allocate(rows, sizeof *wanted), count = 0, evaluations = 0;
     double *base = memory_allocate(rows * target_count, sizeof *base);
@@ -164,7 +165,7 @@ static xai_status set_base(explainer *of, const expectation *self, size_t row,
         status = error_memory(error, "base values", rows * target_count * sizeof *base);
         goto done;
     }
-    count_uses(self, used, in_rounds, uses);
+    count_uses(self, used, uses);
     for (size_t b = 0; b < rows; b++)
         if (uses[b] > 0)
             wanted[count++] = b;
@@ -178,7 +179,7 @@ static xai_status set_base(explainer *of, const expectation *self, size_t row,
         const fixed_score *fixed = &scores[t];
         explanation *to = out[t];
         double sum = 0, total = 0, weight = 0;
-        count_uses(self, (size_t)to->samples[row], in_rounds, uses);
+        count_uses(self, (size_t)to->samples[row], uses);
         for (size_t k = 0; k < count; k++) {
             sum += uses[wanted[k]] * base[k * target_count + t];
             weight += uses[wanted[k]];
@@ -197,6 +198,27 @@ done:
     memory_free(wanted);
     memory_free(base);
     return status;
+}
+
+/* Standard errors are known with three samples a background row, or one for each of at most a third of them. */
+static bool has_errors(const expectation *self, size_t samples)
+{
+    const size_t rows = self->background->count;
+    return samples / 3 >= rows || samples <= rows / 3;
+}
+
+static xai_status drop_errors(const expectation *self, size_t samples, explanation *out,
+                              xai_error **error)
+{
+    for (size_t p = 0; p < out->part_count; p++) {
+        tensor_free(&out->parts[p].standard_error);
+        out->parts[p].standard_error = (tensor){0};
+    }
+    return explanation_warn(
+        out, -1, error,
+        "no standard errors: %zu samples for %zu background rows cannot tell them; give at least "
+        "%zu samples",
+        samples, self->background->count, 3 * self->background->count);
 }
 
 static xai_status gradient_shap_explain(explainer *self, const batch *rows,
@@ -221,8 +243,13 @@ static xai_status gradient_shap_explain(explainer *self, const batch *rows,
         status = references_init(&background, self, &inputs, true, out, target_count, error);
     if (status == XAI_OK)
         status = make_order(&job, samples, error);
+    for (size_t t = 0; status == XAI_OK && t < target_count && !has_errors(&job, samples); t++)
+        status = drop_errors(&job, samples, out[t], error);
     if (status != XAI_OK)
         goto done;
+    const double tolerance = explainer_number(self, "tolerance");
+    if (tolerance > 0 && has_errors(&job, samples))
+        job.round = 3 * background.count > SAMPLING_ROUND ? 3 * background.count : SAMPLING_ROUND;
     job.row = attribution_rows_create(&inputs);
     job.reference = attribution_rows_create(&inputs);
     if (job.row == NULL || job.reference == NULL) {
@@ -232,7 +259,8 @@ static xai_status gradient_shap_explain(explainer *self, const batch *rows,
     sampling what = {.self = self,
                      .inputs = &inputs,
                      .samples = samples,
-                     .tolerance = explainer_number(self, "tolerance"),
+                     .tolerance = has_errors(&job, samples) ? tolerance : 0,
+                     .round = job.round,
                      .stratified = true,
                      .moments = 1,
                      .fill = fill_between,
@@ -263,6 +291,8 @@ static xai_status gradient_shap_explain(explainer *self, const batch *rows,
     }
     for (size_t t = 0; status == XAI_OK && t < target_count; t++) {
         status = attribution_finish(&inputs, self, true, out[t], error);
+        for (size_t row = 0; tolerance > 0 && what.tolerance <= 0 && row < rows->rows; row++)
+            out[t]->converged[row] = 0;
         if (status == XAI_OK)
             status = sampling_warn(self, out[t], error);
     }

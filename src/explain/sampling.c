@@ -164,7 +164,7 @@ static xai_status store(const sampling_job *job, explanation *out, size_t count,
     xai_status status = XAI_OK;
     for (size_t p = 0; status == XAI_OK && p < what->inputs->part_count; p++) {
         status = attribution_store(out, p, what->row, what->inputs->sizes[p], means[p], error);
-        if (status == XAI_OK)
+        if (status == XAI_OK && out->parts[p].standard_error.data != NULL)
             attribution_store_error(out, p, what->row, what->inputs->sizes[p], errors[p]);
     }
     out->samples[what->row] = (int64_t)count;
@@ -245,7 +245,9 @@ xai_status sampling_run(const sampling *self, const fixed_score *scores, size_t 
     const bool in_rounds = self->tolerance > 0;
     while (status == XAI_OK && job.active_count > 0) {
         const size_t left = self->samples - job.done;
-        job.round_size = in_rounds && left > SAMPLING_ROUND ? SAMPLING_ROUND : left;
+        job.round_size = !in_rounds || left < SAMPLING_ROUND ? left : SAMPLING_ROUND;
+        if (in_rounds && self->round > 0)
+            job.round_size = sampling_whole_round(self->round, self->samples, job.done);
         status = run_round(&job, error);
         job.done += job.round_size;
         job.round++;

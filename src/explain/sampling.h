@@ -12,6 +12,12 @@
 
 #define SAMPLING_ROUND 16
 
+/* The samples of the round behind `done` of `samples`: what would not fill another round is added to the last. */
+static inline size_t sampling_whole_round(size_t round, size_t samples, size_t done)
+{
+    return samples - done < 2 * round ? samples - done : round;
+}
+
 /* Sample k of a round of `size` samples. */
 typedef struct sample_place {
     size_t round, index, size;
@@ -24,6 +30,8 @@ typedef struct sampling {
     size_t row;
     size_t samples; /* at most */
     double tolerance;
+    size_t
+        round; /* of whole rounds (see above), with a tolerance; 0 = SAMPLING_ROUND, the last may be smaller */
     /* false: samples are independent. true: samples are sorted into strata within a round, and the
      * variance is that of second differences of neighbours (each within its `group`). */
     bool stratified;
