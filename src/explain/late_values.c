@@ -64,6 +64,15 @@ static xai_status read_frontier(const evaluator *self, const graph *planned, run
     return status;
 }
 
+/* Between the nodes: what was told of before the run, once more, so that the caller can stop a long end. All rows are one run, on
+ * the calling thread. */
+static bool goes_on(void *user)
+{
+    const evaluator *self = user;
+    const size_t total = self->total > self->done + 1 ? self->total : self->done + 1;
+    return self->options.progress(self->options.progress_user, self->done, total);
+}
+
 xai_status late_finish(const evaluator *self, const plan *program, run *state, const int *values,
                        size_t count, tensor *out, xai_error **error)
 {
@@ -74,6 +83,7 @@ xai_status late_finish(const evaluator *self, const plan *program, run *state, c
     size_t *places = memory_allocate(count, sizeof *places);
     tensor *made = memory_allocate_zeroed(count, sizeof *made), *given = NULL;
     size_t late_count = 0;
+    const graph_watch watch = {goes_on, (void *)(uintptr_t)self};
     xai_status status = late != NULL && places != NULL && made != NULL
                             ? read_frontier(self, planned, state, &given, error)
                             : error_memory(error, "values", count * sizeof *made);
@@ -83,7 +93,8 @@ xai_status late_finish(const evaluator *self, const plan *program, run *state, c
             places[late_count++] = i;
         }
     if (status == XAI_OK)
-        status = graph_finish(planned, given, late, late_count, limit, made, error);
+        status = graph_finish(planned, given, late, late_count, limit,
+                              self->options.progress != NULL ? &watch : NULL, made, error);
     for (size_t i = 0; status == XAI_OK && i < late_count; i++)
         out[places[i]] = made[i];
     for (size_t i = 0; status == XAI_OK && i < late_count; i++)

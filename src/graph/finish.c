@@ -198,7 +198,8 @@ static xai_status take_value(graph *work, const int *ids, size_t i, tensor *out,
 }
 
 xai_status graph_finish(const graph *self, const tensor *given, const int *wanted, size_t count,
-                        size_t memory_limit, tensor *out, xai_error **error)
+                        size_t memory_limit, const graph_watch *watch, tensor *out,
+                        xai_error **error)
 {
     const graph_end *end = self->end;
     graph *work = NULL;
@@ -221,7 +222,7 @@ xai_status graph_finish(const graph *self, const tensor *given, const int *wante
                                "a value was asked for that is not computed behind the plan");
     }
     if (status == XAI_OK)
-        status = graph_compute(work, ids, count, memory_limit, error);
+        status = graph_compute(work, ids, count, memory_limit, watch, error);
     for (size_t i = 0; status == XAI_OK && i < count; i++)
         status = take_value(work, ids, i, &out[i], error);
     for (size_t i = 0; status != XAI_OK && i < count; i++)

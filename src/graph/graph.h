@@ -54,7 +54,7 @@ typedef struct graph {
     size_t input_count;
     int *outputs;
     size_t output_count;
-    graph_end *end;           /* NULL when all shapes are static */
+    graph_end *end; /* NULL when all shapes are static */
     /* Made by graph_take_row(): by value id, the axis that holds the rows of a batch, or -1; else NULL. */
     int8_t *row_axes;
     size_t row_axis_count;
@@ -100,10 +100,17 @@ xai_status graph_take_row(const graph *source, graph **out, xai_error **error);
 xai_status graph_check_static(const graph *self, int value, xai_error **error);
 /* The values of a plan that graph_finish() reads. */
 const int *graph_frontier(const graph *self, size_t *count);
+/* Whether a computation of many nodes goes on; false makes it XAI_ERROR_CANCELLED. */
+typedef struct graph_watch {
+    bool (*goes_on)(void *user);
+    void *user;
+} graph_watch;
+
 /* Compute values whose shapes depend on data, by the portable kernels. given: the frontier's values, in its order.
- * memory_limit: bytes of all values at a time, 0 = 1 GiB. out: new tensors. Any number of threads may do so at once. */
+ * memory_limit: bytes of all values at a time, 0 = 1 GiB. watch: asked before each node; may be NULL. out: new tensors. Any number of threads may do so at once. */
 xai_status graph_finish(const graph *self, const tensor *given, const int *wanted, size_t count,
-                        size_t memory_limit, tensor *out, xai_error **error);
+                        size_t memory_limit, const graph_watch *watch, tensor *out,
+                        xai_error **error);
 
 /* Value id by name (or a node's name: its first output); GRAPH_NONE when unknown. */
 int graph_find(const graph *self, const char *name);

@@ -278,7 +278,7 @@ static xai_status compute_node(computation *self, graph_node *node, call_buffers
 }
 
 xai_status graph_compute(graph *self, const int *keep, size_t keep_count, size_t limit,
-                         xai_error **error)
+                         const graph_watch *watch, xai_error **error)
 {
     computation state = {.on = self, .limit = limit > 0 ? limit : FOLD_TOTAL_BYTES};
     call_buffers buffers = {0};
@@ -289,6 +289,11 @@ xai_status graph_compute(graph *self, const int *keep, size_t keep_count, size_t
         graph_node *node = &self->nodes[i];
         if (node->removed)
             continue;
+        if (watch && !watch->goes_on(watch->user)) {
+            status =
+                error_set(error, XAI_ERROR_CANCELLED, NULL, "cancelled before %s", node->place);
+            continue;
+        }
         if (!node->control) {
             status = compute_node(&state, node, &buffers, error);
             continue;

@@ -25,9 +25,9 @@ xai_status graph_widen_halves(graph *self, xai_error **error);
  * place of its node in `late` and no shape. */
 xai_status graph_infer(graph *self, xai_error **error);
 /* Compute every node of a graph whose inputs are constants; control flow too. Values that are in `keep` stay, others go with
- * their last reader. limit: bytes of all values at a time, 0 = 1 GiB. */
+ * their last reader. limit: bytes of all values at a time, 0 = 1 GiB. watch: asked before each node; may be NULL. */
 xai_status graph_compute(graph *self, const int *keep, size_t keep_count, size_t limit,
-                         xai_error **error);
+                         const graph_watch *watch, xai_error **error);
 
 /* Take the late nodes out into self->end (finish.c); `protect` (value_count entries) follows. */
 xai_status graph_split(graph *self, bool *protect, xai_error **error);

@@ -608,6 +608,56 @@ START_TEST(memory_limit_is_an_error_not_a_crash)
 }
 END_TEST
 
+static int32_t stop_later(void *user, size_t done, size_t total)
+{
+    watch *self = user;
+    ck_assert_uint_eq(
+        done + 1, total + (self->calls > 6)); /* of one run; the last call says that it is done */
+    return ++self->calls >= self->stop_at;
+}
+
+/* What lies behind shapes that depend on data is asked between its nodes. */
+START_TEST(an_end_behind_the_plan_can_be_cancelled)
+{
+    static const int64_t dims[] = {1, 4};
+    model_builder *m = model_create(17);
+    model_input(m, "x", DTYPE_FLOAT, 2, dims);
+    model_node(m, "NonZero", "x", "places");
+    model_node(m, "Cast", "places", "a");
+    model_int_attribute(m, "to", DTYPE_FLOAT);
+    model_node(m, "Neg", "a", "b");
+    model_node(m, "Exp", "b", "c");
+    model_node(m, "Neg", "c", "d");
+    model_node(m, "Exp", "d", "y");
+    model_output(m, "y");
+    xai_model *model = open_built(m);
+    xai_tensor *x = NULL, *y = NULL;
+    ck_ok(xai_tensor_create(XAI_DTYPE_FLOAT32, 2, dims, (const float[]){1, 0, 2, 3}, &x, error));
+    const xai_tensor *inputs[] = {x};
+    for (size_t stop_at = 1; stop_at <= 100; stop_at += stop_at < 7 ? 1 : 93) {
+        watch seen = {.stop_at = stop_at};
+        xai_session_options *options = NULL;
+        xai_session *session = NULL;
+        ck_ok(xai_session_options_create(&options, error));
+        ck_ok(xai_session_options_set_progress(options, stop_later, &seen, error));
+        ck_ok(xai_session_create(model, options, &session, error));
+        if (stop_at == 100) {
+            ck_ok(xai_session_scores(session, inputs, 1, &y, 1, error));
+            ck_assert_uint_eq(seen.calls, 8); /* before the run, before each of six nodes, behind */
+            xai_tensor_free(y);
+        } else {
+            ck_fails(xai_session_scores(session, inputs, 1, &y, 1, error), XAI_ERROR_CANCELLED,
+                     stop_at == 1 ? "cancel" : "before node");
+            ck_assert_uint_eq(seen.calls, stop_at);
+        }
+        xai_session_free(session);
+        xai_session_options_free(options);
+    }
+    xai_tensor_free(x);
+    xai_model_free(model);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("session");
@@ -629,6 +679,7 @@ int main(void)
     tcase_add_test(tests, plans_tell_their_steps);
     tcase_add_test(tests, profile_times_every_step);
     tcase_add_test(tests, progress_counts_rows_and_cancels);
+    tcase_add_test(tests, an_end_behind_the_plan_can_be_cancelled);
     tcase_add_test(tests, memory_limit_is_an_error_not_a_crash);
     suite_add_tcase(suite, tests);
     return run_suite(suite);

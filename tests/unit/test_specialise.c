@@ -250,12 +250,13 @@ START_TEST(what_hangs_on_data_is_computed_behind_the_frontier)
         tensor out[2];
         xai_error *error = NULL;
         if (6 % rows != 0) {
-            ck_assert_int_eq(graph_finish(f.made, given, &z, 1, 0, out, &error), XAI_ERROR_SHAPE);
+            ck_assert_int_eq(graph_finish(f.made, given, &z, 1, 0, NULL, out, &error),
+                             XAI_ERROR_SHAPE);
             ck_assert_ptr_nonnull(strstr(xai_error_message(error), "node 'dynamic' (Reshape)"));
             xai_error_free(error);
             continue;
         }
-        ck_assert_int_eq(graph_finish(f.made, given, twice, 2, 0, out, NULL), XAI_OK);
+        ck_assert_int_eq(graph_finish(f.made, given, twice, 2, 0, NULL, out, NULL), XAI_OK);
         const shape expected = SHAPE(rows, 6 / rows);
         for (int i = 0; i < 2; i++) {
             ck_assert(shape_equal(&out[i].shape, &expected));
@@ -264,9 +265,10 @@ START_TEST(what_hangs_on_data_is_computed_behind_the_frontier)
             tensor_free(&out[i]);
         }
         /* y and z need 24 bytes each, at one time */
-        ck_assert_int_eq(graph_finish(f.made, given, &z, 1, 48, out, NULL), XAI_OK);
+        ck_assert_int_eq(graph_finish(f.made, given, &z, 1, 48, NULL, out, NULL), XAI_OK);
         tensor_free(&out[0]);
-        ck_assert_int_eq(graph_finish(f.made, given, &z, 1, 47, out, &error), XAI_ERROR_MEMORY);
+        ck_assert_int_eq(graph_finish(f.made, given, &z, 1, 47, NULL, out, &error),
+                         XAI_ERROR_MEMORY);
         ck_assert_ptr_nonnull(strstr(xai_error_message(error), "(Neg)"));
         xai_error_free(error);
     }
@@ -293,7 +295,7 @@ START_TEST(folded_constants_reach_the_end)
     const tensor given = {.dtype = DTYPE_FLOAT, .shape = four, .data = numbers};
     const int y = graph_find(f.source, "y");
     tensor out;
-    ck_assert_int_eq(graph_finish(f.made, &given, &y, 1, 0, &out, NULL), XAI_OK);
+    ck_assert_int_eq(graph_finish(f.made, &given, &y, 1, 0, NULL, &out, NULL), XAI_OK);
     ck_assert_uint_eq(tensor_count(&out), 2);
     ck_assert_double_eq(tensor_get(&out, 0), -3);
     ck_assert_double_eq(tensor_get(&out, 1), -9);
