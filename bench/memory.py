@@ -53,14 +53,14 @@ libxai.explain(model, rows, sys.argv[4], 3, **options)
 
 
 def peak(command: list[str], threads: int) -> float | None:
-    """MB (2^20 bytes) that a fresh process held at most; None when it failed."""
+    """MB (10^6 bytes) that a fresh process held at most; None when it failed."""
     process = subprocess.Popen(command, env=environment(threads), stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         print(f"failed: {' '.join(command)}", file=sys.stderr)
         return None
-    return usage.ru_maxrss / 1024
+    return usage.ru_maxrss * 1024 / 1e6
 
 
 def measure(program: Path, network: Path, folder: Path, method: str, options: dict, threads: int) -> list[float | None]:
@@ -80,9 +80,9 @@ def say(options: dict) -> str:
     return ", ".join(parts) or "default"
 
 
-def cell(mib: float | None) -> str:
-    """MiB, or that it failed."""
-    return "failed" if mib is None else f"{mib:.0f}"
+def cell(mb: float | None) -> str:
+    """MB, or that it failed."""
+    return "failed" if mb is None else f"{mb:.0f}"
 
 
 def main() -> None:
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["densenet121"])
     parser.add_argument("--methods", nargs="+", help="default: all but tree_shap, which takes trees")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--limit", type=float, default=400, help="MiB; more is marked")
+    parser.add_argument("--limit", type=float, default=400, help="MB; more is marked")
     arguments = parser.parse_args()
     listed = subprocess.run([arguments.program, "methods"], check=True, stdout=subprocess.PIPE, text=True).stdout
     methods = [line.split()[0] for line in listed.splitlines()]
@@ -103,16 +103,16 @@ def main() -> None:
             split = "import sys, numpy; x = numpy.load(sys.argv[1])\n"
             split += "numpy.save(sys.argv[2] + '/row.npy', x[:1]); numpy.save(sys.argv[2] + '/rows.npy', x[1:11])"
             subprocess.run([sys.executable, "-c", split, network.path.parent / "pictures.npy", name], check=True)
-            print(f"| {network.name} | work | program, MiB | Python, MiB |\n| --- | --- | --- | --- |")
+            print(f"| {network.name} | work | program, MB | Python, MB |\n| --- | --- | --- | --- |")
             for method in methods:
                 for options in WORK.get(method, ({},)):
                     found = measure(arguments.program, network.path, folder, method, options, arguments.threads)
-                    mark = any(mib is None or mib > arguments.limit for mib in found)
+                    mark = any(mb is None or mb > arguments.limit for mb in found)
                     high = high or mark
                     row = f"| {method} | {say(options)} | {cell(found[0])} | {cell(found[1])} |"
                     print(row + (" too much" if mark else ""), flush=True)
     if high:
-        raise SystemExit(f"more than {arguments.limit:.0f} MiB, or failed")
+        raise SystemExit(f"more than {arguments.limit:.0f} MB, or failed")
 
 
 if __name__ == "__main__":
