@@ -5,15 +5,15 @@
 /* 1.5 * 2^23: adding it rounds numbers of up to 2^22 to integers, halves to the even one. */
 #define ROUNDING 12582912.0f
 
-/* Not a number where x is not; else y = scale round(clamp(x / scale)). Returns whether all are numbers. */
+/* y = scale round(clamp(x / scale)), not a number where x is none. Returns whether all are numbers. */
 KERNEL_LEAF bool quantise_piece(const float *x, float *y, size_t n, float scale, float low,
                                 float high)
 {
     uint32_t strange = 0;
-    KERNEL_PRAGMA(omp simd reduction(| : strange))
+    KERNEL_SIMD_SUM(strange)
     for (size_t i = 0; i < n; i++) {
         float q = x[i] / scale;
-        strange |= (uint32_t)(q != q);
+        strange += (uint32_t)(q != q);
         q = q < low ? low : q;
         q = q > high ? high : q;
         y[i] = (q + ROUNDING - ROUNDING) * scale;
