@@ -79,9 +79,17 @@ void kernel_copy_channels(const float *src, size_t from, float *dst, size_t to, 
  * Padded lanes end as zero although f(0) may not be: `channels` tells which lanes are padding. */
 void kernel_scale_shift(const float *x, const float *scale, const float *shift, const activation *f,
                         float *y, size_t channels, size_t spatial, int block, int threads);
-/* The same for n positions of one block, `channels` of whose lanes are no padding, without a team of threads. */
-void kernel_scale_shift_row(const float *x, const float *scale, const float *shift,
-                            const activation *f, float *y, size_t channels, size_t n, int block);
+/* Some rows of some positions of one block: `count` floats each, `stride` floats from row to row. */
+typedef struct rectangle {
+    const float *x;
+    size_t x_stride;
+    float *y;
+    size_t y_stride, rows, count;
+} rectangle;
+/* kernel_scale_shift() of those, without a team of threads; `channels` of the block's lanes are no padding. */
+void kernel_scale_shift_rows(const rectangle *of, const float *scale, const float *shift,
+                             const activation *f, size_t channels, int block);
+void kernel_copy_rows(const rectangle *of);
 /* gx (+)= scale[c] f'(scale x + shift) gy; for f = none or relu from x alone. gx may be gy when not accumulating. */
 void kernel_scale_shift_backward(const float *x, const float *scale, const float *shift,
                                  const activation *f, const float *gy, float *gx, size_t channels,

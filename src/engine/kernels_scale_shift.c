@@ -5,8 +5,8 @@
 #define TILE ((size_t)128)
 
 /* n positions of one block; `lane` steps through the block eight channels at a time. */
-KERNEL_LEAF void scale_shift_piece(const float *x, const float *scale, const float *shift, float *y,
-                                   size_t n, size_t block, bool relu)
+KERNEL_INLINE void scale_shift_positions(const float *x, const float *scale, const float *shift,
+                                         float *y, size_t n, size_t block, bool relu)
 {
     const lanes zero = {0};
     for (size_t lane = 0; lane < block; lane += LANES) {
@@ -20,6 +20,34 @@ KERNEL_LEAF void scale_shift_piece(const float *x, const float *scale, const flo
             for (size_t s = 0; s < n; s++)
                 LANES_AT(y + s * block + lane) = LANES_OF(x + s * block + lane) * a + b;
         }
+    }
+}
+
+KERNEL_LEAF void scale_shift_piece(const float *x, const float *scale, const float *shift, float *y,
+                                   size_t n, size_t block, bool relu)
+{
+    scale_shift_positions(x, scale, shift, y, n, block, relu);
+}
+
+KERNEL_LEAF void scale_shift_rows(const float *x, size_t x_stride, const float *scale,
+                                  const float *shift, float *y, size_t y_stride, size_t rows,
+                                  size_t n, size_t block, bool relu)
+{
+    for (size_t r = 0; r < rows; r++)
+        scale_shift_positions(x + r * x_stride, scale, shift, y + r * y_stride, n, block, relu);
+}
+
+KERNEL_LEAF void copy_rows(const float *x, size_t x_stride, float *y, size_t y_stride, size_t rows,
+                           size_t count)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const float *from = x + r * x_stride;
+        float *to = y + r * y_stride;
+        size_t i = 0;
+        for (; i + LANES <= count; i += LANES)
+            LANES_AT(to + i) = LANES_OF(from + i);
+        for (; i < count; i++)
+            to[i] = from[i];
     }
 }
 
@@ -81,15 +109,25 @@ void kernel_scale_shift(const float *x, const float *scale, const float *shift, 
     }
 }
 
-void kernel_scale_shift_row(const float *x, const float *scale, const float *shift,
-                            const activation *f, float *y, size_t channels, size_t n, int block)
+void kernel_scale_shift_rows(const rectangle *of, const float *scale, const float *shift,
+                             const activation *f, size_t channels, int block)
 {
-    scale_shift_piece(x, scale, shift, y, n, (size_t)block, f->kind == ACTIVATION_RELU);
+    const size_t b = (size_t)block;
+    scale_shift_rows(of->x, of->x_stride, scale, shift, of->y, of->y_stride, of->rows,
+                     of->count / b, b, f->kind == ACTIVATION_RELU);
     if (f->kind == ACTIVATION_NONE || f->kind == ACTIVATION_RELU)
         return;
-    kernel_activate_piece(f, y, y, n * (size_t)block);
-    if (channels < (size_t)block && !activation_keeps_zero(f))
-        kernel_zero_padding(y, channels, 0, n, block);
+    for (size_t r = 0; r < of->rows; r++) {
+        float *y = of->y + r * of->y_stride;
+        kernel_activate_piece(f, y, y, of->count);
+        if (channels < b && !activation_keeps_zero(f))
+            kernel_zero_padding(y, channels, 0, of->count / b, block);
+    }
+}
+
+void kernel_copy_rows(const rectangle *of)
+{
+    copy_rows(of->x, of->x_stride, of->y, of->y_stride, of->rows, of->count);
 }
 
 void kernel_scale_shift_backward(const float *x, const float *scale, const float *shift,

@@ -13,6 +13,13 @@ bool local_bound_fits(double bound)
     return bound < FLT_MAX; /* false for a NaN */
 }
 
+/* What is concatenated sooner: many layers read it, and one large bound among its pieces would have all of their
+ * values looked at, which are more. */
+bool local_bound_is_large(const local_value *of, double bound)
+{
+    return !(bound < (of->is_piece ? 1e9 : 1e30)); /* true for a NaN */
+}
+
 /* A bound on |f(x)| for |x| <= bound; infinity when none is known. */
 static double bound_behind(const activation *f, double bound)
 {

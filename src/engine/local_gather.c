@@ -4,16 +4,62 @@
 
 #include "engine/local_private.h"
 
-/* One row of a stretch of one block of channels, and what is done with it on the way. */
-typedef struct line {
-    const float *base, *box; /* the row of the map; of the box, NULL = it has none here */
-    int64_t box_left, box_right, width;
-    size_t unit;
-    float fill;
+/* What is done with one block of channels on the way. */
+typedef struct handling {
+    float fill;                 /* outside of the map */
     const float *scale, *shift; /* of the block; scale == NULL: as it is */
     const activation *f;
     size_t channels; /* of the block */
-} line;
+} handling;
+
+/* A map, or a box of it: one block of channels, in rows of `width` positions that begin at (y, x). */
+typedef struct sheet {
+    const float *data;
+    int64_t y, x;
+    size_t width;
+} sheet;
+
+/* Positions [low, high) along both axes. */
+typedef struct region {
+    int64_t low[2], high[2];
+} region;
+
+static bool is_empty(const region *of)
+{
+    return of->low[0] >= of->high[0] || of->low[1] >= of->high[1];
+}
+
+static region clip(region of, const region *within)
+{
+    for (int axis = 0; axis < 2; axis++) {
+        of.low[axis] = of.low[axis] > within->low[axis] ? of.low[axis] : within->low[axis];
+        of.high[axis] = of.high[axis] < within->high[axis] ? of.high[axis] : within->high[axis];
+    }
+    return of;
+}
+
+/* A part of a stretch, out of a sheet. */
+static void put(const handling *how, const sheet *from, const region *part, const stretch *of,
+                size_t unit, float *out)
+{
+    if (is_empty(part))
+        return;
+    const rectangle moved = {
+        .x = from->data +
+             ((size_t)(part->low[0] - from->y) * from->width + (size_t)(part->low[1] - from->x)) *
+                 unit,
+        .x_stride = from->width * unit,
+        .y = out +
+             ((size_t)(part->low[0] - of->y) * of->width + (size_t)(part->low[1] - of->x)) * unit,
+        .y_stride = of->width * unit,
+        .rows = (size_t)(part->high[0] - part->low[0]),
+        .count = (size_t)(part->high[1] - part->low[1]) * unit,
+    };
+    if (how->scale == NULL)
+        kernel_copy_rows(&moved);
+    else
+        kernel_scale_shift_rows(&moved, how->scale, how->shift, how->f, how->channels, (int)unit);
+}
 
 static void fill_with(float value, float *out, size_t count)
 {
@@ -21,72 +67,67 @@ static void fill_with(float value, float *out, size_t count)
         out[i] = value;
 }
 
-static void copy(const line *from, const float *x, size_t positions, float *out)
+/* What of a stretch lies outside of `inside`, which is a part of it. */
+static void fill_around(float value, const region *inside, const stretch *of, size_t unit,
+                        float *out)
 {
-    if (positions == 0)
-        return;
-    if (from->scale == NULL)
-        memcpy(out, x, positions * from->unit * sizeof *out);
-    else
-        kernel_scale_shift_row(x, from->scale, from->shift, from->f, out, from->channels, positions,
-                               (int)from->unit);
-}
-
-static void copy_line(const line *from, int64_t x, size_t w, float *out)
-{
-    const size_t unit = from->unit;
-    const int64_t left = x < 0 ? 0 : x,
-                  right = x + (int64_t)w > from->width ? from->width : x + (int64_t)w;
-    if (from->base == NULL || right <= left) {
-        fill_with(from->fill, out, w * unit);
+    const size_t line = of->width * unit;
+    if (is_empty(inside)) {
+        fill_with(value, out, of->height * line);
         return;
     }
-    fill_with(from->fill, out, (size_t)(left - x) * unit);
-    fill_with(from->fill, out + (size_t)(right - x) * unit, (w - (size_t)(right - x)) * unit);
-    const int64_t begin = from->box_left > left ? from->box_left : left;
-    const int64_t end = from->box_right < right ? from->box_right : right;
-    const bool in_box = from->box != NULL && end > begin;
-    const int64_t before = in_box ? begin : right;
-    copy(from, from->base + (size_t)left * unit, (size_t)(before - left),
-         out + (size_t)(left - x) * unit);
-    if (!in_box)
-        return;
-    copy(from, from->box + (size_t)(begin - from->box_left) * unit, (size_t)(end - begin),
-         out + (size_t)(begin - x) * unit);
-    copy(from, from->base + (size_t)end * unit, (size_t)(right - end),
-         out + (size_t)(end - x) * unit);
+    const size_t top = (size_t)(inside->low[0] - of->y), end = (size_t)(inside->high[0] - of->y);
+    const size_t left = (size_t)(inside->low[1] - of->x) * unit,
+                 right = (size_t)(inside->high[1] - of->x) * unit;
+    fill_with(value, out, top * line);
+    for (size_t r = top; r < end && line > right - left; r++) {
+        fill_with(value, out + r * line, left);
+        fill_with(value, out + r * line + right, line - right);
+    }
+    fill_with(value, out + end * line, (of->height - end) * line);
 }
 
-/* One block of channels; `how` says what is done with it. */
+/* One block of channels: the computed box where it lies, the row's own values around it. */
 static void gather_plane(const box_group *at, size_t v, size_t member, size_t plane,
-                         const stretch *of, const line *how, float *out)
+                         const stretch *of, const handling *how, float *out)
 {
     const local_value *value = &at->self->values[v];
     const size_t *length = value->boxes[at->at].length, unit = value->unit;
     int64_t place[2];
     local_place(value, at->at, at->edits[member], place);
-    const float *box = at->boxes[v] + member * local_box_count(value, at->at) +
-                       plane * length[0] * length[1] * unit;
-    const float *base = at->self->row->maps[v] + plane * value->size[0] * value->size[1] * unit;
-    line from = *how;
-    from.unit = unit;
-    from.box_left = place[1];
-    from.box_right = place[1] + (int64_t)length[1];
-    from.width = (int64_t)value->size[1];
-    for (size_t r = 0; r < of->height; r++, out += of->width * unit) {
-        const int64_t row = of->y + (int64_t)r;
-        const bool inside = row >= 0 && row < (int64_t)value->size[0];
-        const bool in_box = row >= place[0] && row < place[0] + (int64_t)length[0];
-        from.base = inside ? base + (size_t)row * value->size[1] * unit : NULL;
-        from.box = in_box ? box + (size_t)(row - place[0]) * length[1] * unit : NULL;
-        copy_line(&from, of->x, of->width, out);
+    const sheet box = {.data = at->boxes[v] + member * local_box_count(value, at->at) +
+                               plane * length[0] * length[1] * unit,
+                       .y = place[0],
+                       .x = place[1],
+                       .width = length[1]};
+    const sheet map = {.data =
+                           at->self->row->maps[v] + plane * value->size[0] * value->size[1] * unit,
+                       .width = value->size[1]};
+    const region all = {{of->y, of->x}, {of->y + (int64_t)of->height, of->x + (int64_t)of->width}};
+    const region of_map = {{0, 0}, {(int64_t)value->size[0], (int64_t)value->size[1]}};
+    const region of_box = {{place[0], place[1]},
+                           {place[0] + (int64_t)length[0], place[1] + (int64_t)length[1]}};
+    const region inside = clip(all, &of_map), boxed = clip(inside, &of_box);
+    fill_around(how->fill, &inside, of, unit, out);
+    if (is_empty(&boxed)) {
+        put(how, &map, &inside, of, unit, out);
+        return;
     }
+    const region around[] = {
+        {{inside.low[0], inside.low[1]}, {boxed.low[0], inside.high[1]}},   /* above */
+        {{boxed.high[0], inside.low[1]}, {inside.high[0], inside.high[1]}}, /* below */
+        {{boxed.low[0], inside.low[1]}, {boxed.high[0], boxed.low[1]}},     /* left */
+        {{boxed.low[0], boxed.high[1]}, {boxed.high[0], inside.high[1]}},   /* right */
+    };
+    for (size_t i = 0; i < sizeof around / sizeof around[0]; i++)
+        put(how, &map, &around[i], of, unit, out);
+    put(how, &box, &boxed, of, unit, out);
 }
 
 void local_gather(const box_group *at, size_t v, size_t member, const stretch *of, float fill,
                   float *out)
 {
-    const line how = {.fill = fill};
+    const handling how = {.fill = fill};
     size_t count;
     const size_t *pieces = local_pieces(&at->self->values[v], &v, &count);
     for (size_t i = 0; i < count; i++) {
@@ -109,10 +150,10 @@ void local_gather_scaled(const box_group *at, const local_step *step, size_t mem
     for (size_t i = 0; i < count; i++)
         for (size_t p = 0; p < at->self->values[pieces[i]].planes; p++, channel += unit) {
             const size_t left = value->channels - channel;
-            const line how = {.scale = step->scale + channel,
-                              .shift = step->shift + channel,
-                              .f = &step->f,
-                              .channels = left < unit ? left : unit};
+            const handling how = {.scale = step->scale + channel,
+                                  .shift = step->shift + channel,
+                                  .f = &step->f,
+                                  .channels = left < unit ? left : unit};
             gather_plane(at, pieces[i], member, p, of, &how, out);
             out += of->height * of->width * unit;
         }

@@ -41,6 +41,7 @@ typedef struct local_value {
      * a concatenation itself. Its map is put together where a step reads it in one piece. */
     size_t *pieces;
     size_t piece_count;
+    bool is_piece; /* of a concatenation */
     bool needs_map;
     size_t last;    /* step that reads it last; LOCAL_NONE = the frontier */
     size_t *starts; /* [class]: where its boxes lie in a workspace, in floats */
@@ -122,7 +123,8 @@ xai_status local_prepare(local *self, xai_error **error);
 
 /* local_bounds.c: what shows that no partial sum leaves float32. */
 bool local_bound_fits(double bound);
-#define LOCAL_BOUND_LARGE 1e30 /* from here on values are looked at */
+/* Whether a bound has grown so large that the values themselves are looked at. */
+bool local_bound_is_large(const local_value *of, double bound);
 /* Of a step's output; infinity when nothing is known. */
 double local_bound(const local_step *of, double input, double other);
 /* Of a convolution before its activation; 0 for other steps. */

@@ -92,7 +92,7 @@ xai_status local_compute_map(const local_state *state, const local_step *step, i
                                               map_bound(state, step->other))))
         return local_overflow(self, step, error);
     const xai_status status = run_map(state, step, threads, scratch, error);
-    if (status == XAI_OK && !(bound < LOCAL_BOUND_LARGE) && step->kind != LOCAL_CONCAT)
+    if (status == XAI_OK && local_bound_is_large(out, bound) && step->kind != LOCAL_CONCAT)
         bound = kernel_max_abs(state->maps[step->output], local_whole_count(out), threads);
     state->bounds[step->output] = bound;
     return status != XAI_OK || local_bound_fits(bound) ? status : local_overflow(self, step, error);

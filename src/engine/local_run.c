@@ -118,7 +118,7 @@ static xai_status compute_boxes(box_group *at, const local_step *step, xai_error
     float *to = at->workspace + value->starts[at->at];
     at->boxes[step->output] = to;
     const xai_status status = run_step(at, step, to, error);
-    if (status == XAI_OK && !(bound < LOCAL_BOUND_LARGE))
+    if (status == XAI_OK && local_bound_is_large(value, bound))
         bound = kernel_max_abs(to, count, 1);
     at->bounds[step->output] = fmax(bound, self->row->bounds[step->output]);
     return status != XAI_OK || local_bound_fits(bound) ? status : local_overflow(self, step, error);

@@ -168,6 +168,8 @@ static xai_status list_pieces(local *self, const local_step *of, xai_error **err
     for (size_t i = 0; i < of->input_count; i++) {
         const size_t *from = local_pieces(&self->values[of->inputs[i]], &of->inputs[i], &own);
         memcpy(out->pieces + out->piece_count, from, own * sizeof *from);
+        for (size_t p = 0; p < own; p++)
+            self->values[from[p]].is_piece = true;
         out->piece_count += own;
     }
     return XAI_OK;
@@ -194,9 +196,11 @@ xai_status local_add_node(local *self, int index, xai_error **error)
     *made = (local_step){.node = index, .other = LOCAL_NONE};
     if (node->removed || !reads_used(self, node))
         return XAI_OK;
-    if (!classify(self, node, made, error)) {
-        error_clear(error);
-        return XAI_OK;
+    xai_error *why = NULL;
+    if (!classify(self, node, made, &why)) {
+        const bool failed = why != NULL && xai_error_status(why) == XAI_ERROR_MEMORY;
+        xai_error_free(why);
+        return failed ? error_memory(error, "a step", sizeof *made) : XAI_OK;
     }
     const bool several = made->kind == LOCAL_ADD || made->kind == LOCAL_CONCAT;
     made->input_count = several ? (size_t)node->input_count : 1;

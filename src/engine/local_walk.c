@@ -29,32 +29,41 @@ static void cut(const local_value *value, const float *map, const stretch *of, f
     const int64_t rows = (int64_t)value->size[0], columns = (int64_t)value->size[1];
     const int64_t end = of->x + (int64_t)of->width;
     const int64_t left = of->x < 0 ? 0 : of->x, right = end > columns ? columns : end;
-    for (size_t p = 0; p < value->planes; p++)
-        for (size_t r = 0; r < of->height; r++, out += of->width * unit) {
-            const int64_t y = of->y + (int64_t)r;
-            if (y < 0 || y >= rows || right <= left) {
-                fill_with(fill, out, of->width * unit);
-                continue;
-            }
-            const float *line = map + (((int64_t)p * rows + y) * columns + left) * (int64_t)unit;
-            const size_t before = (size_t)(left - of->x) * unit,
-                         inside = (size_t)(right - left) * unit;
-            fill_with(fill, out, before);
-            memcpy(out + before, line, inside * sizeof *out);
-            fill_with(fill, out + before + inside, of->width * unit - before - inside);
-        }
+    const int64_t top = of->y < 0 ? 0 : of->y, last = of->y + (int64_t)of->height,
+                  bottom = last > rows ? rows : last;
+    const size_t line = of->width * unit;
+    const bool is_inside = top == of->y && bottom == last && left == of->x && right == end;
+    for (size_t p = 0; p < value->planes; p++, out += of->height * line) {
+        if (!is_inside)
+            fill_with(fill, out, of->height * line);
+        if (right <= left || bottom <= top)
+            continue;
+        const rectangle moved = {
+            .x = map + (((int64_t)p * rows + top) * columns + left) * (int64_t)unit,
+            .x_stride = value->size[1] * unit,
+            .y = out + (size_t)(top - of->y) * line + (size_t)(left - of->x) * unit,
+            .y_stride = line,
+            .rows = (size_t)(bottom - top),
+            .count = (size_t)(right - left) * unit,
+        };
+        kernel_copy_rows(&moved);
+    }
 }
 
 /* The opposite: a box within the map. */
 static void paste(const local_value *value, const float *from, const stretch *of, float *map)
 {
-    const size_t line = of->width * value->unit;
-    for (size_t p = 0; p < value->planes; p++)
-        for (size_t r = 0; r < of->height; r++, from += line)
-            memcpy(map +
-                       ((p * value->size[0] + (size_t)of->y + r) * value->size[1] + (size_t)of->x) *
-                           value->unit,
-                   from, line * sizeof *from);
+    const size_t line = of->width * value->unit, width = value->size[1] * value->unit;
+    const size_t place = (size_t)of->y * width + (size_t)of->x * value->unit;
+    for (size_t p = 0; p < value->planes; p++) {
+        const rectangle moved = {.x = from + p * of->height * line,
+                                 .x_stride = line,
+                                 .y = map + p * value->size[0] * width + place,
+                                 .y_stride = width,
+                                 .rows = of->height,
+                                 .count = line};
+        kernel_copy_rows(&moved);
+    }
 }
 
 /* The box of a value that a step computes. */
@@ -133,17 +142,20 @@ static void pass_pieces(const stride *of, const local_step *step)
         const stretch box = box_of(of, pieces[i]);
         for (size_t p = 0; p < piece->planes; p++, channel += unit) {
             const size_t left = out->channels - channel;
-            for (size_t r = 0; r < box.height; r++) {
-                const size_t place = ((size_t)box.y + r) * width + (size_t)box.x;
-                const float *from = of->state->maps[pieces[i]] + (p * area + place) * unit;
-                float *to = of->state->maps[step->output] + channel * area + place * unit;
-                if (step->kind == LOCAL_CONCAT)
-                    memcpy(to, from, box.width * unit * sizeof *to);
-                else
-                    kernel_scale_shift_row(from, step->scale + channel, step->shift + channel,
-                                           &step->f, to, left < unit ? left : unit, box.width,
-                                           (int)unit);
-            }
+            const size_t place = (size_t)box.y * width + (size_t)box.x;
+            const rectangle moved = {
+                .x = of->state->maps[pieces[i]] + (p * area + place) * unit,
+                .x_stride = width * unit,
+                .y = of->state->maps[step->output] + channel * area + place * unit,
+                .y_stride = width * unit,
+                .rows = box.height,
+                .count = box.width * unit,
+            };
+            if (step->kind == LOCAL_CONCAT)
+                kernel_copy_rows(&moved);
+            else
+                kernel_scale_shift_rows(&moved, step->scale + channel, step->shift + channel,
+                                        &step->f, left < unit ? left : unit, (int)unit);
         }
     }
 }
@@ -217,7 +229,7 @@ static xai_status compute(const stride *of, const local_step *step, xai_error **
         return local_overflow(of->self, step, error);
     const stretch box = box_of(of, step->output);
     const xai_status status = run_box(of, step, &box, error);
-    if (status == XAI_OK && !(bound < LOCAL_BOUND_LARGE) && step->kind != LOCAL_CONCAT)
+    if (status == XAI_OK && local_bound_is_large(out, bound) && step->kind != LOCAL_CONCAT)
         bound = kernel_max_abs(state->maps[step->output], local_whole_count(out), 1);
     state->bounds[step->output] = fmax(bound, kept);
     return status != XAI_OK || local_bound_fits(state->bounds[step->output])

@@ -1,6 +1,7 @@
 #include "explain/local_coalitions.h"
 
 #include "base/error.h"
+#include "explain/local_kept.h"
 
 /* A plan for boxes takes the time of a few evaluations to be made; for less it does not pay. */
 #define LEAST_COALITIONS 32
@@ -132,7 +133,7 @@ xai_status local_coalitions_boxes(const local_coalitions *self, local_box *out, 
 xai_status local_coalitions_run(const local_coalitions *self, bool *done, double *out,
                                 xai_error **error)
 {
-    local_scores near = {0};
+    local_scores *near = NULL;
     xai_status status = XAI_OK;
     *done = false;
     if (self->count < LEAST_COALITIONS || !local_coalitions_fit(self))
@@ -146,17 +147,20 @@ xai_status local_coalitions_run(const local_coalitions *self, bool *done, double
     bound_features(self, of_features);
     if (bound_coalitions(self, of_features, boxes) > LARGEST_PART)
         goto done;
-    status = local_scores_open(&near, &self->of->engine, self->inputs->rows,
-                               self->inputs->inputs[0], boxes, self->count, &(local_manner){0},
-                               self->scores, self->score_count, done, error);
+    const edits_wish wanted = {.rows = self->inputs->rows,
+                               .input = self->inputs->inputs[0],
+                               .edits = boxes,
+                               .count = self->count,
+                               .scores = self->scores,
+                               .score_count = self->score_count};
+    status = local_kept_open(self->of, &wanted, &near, done, error);
     if (status == XAI_OK && *done)
-        status = local_scores_run(&near, &self->of->engine, self->inputs->rows, self->row,
+        status = local_scores_run(near, &self->of->engine, self->inputs->rows, self->row,
                                   self->inputs->inputs[0], self->count, fill_box, (void *)self,
                                   self->scores, self->score_count, out, error);
     if (status == XAI_OK && *done)
         take_own_scores(self, of_features, out);
 done:
-    local_scores_free(&near);
     memory_free(of_features);
     memory_free(boxes);
     return status;

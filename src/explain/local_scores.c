@@ -158,8 +158,16 @@ static xai_status plan_together(local_scores *self, evaluator *engine, const bat
                                   .wanted_count = wanted_count,
                                   .threads = engine->options.threads,
                                   .memory_limit = engine->options.memory_limit};
-    if (plan_create(engine->of->net, &request, &self->together, NULL) != XAI_OK)
+    /* Beyond the limit an edit at a time takes less; without one memory has run out. */
+    const bool must = engine->options.memory_limit == 0;
+    status = plan_create(engine->of->net, &request, &self->together, must ? error : NULL);
+    if (status != XAI_OK) {
+        const bool failed = must && status == XAI_ERROR_MEMORY;
+        if (!failed && must)
+            error_clear(error);
+        status = failed ? status : XAI_OK;
         goto done;
+    }
     if (has_space(self->together)) {
         plan_free(self->together);
         self->together = NULL;

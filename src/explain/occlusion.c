@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "explain/local_scores.h"
+#include "explain/local_kept.h"
 #include "explain/masking.h"
 
 /* Windows of one part: a grid over its spatial axes, all channels together. */
@@ -29,8 +29,8 @@ typedef struct occlusion_job {
     double **sums;   /* [part] */
     double *drops;   /* (windows, T) */
     size_t windows, target_count, row;
-    size_t passes;     /* over a row itself: for its score, and before local edits */
-    local_scores near; /* for one image alone */
+    size_t passes;      /* over a row itself: for its score, and before local edits */
+    local_scores *near; /* for one image alone; the explainer's */
 } occlusion_job;
 
 /* "16", "16,8": one number for all axes or one each; 0 = `otherwise`. */
@@ -257,7 +257,7 @@ static xai_status open_local(occlusion_job *job, const fixed_score *fixed, bool 
     const spatial *space = &job->spaces[0];
     *pays = false;
     if (job->inputs.part_count != 1 || space->rank != 2 || space->pixel_stride != 1 ||
-        space->channel_stride != space->pixels || space->offset != 0 || job->near.refused ||
+        space->channel_stride != space->pixels || space->offset != 0 ||
         masking_floats(&job->hidden, 0) == NULL)
         return XAI_OK;
     local_box *boxes = memory_allocate(job->windows, sizeof *boxes);
@@ -269,9 +269,13 @@ static xai_status open_local(occlusion_job *job, const fixed_score *fixed, bool 
         boxes[w] = (local_box){(int64_t)begin[0], (int64_t)begin[1], (int64_t)(end[0] - begin[0]),
                                (int64_t)(end[1] - begin[1])};
     }
-    const xai_status status = local_scores_open(
-        &job->near, &job->self->engine, job->inputs.rows, job->inputs.inputs[0], boxes,
-        job->windows, &(local_manner){0}, fixed, job->target_count, pays, error);
+    const edits_wish wanted = {.rows = job->inputs.rows,
+                               .input = job->inputs.inputs[0],
+                               .edits = boxes,
+                               .count = job->windows,
+                               .scores = fixed,
+                               .score_count = job->target_count};
+    const xai_status status = local_kept_open(job->self, &wanted, &job->near, pays, error);
     memory_free(boxes);
     return status;
 }
@@ -294,7 +298,7 @@ static xai_status score_windows(occlusion_job *job, size_t row, const fixed_scor
     if (status == XAI_OK && !pays)
         status = evaluator_scores_of(&job->self->engine, &what, job->drops, error);
     else if (status == XAI_OK)
-        status = local_scores_run(&job->near, &job->self->engine, job->inputs.rows, row,
+        status = local_scores_run(job->near, &job->self->engine, job->inputs.rows, row,
                                   job->inputs.inputs[0], job->windows, fill_box, job, fixed,
                                   targets, job->drops, error);
     return status;
@@ -342,7 +346,6 @@ static xai_status allocate(occlusion_job *job, xai_error **error)
 
 static void free_job(occlusion_job *job)
 {
-    local_scores_free(&job->near);
     for (size_t p = 0; job->sums != NULL && p < job->inputs.part_count; p++)
         memory_free(job->sums[p]);
     masking_free(&job->hidden);

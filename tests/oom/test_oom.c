@@ -162,6 +162,7 @@ static const struct {
     {"vargrad", "samples", 3},
     {"gradient_shap", "samples", 3},
     {"rise", "samples", 3},
+    {"occlusion", "window", 2},
 };
 static size_t at_method;
 

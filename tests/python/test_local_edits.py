@@ -212,6 +212,31 @@ def test_bits_do_not_depend_on_threads(network, method, options):
     np.testing.assert_array_equal(one, three)
 
 
+@pytest.mark.parametrize(
+    "method,options", [("occlusion", {"window": 7}), ("feature_ablation", {"segments": ("grid", 6)})]
+)
+def test_what_an_explainer_keeps_of_its_calls_changes_no_bit(network, method, options):
+    """The plan of the boxes serves later calls: other pictures, several at once, other targets."""
+    model, x = network
+    other = np.random.default_rng(7).standard_normal((2, *x.shape[1:])).astype(np.float32)
+    kept = libxai.Explainer(model, method, **options)
+    for rows in (x, other, x):
+        for targets in ([0], [0, 3]):
+            for target, found in zip(targets, kept.targets(rows, targets), strict=True):
+                fresh = libxai.Explainer(model, method, **options)(rows, target)
+                np.testing.assert_array_equal(found.values, fresh.values)
+
+
+def test_an_explainer_follows_segments_from_picture_to_picture(network):
+    """Boxes of segments follow from the picture: those of the last one must not serve the next."""
+    model, x = network
+    kept = libxai.Explainer(model, "feature_ablation", segments="slic:40")
+    for seed in (1, 2, 1):
+        picture = np.random.default_rng(seed).standard_normal(x.shape).astype(np.float32)
+        fresh = libxai.Explainer(model, "feature_ablation", segments="slic:40")
+        np.testing.assert_array_equal(kept(picture, 2).values, fresh(picture, 2).values)
+
+
 def test_segments_that_change_nothing_have_exactly_nothing(network):
     """The black border of a radiograph: rounding is no evidence."""
     model, x = network

@@ -411,6 +411,55 @@ START_TEST(channel_ranges_copy_between_any_offsets)
 }
 END_TEST
 
+/* ---- rectangles of one block ---- */
+
+/* As it is and scaled: the rectangle has the bits of the whole map's, and nothing around it is written. */
+START_TEST(rectangles_are_copied_and_scaled_within_their_borders)
+{
+    static const activation kinds[] = {
+        {ACTIVATION_NONE, 0, 0}, {ACTIVATION_RELU, 0, 0}, {ACTIVATION_SIGMOID, 0, 0}};
+    enum { ROWS = 3, WIDTH = 5, IN = 9, OUT = 7, TOP = 2, LEFT = 3 };
+    const size_t block = (size_t)blocks[_i], channels = block - 3, most = 16 * IN * IN;
+    float *x = blocked_random(channels, IN * IN, (int)block), *whole = floats(most, true),
+          *y = floats(most, true), *scale = blocked_random(channels, 1, (int)block),
+          *shift = blocked_random(channels, 1, (int)block);
+    for (size_t k = 0; k <= 3; k++) { /* the last one: copied */
+        const rectangle of = {.x = x + (TOP * IN + LEFT) * block,
+                              .x_stride = IN * block,
+                              .y = y + OUT * block,
+                              .y_stride = OUT * block,
+                              .rows = ROWS,
+                              .count = WIDTH * block};
+        for (size_t i = 0; i < most; i++)
+            y[i] = 77;
+        memcpy(whole, x, IN * IN * block * sizeof *x);
+        if (k < 3) {
+            kernel_scale_shift(x, scale, shift, &kinds[k], whole, channels, IN * IN, (int)block, 1);
+            kernel_scale_shift_rows(&of, scale, shift, &kinds[k], channels, (int)block);
+        } else {
+            kernel_copy_rows(&of);
+        }
+        for (size_t r = 0; r < (size_t)OUT; r++)
+            for (size_t i = 0; i < OUT * block; i++) {
+                const bool inside = r > 0 && r <= ROWS && i < WIDTH * block;
+                const float want = inside ? whole[((TOP + r - 1) * IN + LEFT) * block + i] : 77;
+                ck_assert_msg(y[r * OUT * block + i] == want, "row %zu, element %zu", r, i);
+            }
+    }
+    const rectangle odd = {x, 11, y, 13, 2, 10}; /* rows that are not whole vectors */
+    y[10] = 77;
+    kernel_copy_rows(&odd);
+    ck_assert_mem_eq(y, x, 10 * sizeof *x);
+    ck_assert_mem_eq(y + 13, x + 11, 10 * sizeof *x);
+    ck_assert(y[10] == 77);
+    memory_free(x);
+    memory_free(whole);
+    memory_free(y);
+    memory_free(scale);
+    memory_free(shift);
+}
+END_TEST
+
 /* ---- per-channel factors ---- */
 
 START_TEST(scale_shift_with_activation_and_its_gradient)
@@ -911,6 +960,7 @@ int main(void)
     tcase_add_loop_test(all, blocking_round_trips_and_zeroes_padding, 0, 2);
     tcase_add_loop_test(all, channels_last_and_back, 0, 2);
     tcase_add_loop_test(all, channel_ranges_copy_between_any_offsets, 0, 2);
+    tcase_add_loop_test(all, rectangles_are_copied_and_scaled_within_their_borders, 0, 2);
     tcase_add_loop_test(all, scale_shift_with_activation_and_its_gradient, 0, 2);
     tcase_add_loop_test(all, gates_and_their_gradients, 0, 2);
     tcase_add_loop_test(all, global_average_and_its_gradient, 0, 2);
