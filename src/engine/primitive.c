@@ -258,7 +258,8 @@ xai_status primitive_create(const primitive_spec *spec, primitive **out, xai_err
     self->spec = *spec;
     self->block = primitive_block();
     self->threads = spec->threads;
-    if (primitive_choose_winograd(self) || primitive_choose_depthwise(self)) {
+    if (primitive_choose_winograd(self) || primitive_choose_depthwise(self) ||
+        primitive_choose_window(self)) {
         self->weights_key = primitive_make_weights_key(self);
         if (self->weights_key == NULL) {
             primitive_free(self);
@@ -332,7 +333,7 @@ double primitive_operations(const primitive *self)
 
 double primitive_growth(const primitive *self)
 {
-    return self->is_winograd ? winograd_growth() : 1;
+    return self->own != NULL && self->own->growth != NULL ? self->own->growth() : 1;
 }
 
 size_t primitive_weights_bytes(const primitive *self)

@@ -26,6 +26,27 @@ static bool is_fused(const activation *f)
     }
 }
 
+static void key_of(const primitive *self, text *key)
+{
+    text_format(key, "depthwise;block %d;channels %zu;taps %zu,%zu%s", self->block,
+                self->depthwise.channels, self->depthwise.taps[0], self->depthwise.taps[1],
+                self->spec.kind == PRIMITIVE_CONVOLUTION_BACKWARD ? ";gradient" : "");
+}
+
+static void prepare(const primitive *self, const void *weights, void *prepared)
+{
+    depthwise_prepare(&self->depthwise, weights, self->spec.kind == PRIMITIVE_CONVOLUTION_BACKWARD,
+                      prepared);
+}
+
+static void run(const primitive *self, const primitive_arguments *arguments)
+{
+    depthwise_run(&self->depthwise, arguments->source, arguments->weights,
+                  self->spec.has_bias ? arguments->bias : NULL, arguments->destination);
+}
+
+static const own_kernel own = {.key = key_of, .prepare = prepare, .run = run};
+
 bool primitive_choose_depthwise(primitive *self)
 {
     const primitive_spec *spec = &self->spec;
@@ -56,29 +77,10 @@ bool primitive_choose_depthwise(primitive *self)
     if (!depthwise_supported(&made))
         return false;
     self->depthwise = made;
-    self->is_depthwise = true;
+    self->own = &own;
     self->weights_bytes = depthwise_weights_bytes(&made);
     snprintf(self->implementation, sizeof self->implementation, "depthwise");
     return true;
-}
-
-void primitive_depthwise_key(const primitive *self, text *key)
-{
-    text_format(key, "depthwise;block %d;channels %zu;taps %zu,%zu%s", self->block,
-                self->depthwise.channels, self->depthwise.taps[0], self->depthwise.taps[1],
-                self->spec.kind == PRIMITIVE_CONVOLUTION_BACKWARD ? ";gradient" : "");
-}
-
-void primitive_prepare_depthwise(const primitive *self, const void *weights, void *prepared)
-{
-    depthwise_prepare(&self->depthwise, weights, self->spec.kind == PRIMITIVE_CONVOLUTION_BACKWARD,
-                      prepared);
-}
-
-void primitive_run_depthwise(const primitive *self, const primitive_arguments *arguments)
-{
-    depthwise_run(&self->depthwise, arguments->source, arguments->weights,
-                  self->spec.has_bias ? arguments->bias : NULL, arguments->destination);
 }
 
 #else

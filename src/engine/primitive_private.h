@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "engine/kernels_depthwise.h"
+#include "engine/kernels_window.h"
 #include "engine/kernels_winograd.h"
 #include "engine/primitive.h"
 
@@ -36,6 +37,14 @@ typedef struct convolution_form {
 /* Phases of two strided dimensions by two, or of three by two. */
 #define PRIMITIVE_PARTS 8
 
+/* A kernel of our own in place of oneDNN's. */
+typedef struct own_kernel {
+    void (*key)(const primitive *self, text *key); /* of its prepared weights */
+    void (*prepare)(const primitive *self, const void *weights, void *prepared);
+    void (*run)(const primitive *self, const primitive_arguments *arguments);
+    double (*growth)(void); /* primitive_growth(); NULL: 1 */
+} own_kernel;
+
 struct primitive {
     primitive_spec spec;
     int block;
@@ -59,10 +68,12 @@ struct primitive {
     int part_count;
     primitive *parts[PRIMITIVE_PARTS];
     size_t part_weights[PRIMITIVE_PARTS]; /* byte offset of each part's prepared weights */
-    bool is_winograd;                     /* then nothing of oneDNN is used */
-    winograd winograd;
-    bool is_depthwise; /* likewise */
-    depthwise depthwise;
+    const own_kernel *own; /* NULL: oneDNN's; else nothing of oneDNN is used, and this is */
+    union {
+        winograd winograd;
+        depthwise depthwise;
+        windowed window;
+    };
     bool late_bias; /* added after the operation (data gradients take none) */
     bool source_converts;
     /* Scratchpad, in bytes: converted source, padded source, destination before it is converted, oneDNN's own; total. */
@@ -97,13 +108,8 @@ xai_status primitive_run_parts(const primitive *self, const primitive_arguments 
                                xai_error **error);
 /* Take the own kernel when it is allowed and suits; nothing of oneDNN is described then. */
 bool primitive_choose_winograd(primitive *self);
-void primitive_winograd_key(const primitive *self, text *key);
-void primitive_prepare_winograd(const primitive *self, const void *weights, void *prepared);
-void primitive_run_winograd(const primitive *self, const primitive_arguments *arguments);
 bool primitive_choose_depthwise(primitive *self);
-void primitive_depthwise_key(const primitive *self, text *key);
-void primitive_prepare_depthwise(const primitive *self, const void *weights, void *prepared);
-void primitive_run_depthwise(const primitive *self, const primitive_arguments *arguments);
+bool primitive_choose_window(primitive *self);
 void primitive_phase_weights(const primitive *self, const char *weights, float *out);
 xai_status primitive_run_tiles(const primitive *self, const primitive_arguments *arguments,
                                xai_error **error);

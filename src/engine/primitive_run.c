@@ -163,12 +163,8 @@ xai_status primitive_run(const primitive *self, const primitive_arguments *argum
 xai_status primitive_run_bound(const primitive *self, const primitive_arguments *arguments,
                                primitive_binding **binding, xai_error **error)
 {
-    if (self->is_winograd) {
-        primitive_run_winograd(self, arguments);
-        return XAI_OK;
-    }
-    if (self->is_depthwise) {
-        primitive_run_depthwise(self, arguments);
+    if (self->own != NULL) {
+        self->own->run(self, arguments);
         return XAI_OK;
     }
     if (self->tiled)

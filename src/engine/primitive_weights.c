@@ -20,12 +20,8 @@ char *primitive_make_weights_key(const primitive *self)
                       *indices = NULL;
     int ndims = 0, block_count = 0;
     const_dnnl_memory_desc_t w = self->weights;
-    if (self->is_winograd) {
-        primitive_winograd_key(self, &key);
-        return text_take(&key);
-    }
-    if (self->is_depthwise) {
-        primitive_depthwise_key(self, &key);
+    if (self->own != NULL) {
+        self->own->key(self, &key);
         return text_take(&key);
     }
     if (self->part_count > 0) {
@@ -120,12 +116,8 @@ static dnnl_status_t describe_plain(const primitive *self, dnnl_memory_desc_t *o
 xai_status primitive_prepare_weights(const primitive *self, const void *weights, void *prepared,
                                      xai_error **error)
 {
-    if (self->is_winograd) {
-        primitive_prepare_winograd(self, weights, prepared);
-        return XAI_OK;
-    }
-    if (self->is_depthwise) {
-        primitive_prepare_depthwise(self, weights, prepared);
+    if (self->own != NULL) {
+        self->own->prepare(self, weights, prepared);
         return XAI_OK;
     }
     if (self->part_count > 0)

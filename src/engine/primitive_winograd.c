@@ -16,6 +16,30 @@ static bool is_three_by_three(const window *w)
     return true;
 }
 
+static void key_of(const primitive *self, text *key)
+{
+    text_format(key, "winograd 4x4;block %d;from %zu to %zu%s", self->block,
+                self->winograd.input_channels, self->winograd.output_channels,
+                self->spec.kind == PRIMITIVE_CONVOLUTION_BACKWARD ? ";gradient" : "");
+}
+
+static void prepare(const primitive *self, const void *weights, void *prepared)
+{
+    winograd_prepare(&self->winograd, weights, self->spec.kind == PRIMITIVE_CONVOLUTION_BACKWARD,
+                     prepared);
+}
+
+static void run(const primitive *self, const primitive_arguments *arguments)
+{
+    winograd_run(&self->winograd, arguments->source, arguments->weights,
+                 self->spec.has_bias ? arguments->bias : NULL,
+                 self->spec.add_other ? arguments->other : NULL, arguments->destination,
+                 arguments->scratchpad);
+}
+
+static const own_kernel own = {
+    .key = key_of, .prepare = prepare, .run = run, .growth = winograd_growth};
+
 bool primitive_choose_winograd(primitive *self)
 {
     const primitive_spec *spec = &self->spec;
@@ -43,34 +67,13 @@ bool primitive_choose_winograd(primitive *self)
     if (!winograd_plan(&made))
         return false;
     self->winograd = made;
-    self->is_winograd = true;
+    self->own = &own;
     self->operations = 18.0 * (double)made.input_channels * (double)made.output_channels *
                        (double)w->output[0] * (double)w->output[1]; /* of the direct sum */
     self->weights_bytes = winograd_weights_bytes(&made);
     self->scratchpad_bytes = winograd_scratch_bytes(&made);
     snprintf(self->implementation, sizeof self->implementation, "winograd 4x4");
     return true;
-}
-
-void primitive_winograd_key(const primitive *self, text *key)
-{
-    text_format(key, "winograd 4x4;block %d;from %zu to %zu%s", self->block,
-                self->winograd.input_channels, self->winograd.output_channels,
-                self->spec.kind == PRIMITIVE_CONVOLUTION_BACKWARD ? ";gradient" : "");
-}
-
-void primitive_prepare_winograd(const primitive *self, const void *weights, void *prepared)
-{
-    winograd_prepare(&self->winograd, weights, self->spec.kind == PRIMITIVE_CONVOLUTION_BACKWARD,
-                     prepared);
-}
-
-void primitive_run_winograd(const primitive *self, const primitive_arguments *arguments)
-{
-    winograd_run(&self->winograd, arguments->source, arguments->weights,
-                 self->spec.has_bias ? arguments->bias : NULL,
-                 self->spec.add_other ? arguments->other : NULL, arguments->destination,
-                 arguments->scratchpad);
 }
 
 #else
