@@ -81,8 +81,8 @@ class Figure:
     task: str
     contestant: str
     milliseconds: list[float] = field(default_factory=list)
-    rounds: list[float] = field(default_factory=list)  # the median of each round
     peak_mib: float | None = None
+    rounds: list[float] = field(default_factory=list)  # the median of each round
 
     @property
     def least(self) -> float:
