@@ -24,7 +24,7 @@ typedef struct slab {
     char *bytes;
 } slab;
 
-#define SLAB_LEAST ((size_t)1 << 20)
+#define SLAB_LEAST ((size_t)1 << 16)
 #define SLAB_MOST ((size_t)16 << 20)
 #define SLAB_ALIGNMENT ((size_t)64)
 

@@ -129,9 +129,11 @@ static bool follow(row_axes *self)
     for (size_t i = 0; i < g->node_count; i++)
         if (!g->nodes[i].removed && (g->nodes[i].control || !row_axes_follow(self, (int)i)))
             return false;
-    for (size_t i = 0; i < g->output_count; i++)
-        if (self->axis[g->outputs[i]] != 0)
-            return false;
+    for (size_t i = 0; i < g->output_count; i++) {
+        const int y = g->outputs[i];
+        if (self->axis[y] != 0 || g->values[y].shape.dims[0] != self->rows)
+            return false; /* B m of them: a Flatten along a later axis */
+    }
     return true;
 }
 

@@ -54,7 +54,7 @@ static void finish(const graph *source, const graph *special)
     }
     out = calloc(wanted_count + 1, sizeof *out);
     if (made && out && wanted_count > 0)
-        (void)graph_finish(special, given, wanted, wanted_count, (size_t)64 << 20, out, NULL);
+        (void)graph_finish(special, given, wanted, wanted_count, (size_t)64 << 20, NULL, out, NULL);
     for (size_t i = 0; out && i < wanted_count; i++)
         tensor_free(&out[i]);
     for (size_t i = 0; given && i < count; i++)

@@ -195,7 +195,7 @@ START_TEST(what_mixes_rows_is_seen)
     one_node("ReduceSum", "x second", "keepdims", 0, true);
     one_node("ReduceMean", "x", "keepdims", 1, false);
     one_node("Reshape", "x turned", NULL, 0, false);
-    one_node("Reshape", "x shape", NULL, 0, true);
+    one_node("Reshape", "x shape", NULL, 0, false); /* two rows of the output for each */
     one_node("Slice", "x from to first from", NULL, 0, false);
     one_node("Slice", "x from to second from", NULL, 0, false); /* not told from the one before */
     one_node("Slice", "x first second second", NULL, 0, true);
@@ -203,7 +203,7 @@ START_TEST(what_mixes_rows_is_seen)
     one_node("Transpose", "x", NULL, 0, false); /* the output does not begin with the rows */
     one_node("ArgMax", "x", "axis", 0, false);
     one_node("Flatten", "x", "axis", 1, true);
-    one_node("Flatten", "x", "axis", 2, true);
+    one_node("Flatten", "x", "axis", 2, false); /* four rows of the output for each of the batch */
     one_node("LayerNormalization", "x rows", "axis", 0, false);
 }
 END_TEST
