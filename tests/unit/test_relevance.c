@@ -211,7 +211,8 @@ START_TEST(a_refused_convolution_is_left_to_the_portable_kernel)
     network *net = NULL;
     if (!primitive_available())
         return;
-    ck_assert_int_eq(network_create(model_graph(convolutions(3), &file), &net, NULL), XAI_OK);
+    model_builder *m = convolutions(3);
+    ck_assert_int_eq(network_create(model_graph(m, &file), &net, NULL), XAI_OK);
     for (size_t f = 0; f < 3; f++) {
         const relevance_rule *first = f > 0 ? &firsts[f - 1] : NULL;
         found whole = relevance_of(net, ENGINE_PRECISION_STANDARD, 1, &rules[2], first);
@@ -228,6 +229,7 @@ START_TEST(a_refused_convolution_is_left_to_the_portable_kernel)
     }
     network_free(net);
     onnx_model_free(file);
+    model_free(m);
 }
 END_TEST
 
