@@ -689,6 +689,19 @@ static bool is_depthwise(const outcome *made)
 }
 
 /* All cases, those of the own kernel, and all again where it is allowed. */
+/* oneDNN has no window of single channels that stops before the end of its input: where there is no own kernel it is refused,
+ * and the plan takes the portable one. */
+static bool is_refused(const shape_case *c, const primitive_spec *spec)
+{
+    primitive *p = NULL;
+    if (c->groups == 1 || c->pad_end[0] >= 0)
+        return false;
+    const xai_status status = primitive_create(spec, &p, NULL);
+    ck_assert(status == XAI_OK || status == XAI_ERROR_UNSUPPORTED);
+    primitive_free(p);
+    return status != XAI_OK;
+}
+
 START_TEST(convolution_and_its_gradient_match_double_loops)
 {
     if (without_onednn())
@@ -723,6 +736,8 @@ START_TEST(convolution_and_its_gradient_match_double_loops)
                            .constant_weights = true,
                            .fast = fast,
                            .has_bias = true};
+    if (is_refused(c, &spec))
+        goto done;
     float *source = in_layout(x, c->input_channels, in_spatial, c->plain_input);
     float *gradient = in_layout(gy, c->output_channels, out_spatial, c->plain_output);
     outcome forward =
@@ -749,6 +764,7 @@ START_TEST(convolution_and_its_gradient_match_double_loops)
     memory_free(backward.destination);
     memory_free(source);
     memory_free(gradient);
+done:
     memory_free(x);
     memory_free(weights);
     memory_free(bias);
