@@ -21,14 +21,6 @@ void depthwise_prepare(const depthwise *self, const char *weights, bool turned, 
                    sizeof(float));
 }
 
-/* Aligned locals of AVX need Linux' ABI; other compilers lack the pragmas. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
-#include <immintrin.h>
-
-#define UNROLL KERNEL_PRAGMA(GCC unroll 24)
-/* Output columns at once: with their sums, a row of taps and an input the 16 registers are full. */
-#define COLUMNS ((size_t)8)
-
 /* What one row of outputs is made of. */
 typedef struct row_work {
     const float *x, *taps; /* from the first row of taps that lies on the map, and its input row */
@@ -39,6 +31,14 @@ typedef struct row_work {
     float *y;
     float low, high;
 } row_work;
+
+/* Aligned locals of AVX need Linux' ABI; other compilers lack the pragmas. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
+#include <immintrin.h>
+
+#define UNROLL KERNEL_PRAGMA(GCC unroll 24)
+/* Output columns at once: with their sums, a row of taps and an input the 16 registers are full. */
+#define COLUMNS ((size_t)8)
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
@@ -148,14 +148,6 @@ static bool processor_has_it(void)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 #else
-typedef struct row_work {
-    const float *x, *taps;
-    size_t rows, width, left, step;
-    const float *bias;
-    float *y;
-    float low, high;
-} row_work;
-
 /* Never reached: nothing is supported. */
 static void row(const row_work *w, size_t outputs, size_t across, size_t stride)
 {

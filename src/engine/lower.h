@@ -19,6 +19,9 @@ xai_status lower_activation_backward(builder *b, const unit *self);
 xai_status lower_gate_backward(builder *b, const unit *self);
 /* From input 0 to output `index` of a Transpose, Slice, Split or Gather; *known = false for a Gather of more than one place. */
 xai_status movement_of(builder *b, const graph_node *node, int index, movement *out, bool *known);
+/* The step of a matrix product: what it reads, bias perhaps OPERAND_NONE, and the `bytes` it writes. */
+xai_status lower_product(builder *b, int index, const primitive *program, operand source,
+                         operand weights, operand bias, operand destination, size_t bytes);
 /* A matrix product with other weights than its own, constants of the same shape, whose memory ends with the call: all
  * plain. Backwards: from its output to its input. */
 xai_status lower_matrix_apply(builder *b, int index, bool backwards, operand source,

@@ -191,8 +191,8 @@ static xai_status emit_vector(builder *b, int index, operand source, operand wei
     return XAI_OK;
 }
 
-static xai_status emit_product(builder *b, int index, const primitive *program, operand source,
-                               operand weights, operand bias, operand destination, size_t bytes)
+xai_status lower_product(builder *b, int index, const primitive *program, operand source,
+                         operand weights, operand bias, operand destination, size_t bytes)
 {
     step *s = NULL;
     xai_status status =
@@ -234,8 +234,8 @@ xai_status lower_matrix_apply(builder *b, int index, bool backwards, operand sou
         return status;
     return vector ? emit_vector(b, index, source, prepared, q.transpose_b, added, out,
                                 (size_t)q.depth, (size_t)q.columns)
-                  : emit_product(b, index, program, source, prepared, added, out,
-                                 (size_t)(q.rows * q.columns) * sizeof(float));
+                  : lower_product(b, index, program, source, prepared, added, out,
+                                  (size_t)(q.rows * q.columns) * sizeof(float));
 }
 
 /* A gradient's destination: the value's own place, or a temporary that is added afterwards. */
@@ -286,8 +286,8 @@ static xai_status gradient_of_operand(builder *b, const unit *self, const produc
     if (status == XAI_OK)
         status = open_target(b, x, &target, &direct);
     if (status == XAI_OK)
-        status = emit_product(b, self->node, program, left, right, OPERAND_NONE, target,
-                              layout_bytes(b, x, LAYOUT_PLAIN));
+        status = lower_product(b, self->node, program, left, right, OPERAND_NONE, target,
+                               layout_bytes(b, x, LAYOUT_PLAIN));
     if (status == XAI_OK && !direct)
         status = gradient_add(b, x, target, LAYOUT_PLAIN, true);
     return status;
@@ -392,8 +392,8 @@ xai_status lower_matrix(builder *b, int index, bool *done)
     if (status == XAI_OK)
         status = vector ? emit_vector(b, index, source, weights, p.transpose_b, bias, destination,
                                       (size_t)p.depth, (size_t)p.columns)
-                        : emit_product(b, index, program, source, weights, bias, destination,
-                                       layout_bytes(b, self.output, LAYOUT_PLAIN));
+                        : lower_product(b, index, program, source, weights, bias, destination,
+                                        layout_bytes(b, self.output, LAYOUT_PLAIN));
     if (status == XAI_OK)
         status = builder_finish(b, self.output, LAYOUT_PLAIN);
     return status == XAI_OK ? builder_unit(b, &self) : status;

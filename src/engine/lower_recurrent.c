@@ -200,22 +200,6 @@ static xai_status product(builder *b, const graph_node *node, const recurrence *
     return builder_primitive(b, &spec, out);
 }
 
-static xai_status emit_product(builder *b, int index, const primitive *program, operand source,
-                               operand weights, operand bias, operand destination, size_t bytes)
-{
-    step *s = NULL;
-    const xai_status status =
-        builder_step(b, step_primitive, index, primitive_implementation(program), &s);
-    if (status != XAI_OK)
-        return status;
-    s->program = program;
-    builder_read(b, s, 0, source);
-    builder_read(b, s, 1, weights);
-    builder_read(b, s, 3, bias);
-    builder_write(b, s, 2, destination, bytes);
-    return XAI_OK;
-}
-
 static xai_status initial_states(builder *b, const graph_node *node, step *s)
 {
     operand place;
@@ -286,8 +270,8 @@ static xai_status backward(builder *b, const unit *self)
     for (int i = 0; i < 3; i++)
         builder_read(b, s, 6 + i, place[i]);
     builder_write(b, s, 0, sums, how.steps * all * sizeof(float));
-    status = emit_product(b, self->node, program, sums, weights, OPERAND_NONE, target,
-                          layout_bytes(b, x, LAYOUT_PLAIN));
+    status = lower_product(b, self->node, program, sums, weights, OPERAND_NONE, target,
+                           layout_bytes(b, x, LAYOUT_PLAIN));
     return status == XAI_OK ? gradient_add(b, x, target, LAYOUT_PLAIN, true) : status;
 }
 
@@ -365,8 +349,8 @@ xai_status lower_recurrent(builder *b, int index, bool *done)
     if (sums.buffer == BUFFER_NONE || self.factors.buffer == BUFFER_NONE)
         return XAI_ERROR_MEMORY;
     if (status == XAI_OK)
-        status = emit_product(b, index, program, source, weights, bias, sums,
-                              how.steps * all * sizeof(float));
+        status = lower_product(b, index, program, source, weights, bias, sums,
+                               how.steps * all * sizeof(float));
     if (status == XAI_OK)
         status = builder_step(b, step_recurrent, index, "recurrent", &s);
     if (status != XAI_OK)

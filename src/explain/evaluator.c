@@ -217,8 +217,8 @@ static xai_status check_value(const plan *program, int value, xai_error **error)
     return XAI_OK;
 }
 
-/* Of a fixed batch that runs row by row: the batch as the model takes it, where one of the values does not begin with the rows (a
- * recurrent layer's, time first). Else *out is left as it is. */
+/* Of a fixed batch that runs row by row: the batch as the model takes it, where one of the values is not a stack of rows (a
+ * recurrent layer's, time first; windows of an image, several for each row). Else *out is left as it is. */
 static xai_status whole_batch(const evaluator *self, const batch *rows, const int *values,
                               size_t count, batch *out, xai_error **error)
 {
@@ -230,7 +230,8 @@ static xai_status whole_batch(const evaluator *self, const batch *rows, const in
         return status;
     bool first = true;
     for (size_t i = 0; i < count; i++)
-        first = first && (size_t)values[i] < row->row_axis_count && row->row_axes[values[i]] == 0;
+        first = first && (size_t)values[i] < row->row_axis_count && row->row_axes[values[i]] == 0 &&
+                row->values[values[i]].shape.dims[0] == 1;
     if (first)
         return XAI_OK;
     batch made = *rows;

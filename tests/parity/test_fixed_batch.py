@@ -81,6 +81,26 @@ def test_maps_are_those_of_a_free_batch(method):
     assert np.abs(found.values - wanted.values).max() <= 1e-5 * np.abs(wanted.values).max()
 
 
+def test_values_with_several_rows_for_each_are_those_of_the_model():
+    """A window partition makes windows of rows: inside, the batch holds several of them for each row."""
+    path = FOLDER / "models/windows.onnx"
+    model, free = libxai.Model(fixed(path), threads=1), libxai.Model(path, threads=1)
+    x = rows(path)[:BATCH]
+    several = 0
+    for node in onnx.load_from_string(fixed(path)).graph.node:
+        if node.op_type not in ("Reshape", "Softmax", "MatMul", "Transpose"):
+            continue
+        try:
+            each = [free.activations(x[n : n + 1], node.output[0]) for n in range(BATCH)]
+        except libxai.LibXaiError:  # not a value of the network: it is folded
+            continue
+        found = model.activations(x, node.output[0])
+        axis = next(axis for axis in range(found.ndim) if found.shape[axis] != each[0].shape[axis])
+        assert np.abs(found - np.concatenate(each, axis)).max() <= 1e-5 * np.abs(found).max()
+        several += found.shape[axis] > BATCH
+    assert several >= 5
+
+
 def test_values_with_time_first_are_those_of_the_model():
     """Inside the model the rows lie on axis 1: what is taken out has the shape that the model gives it."""
     path = FOLDER / "families/lstm.onnx"

@@ -116,6 +116,27 @@ START_TEST(tensor_memory_is_64_byte_aligned)
 }
 END_TEST
 
+/* Large pages where the system has them: all bytes are there, and neighbours are untouched. */
+START_TEST(large_blocks_hold_all_their_bytes)
+{
+    const size_t sizes[] = {((size_t)4 << 20) - 64, (size_t)4 << 20, ((size_t)4 << 20) + 1,
+                            ((size_t)6 << 20) + 100};
+    unsigned char *blocks[4];
+    for (size_t i = 0; i < 4; i++) {
+        blocks[i] = memory_allocate_aligned(sizes[i]);
+        ck_assert_ptr_nonnull(blocks[i]);
+        ck_assert_uint_eq((uintptr_t)blocks[i] % 64, 0);
+        memset(blocks[i], (int)i + 1, sizes[i]);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        for (size_t k = 0; k < sizes[i]; k++)
+            if (blocks[i][k] != i + 1)
+                ck_abort_msg("byte %zu of %zu", k, i);
+        memory_free(blocks[i]);
+    }
+}
+END_TEST
+
 START_TEST(pool_blocks_are_zeroed_aligned_and_disjoint)
 {
     memory_pool *pool = memory_pool_create();
@@ -308,6 +329,7 @@ int main(void)
     tcase_add_test(tests, size_arithmetic_reports_overflow);
     tcase_add_test(tests, impossible_allocations_give_null);
     tcase_add_test(tests, tensor_memory_is_64_byte_aligned);
+    tcase_add_test(tests, large_blocks_hold_all_their_bytes);
     tcase_add_test(tests, pool_blocks_are_zeroed_aligned_and_disjoint);
     tcase_add_test(tests, array_grows_and_keeps_its_items);
     tcase_add_test(tests, text_grows_by_format_and_append);
