@@ -44,6 +44,13 @@ static const middle middles[] = {
 };
 enum { MIDDLES = sizeof middles / sizeof middles[0] };
 
+/* Functions of single elements that keep channel blocks; the slope is far above what a norm is above its sums. */
+static const middle by_channel[] = {
+    {"PRelu", "a slopes", 0},
+    {"QuantizeLinear", "a quantum zero", 0},
+};
+enum { BY_CHANNEL = sizeof by_channel / sizeof by_channel[0] };
+
 static void weights(model_builder *m, const char *name, int64_t out, int64_t in, float scale)
 {
     float *values = malloc((size_t)(out * in * 9) * sizeof *values);
@@ -77,7 +84,13 @@ static model_builder *between(const middle *what, float scale)
     model_random(m, "t", 1, (int64_t[]){CHANNELS}, 2);
     model_random(m, "m", 1, (int64_t[]){CHANNELS}, 3);
     model_positive(m, "v", 1, (int64_t[]){CHANNELS}, 4);
-    model_node(m, what->op, what->inputs, "b");
+    model_fill(m, "slopes", 3, (int64_t[]){CHANNELS, 1, 1}, 300);
+    model_scalar(m, "quantum", 0.03F);
+    model_tensor(m, "zero", DTYPE_INT8, 0, NULL, "\xEC", 1); /* -20 */
+    const bool rounds = strcmp(what->op, "QuantizeLinear") == 0;
+    model_node(m, what->op, what->inputs, rounds ? "q" : "b");
+    if (rounds)
+        model_node(m, "DequantizeLinear", "q quantum zero", "b");
     const bool doubled = strcmp(what->op, "Concat") == 0;
     if (doubled)
         model_int_attribute(m, "axis", 1);
@@ -167,6 +180,31 @@ START_TEST(bounds_hold_and_nothing_ordinary_is_refused)
 }
 END_TEST
 
+/* forward() compares the bounds; 1e15 saturates the rounding. */
+START_TEST(bounds_of_slopes_and_rounding_hold)
+{
+    for (float amplitude = 1; amplitude < 2e15f; amplitude *= 1e15f) {
+        outcome fast =
+            forward(between(&by_channel[_i], 0.3f), amplitude, false, ENGINE_PRECISION_STANDARD);
+        outcome exact =
+            forward(between(&by_channel[_i], 0.3f), amplitude, false, ENGINE_PRECISION_REFERENCE);
+        double largest = 0;
+        ck_assert_int_eq(fast.status, XAI_OK);
+        ck_assert_int_eq(exact.status, XAI_OK);
+        for (size_t i = 0; i < exact.count; i++) {
+            const double size = fabs((double)exact.values[i]);
+            largest = size > largest ? size : largest;
+        }
+        ck_assert(largest > 0);
+        for (size_t i = 0; i < fast.count; i++)
+            ck_assert_double_le(fabs((double)fast.values[i] - (double)exact.values[i]),
+                                1e-5 * largest);
+        free(fast.values);
+        free(exact.values);
+    }
+}
+END_TEST
+
 /* Far from one, but nothing overflows: 1e25 everywhere. */
 START_TEST(large_numbers_that_fit_are_computed)
 {
@@ -244,6 +282,7 @@ int main(void)
     TCase *tests = tcase_create("overflow");
     suite_add_tcase(suite, tests);
     tcase_add_loop_test(tests, bounds_hold_and_nothing_ordinary_is_refused, 0, MIDDLES);
+    tcase_add_loop_test(tests, bounds_of_slopes_and_rounding_hold, 0, BY_CHANNEL);
     tcase_add_loop_test(tests, large_numbers_that_fit_are_computed, 0, MIDDLES);
     tcase_add_loop_test(tests, overflow_inside_is_an_error, 0, MIDDLES);
     tcase_add_test(tests, deep_networks_are_measured_on_the_way);
